@@ -1,0 +1,84 @@
+/* flipcall.h: the packet window and the message frame, the only home of these numbers.
+ *
+ * The window (proto/window.md) is byte-compatible with gVisor's pkg/flipcall; what this project adds lives in
+ * the eight bytes gVisor reserves. The message frame is described in proto/rpc.md. C includes this file; Python
+ * reads the values from the compiled module (flipcall/core/build.py), so no number is typed twice.
+ */
+#ifndef FLIPCALL_PROTO_H
+#define FLIPCALL_PROTO_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+#error "flipcall.h is C"
+#endif
+
+/* ---- the packet window ---------------------------------------------------------------------------------- */
+
+/* conn_state. The client is active when a window is new, so CLIENT_ACTIVE is what zeroed memory says. */
+#define FC_CLIENT_ACTIVE 0u
+#define FC_SERVER_ACTIVE 1u
+#define FC_SHUTDOWN 2u
+
+/* sleepers: who sleeps in the kernel (each bit written only by its owner). */
+#define FC_SLEEPS_CLIENT 0x1u
+#define FC_SLEEPS_SERVER 0x2u
+
+struct fc_packet {
+    uint32_t conn_state; /* whose turn it is; the futex word */
+    uint32_t data_len;   /* bytes of the datagram, written by the side that gives control away */
+    uint32_t sleepers;   /* extension: FC_SLEEPS_*; meaningless unless both sides negotiated "sleepers" */
+    uint32_t cancel;     /* extension: call_id of the call the client no longer waits for, 0 for none */
+};
+
+#define FC_PACKET_HEADER 16u
+#define FC_WINDOW_MIN 4096u
+#define FC_WINDOW_MAX 0x40000000u     /* 1 GiB: lengths stay far from u32 wrap-around */
+#define FC_WINDOW_DEFAULT 65536u
+
+_Static_assert(sizeof(struct fc_packet) == FC_PACKET_HEADER, "gVisor: PacketHeaderBytes");
+_Static_assert(offsetof(struct fc_packet, conn_state) == 0, "gVisor: the futex word comes first");
+_Static_assert(offsetof(struct fc_packet, data_len) == 4, "gVisor: data_len follows it");
+_Static_assert(offsetof(struct fc_packet, sleepers) == 8, "extension word one");
+_Static_assert(offsetof(struct fc_packet, cancel) == 12, "extension word two");
+
+/* ---- the message frame ---------------------------------------------------------------------------------- */
+
+#define FC_REQUEST 1u
+#define FC_REPLY 2u
+
+#define FC_TIMEOUT_NONE 0xffffffffu   /* timeout_us: the caller waits for ever */
+
+struct fc_frame {
+    uint8_t kind;        /* FC_REQUEST or FC_REPLY */
+    uint8_t flags;       /* none defined yet: must be 0 */
+    uint16_t code;       /* request: method number; reply: status code, 0 for OK */
+    uint32_t call_id;    /* chosen by the client, never 0; the reply repeats it */
+    uint32_t body_len;   /* bytes of msgpack after this header */
+    uint32_t timeout_us; /* request: how long the caller will wait, from now; reply: 0 */
+};
+
+#define FC_FRAME_HEADER 16u
+/* A bulk attachment starts at the next multiple of this *in the window*: rep movsb between CPUs is slow for a
+ * target a few bytes above its source modulo 4096, and starts of 32 or 64 have no slow case (docs/design.md). */
+#define FC_ATTACH_ALIGN 32u
+
+_Static_assert(sizeof(struct fc_frame) == FC_FRAME_HEADER, "frame header");
+_Static_assert(offsetof(struct fc_frame, code) == 2, "frame: code");
+_Static_assert(offsetof(struct fc_frame, call_id) == 4, "frame: call_id");
+_Static_assert(offsetof(struct fc_frame, body_len) == 8, "frame: body_len");
+_Static_assert(offsetof(struct fc_frame, timeout_us) == 12, "frame: timeout_us");
+_Static_assert((FC_PACKET_HEADER + FC_FRAME_HEADER) % FC_ATTACH_ALIGN == 0, "an empty body needs no padding");
+
+/* ---- limits --------------------------------------------------------------------------------------------- */
+
+#define FC_PROTOCOL_VERSION 1u
+#define FC_HANDSHAKE_MAX 65536u       /* bytes of one handshake message on the control socket */
+#define FC_METHODS_MAX 1024u          /* methods of one service */
+#define FC_CONNECT_JSON_MAX 4096u     /* bytes of the JSON object that connects a window */
+
+_Static_assert(FC_METHODS_MAX <= 0xffff, "a method number is a u16");
+_Static_assert(FC_WINDOW_MIN >= FC_PACKET_HEADER + FC_FRAME_HEADER + FC_ATTACH_ALIGN, "a frame fits any window");
+
+#endif
