@@ -67,7 +67,7 @@ def test_quick_start_is_short() -> None:
 
 
 def test_quick_start_runs_as_printed(tmp_path: Path, environment: dict[str, str]) -> None:
-    """Each command of the quick start prints what the README shows under it; the server ends with status 0."""
+    """Each command prints what the README shows under it; the server ends with status 0."""
     section = _section("Quick start")
     (tmp_path / "geo.py").write_text(_block(section, "python"), encoding="utf-8")
     (background, nothing), *steps = _session(_block(section, "console"))
