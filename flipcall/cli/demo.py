@@ -15,12 +15,13 @@ from typing import Any, Literal
 import click
 from rich.table import Table
 
-from .. import kernel
+from .. import cpus, kernel
 from .text import console, print_json
 
 ROUNDS = 5  # of each transport, alternating, so that a busy moment of the machine hits both
 WARM_UP = 200
 START_TIMEOUT_S = 10.0
+AWAKE_US = 20.0  # a call quicker than this cannot have woken a sleeping process on another CPU
 TRANSPORTS: tuple[Literal["window", "socket"], ...] = ("window", "socket")
 
 
@@ -88,6 +89,8 @@ def measure(calls: int) -> dict[str, Any]:
         "calls": len(samples["window"]),
         "transports": rows,
         "socket_over_window": round(rows["socket"]["p50_us"] / rows["window"]["p50_us"], 2),
+        "load": os.getloadavg()[0],
+        "cpus": cpus.online(),
         "spins": spins,
         "spin_reason": reason,
     }
@@ -103,12 +106,28 @@ def _print(found: dict[str, Any]) -> None:
     out.print()
     out.print(table)
     out.print()
-    out.print(f"{found['socket_over_window']:.1f} times as fast, by the medians.", soft_wrap=True)
-    if found["spins"]:
-        why = "Called back to back, both sides find the answer while spinning and the kernel is not asked."
+    out.print(_verdict(found), soft_wrap=True)
+    out.print(f"Spinning: {'yes' if found['spins'] else 'no'}: {found['spin_reason']}.", soft_wrap=True)
+
+
+def _verdict(found: dict[str, Any]) -> str:
+    """What the figures say, also when they speak against flipcall."""
+    ratio, median = found["socket_over_window"], found["transports"]["window"]["p50_us"]
+    if ratio >= 1:
+        compared = f"flipcall is {ratio:.1f} times as fast as the socket here, by the medians."
     else:
-        why = "Every call wakes a sleeping process here, which is most of its cost"
-    out.print(f"{why} ({found['spin_reason']}; `flipcall doctor` has more)", soft_wrap=True)
+        compared = f"flipcall is slower than the socket here: {1 / ratio:.1f} times as long, by the medians."
+    if not found["spins"]:
+        why = "Nothing spins here: every call wakes a sleeping process, which is most of its cost."
+    elif median < AWAKE_US:
+        why = "Both sides find the answer while they spin, so the kernel is not asked."
+    else:
+        load, cpus = found["load"], found["cpus"]
+        why = (
+            "Most calls had to wake a sleeping process, although spinning is allowed: do other programs use"
+            f" the CPUs (load average {load:.1f} on {cpus} CPUs)?"
+        )
+    return f"{compared} {why}"
 
 
 @click.command("demo")
@@ -117,7 +136,7 @@ def _print(found: dict[str, Any]) -> None:
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON document instead of a table.")
 def command(calls: int, as_json: bool) -> None:
-    """A typed call between two processes of its own, and its latency over flipcall and over a Unix socket."""
+    """A typed call between two processes, and its latency over flipcall and over a Unix socket."""
     found = measure(calls)
     if as_json:
         print_json(found)

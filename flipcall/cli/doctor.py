@@ -94,7 +94,9 @@ def _print(found: dict[str, Any]) -> None:
     facts.add_row("", f"spinning: {'yes' if wait['spins'] else 'no'}: {wait['spin_reason']}")
     facts.add_row("", f"switch: {wait['switch']}: {wait['switch_reason']}")
     out.print(facts)
-    table = Table("feature", "", "why", "used for", box=None, padding=(0, 2, 0, 0))
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for heading in ("feature", "", "why", "used for"):
+        table.add_column(heading, no_wrap=heading == "feature")
     for f in found["features"]:
         word, style = (
             ("yes", "green") if f["available"] else ("NO", "bold red") if f["required"] else ("no", "yellow")

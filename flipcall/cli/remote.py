@@ -11,7 +11,7 @@ import click
 import msgspec
 
 if TYPE_CHECKING:
-    from ..client import Dynamic
+    from ..dynamic import Dynamic
 
 
 class Param(Protocol):
@@ -46,7 +46,7 @@ def connect(path: str, timeout: float) -> Iterator["Dynamic"]:
 
     click.ClickException, naming the path, when there is nobody to connect to.
     """
-    from ..client import connect_dynamic
+    from ..dynamic import connect_dynamic
 
     try:
         there = connect_dynamic(path, timeout=timeout, connect_timeout=timeout)

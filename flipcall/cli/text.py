@@ -1,5 +1,6 @@
 """How the command line prints: JSON for programs, and text from a peer as text, not as terminal control."""
 
+import os
 from typing import Any
 
 import click
@@ -7,6 +8,7 @@ import msgspec
 from rich.console import Console
 
 MESSAGE_MAX = 2000  # characters of an error line
+PIPE_WIDTH = 200
 
 
 def one_line(text: str) -> str:
@@ -33,5 +35,11 @@ def _json_escape(char: str) -> str:
 
 
 def console() -> Console:
-    """Where tables go. No markup and no highlighting: text from elsewhere stays text."""
-    return Console(markup=False, highlight=False, emoji=False)
+    """Where tables go. No markup and no highlighting: text from elsewhere stays text.
+
+    Into a file or pipe lines are as long as they need to be (COLUMNS, if set, decides).
+    """
+    out = Console(markup=False, highlight=False, emoji=False)
+    if not out.is_terminal and "COLUMNS" not in os.environ:
+        out.width = PIPE_WIDTH
+    return out
