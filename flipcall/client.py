@@ -201,8 +201,8 @@ def _client(contract: Contract, connection: Connection, timeout: float | None) -
         number = offered.get(method.name)
         call = _missing(method) if number is None else _stub(method, number, connection.pool, limit, timeout)
         setattr(client, method.name, call)
-    setattr(client, "close", connection.pool.close)
-    setattr(client, "_flipcall", connection)  # for with_options()
+    own = {"close": connection.pool.close, "_flipcall": connection}  # the latter for with_options()
+    vars(client).update(own)
     return client
 
 
