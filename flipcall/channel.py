@@ -47,27 +47,28 @@ class WindowChannel:
             result = fc_call(ep, number, timeout_us, body, len(body), null, 0)
             if 0 <= result <= _PLAIN_MAX:
                 return unpack(answer, result)  # type: ignore[no-any-return]
-            return settle(result).body
+            return settle(result, len(body)).body
 
         return call
 
     def bulk(self, number: int, timeout_us: int, body: bytes, attachment: Attachment) -> Reply:
         """As call(), with an attachment either way."""
-        if attachment:
+        if not attachment:
+            result = lib.fc_call(self._ep, number, timeout_us, body, len(body), ffi.NULL, 0)
+        elif len(attachment) > self.endpoint.data_cap:  # and perhaps more than a u32 can say
+            result = lib.FC_ERR_SIZE
+        else:
             with memoryview(attachment) as view, ffi.from_buffer("char[]", view) as data:
                 result = lib.fc_call(self._ep, number, timeout_us, body, len(body), data, len(data))
-        else:
-            result = lib.fc_call(self._ep, number, timeout_us, body, len(body), ffi.NULL, 0)
-        if result == lib.FC_ERR_SIZE:
-            need = lib.fc_attach_offset(len(body)) + len(attachment) - lib.FC_PACKET_HEADER
-            raise self._too_big(need)
-        return self._settle(result)
+        return self._settle(result, len(body), len(attachment))
 
-    def _settle(self, result: int) -> Reply:
-        """Wait on over ticks, then the reply, or the error raised."""
+    def _settle(self, result: int, body_len: int, attach_len: int = 0) -> Reply:
+        """Wait on over ticks, then the reply, or the error raised; the lengths are those of the request."""
         while result == _TICK:
             result = lib.fc_call_resume(self._ep)
         if result < 0:
+            if result == lib.FC_ERR_SIZE:
+                raise self._too_big(body_len, attach_len)
             if result == lib.FC_ERR_TIMEOUT:
                 lib.fc_cancel(self._ep)
             self.endpoint.fail(result)
@@ -79,8 +80,9 @@ class WindowChannel:
         frame = self._ep.received
         return Reply(body, ffi.unpack(self._window + frame.attach_off, frame.attach_len))
 
-    def _too_big(self, need: int) -> CallError:
-        have = self.endpoint.data_cap
+    def _too_big(self, body_len: int, attach_len: int) -> CallError:
+        have, start = self.endpoint.data_cap, lib.FC_FRAME_HEADER + body_len
+        need = lib.fc_attach_offset(body_len) - lib.FC_PACKET_HEADER + attach_len if attach_len else start
         return CallError(
             Status.RESOURCE_EXHAUSTED,
             f"the request needs {need} bytes, the window has {have}: connect with a larger window_size",

@@ -195,7 +195,10 @@ def _client(contract: Contract, connection: Connection, timeout: float | None) -
     """An object of a subclass of the contract, whose methods are calls."""
     assert connection.welcome is not None
     offered = {m.name: number for number, m in enumerate(connection.welcome.methods)}
-    client = type(f"{contract.name}Client", (contract.owner,), {"__init__": lambda self: None})()
+    # The names are in the class, too, so that a contract may have abstract methods.
+    names = dict.fromkeys((m.name for m in contract.methods), None)
+    namespace: dict[str, Any] = {"__init__": lambda self: None, **names}
+    client = type(f"{contract.name}Client", (contract.owner,), namespace)()
     limit = timeout_us(timeout)
     for method in contract.methods:
         number = offered.get(method.name)
@@ -215,7 +218,7 @@ def _missing(method: Method) -> Callable[..., Any]:
 
 def _stub(method: Method, number: int, pool: Pool, limit: int, timeout: float | None) -> Callable[..., Any]:
     """The call of one method. Everything it needs is in its closure."""
-    count, bind, decode = len(method.params), method.bind, method.decode_result
+    count, bind, decode = _positions(method), method.bind, method.decode_result
     if method.bulk_params or method.bulk_result:
         return _bulk_stub(method, number, pool, limit, timeout)
     pop, take, give, mend = pool.free.pop, pool.take, pool.give, pool.mend
@@ -242,12 +245,17 @@ def _stub(method: Method, number: int, pool: Pool, limit: int, timeout: float | 
     return call
 
 
+def _positions(method: Method) -> int:
+    """How many positional arguments need no binding: all, or never as many when some go by keyword only."""
+    return -1 if method.keyword_only else len(method.params)
+
+
 def _bulk_stub(
     method: Method, number: int, pool: Pool, limit: int, timeout: float | None
 ) -> Callable[..., Any]:
     """As _stub, for methods whose arguments or result travel as the attachment."""
     count, bind, decode, result_type = (
-        len(method.params),
+        _positions(method),
         method.bind,
         method.decode_result,
         method.result_type,

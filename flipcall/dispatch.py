@@ -2,8 +2,9 @@
 
 One function owns exceptions: whatever a handler raises, the caller gets a reply. What only a broken or hostile
 client can send (a method number that was never offered, a body that is no msgpack) is its fault, not an answer:
-ProtocolError, and the channel ends. Arguments of the wrong type are an answer (INVALID_ARGUMENT), because an
-honest Python caller can pass them.
+BrokenRequest, and the channel ends. Arguments of the wrong type are an answer (INVALID_ARGUMENT), because an
+honest Python caller can pass them. A ProtocolError that a handler raises is an answer like any other: it tells
+of another connection, on which the handler is the client.
 """
 
 from collections.abc import Callable
@@ -13,12 +14,16 @@ import msgspec
 
 from .errors import CallError, ProtocolError
 from .failure import describe
-from .method import Method, encode
+from .method import Method, encode, octets
 from .service import Service, contract_of
 from .status import Status
 
 Answer = tuple[int, bytes, Any]  # status, body, attachment
 NOTHING = b""
+
+
+class BrokenRequest(ProtocolError):
+    """What no honest client sends."""
 
 
 class Dispatcher:
@@ -34,12 +39,12 @@ class Dispatcher:
         self._handlers = [getattr(service, m.name) for m in self.methods]
 
     def answer(self, number: int, body: bytes) -> Answer:
-        """The answer to a request without attachment. Raises ProtocolError for what no honest client sends."""
+        """The answer to a request without attachment. Raises BrokenRequest."""
         if number >= len(self._run):
-            raise ProtocolError(f"request for method {number} of {len(self._run)}")
+            raise BrokenRequest(f"request for method {number} of {len(self._run)}")
         try:
             return self._run[number](body)
-        except ProtocolError:
+        except BrokenRequest:
             raise
         except BaseException as e:
             return (*describe(e, self.tracebacks), NOTHING)
@@ -47,13 +52,13 @@ class Dispatcher:
     def answer_bulk(self, number: int, body: bytes, attachment: memoryview) -> Answer:
         """As answer(), for a request with an attachment, a view borrowed until the reply is sent."""
         if number >= len(self.methods):
-            raise ProtocolError(f"request for method {number} of {len(self.methods)}")
+            raise BrokenRequest(f"request for method {number} of {len(self.methods)}")
         method = self.methods[number]
         if not method.bulk_params:
-            raise ProtocolError(f"{method.name} was sent {len(attachment)} bytes it has no parameter for")
+            raise BrokenRequest(f"{method.name} was sent {len(attachment)} bytes it has no parameter for")
         try:
             return self._bulk(method, body, attachment)
-        except ProtocolError:
+        except BrokenRequest:
             raise
         except BaseException as e:
             return (*describe(e, self.tracebacks), NOTHING)
@@ -83,14 +88,18 @@ class Dispatcher:
             slots = method.decode_args(body)
         except msgspec.DecodeError as e:
             raise _bad_arguments(method, e) from None
-        result = method.call(self._handlers[method.number], method.join(slots, attachment))
+        try:
+            args = method.join(slots, attachment)
+        except ProtocolError as e:
+            raise BrokenRequest(str(e)) from None
+        result = method.call(self._handlers[method.number], args)
         if not method.bulk_result:
             return 0, encode(result), NOTHING
-        memoryview(result).release()  # a TypeError here is the handler's: it returned something else
-        return 0, NOTHING, result
+        # A TypeError here is the handler's: it returned something else. Any other buffer is sent as its bytes.
+        return 0, NOTHING, result if type(result) is bytes else octets(result)
 
 
 def _bad_arguments(method: Method, error: msgspec.DecodeError) -> Exception:
     if isinstance(error, msgspec.ValidationError):
         return CallError(Status.INVALID_ARGUMENT, f"{method.name}: {error}")
-    return ProtocolError(f"the arguments of {method.name} cannot be read: {error}")
+    return BrokenRequest(f"the arguments of {method.name} cannot be read: {error}")

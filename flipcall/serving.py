@@ -107,12 +107,16 @@ class WindowServing:
         return self._dispatcher.answer_bulk(number, body, view)
 
     def _reply_bulk(self, out: bytes, data: Any) -> int:
+        if len(data) > self._endpoint.data_cap:  # and perhaps more than a u32 can say
+            return int(lib.FC_ERR_SIZE)
         with memoryview(data) as view, ffi.from_buffer("char[]", view) as pointer:
             result: int = lib.fc_reply_request(self._ep, 0, out, len(out), pointer, len(pointer))
         return result
 
     def _reply_too_big(self, body_len: int, attach_len: int) -> int:
-        need = lib.fc_attach_offset(body_len) - lib.FC_PACKET_HEADER + attach_len
+        need = lib.FC_FRAME_HEADER + body_len
+        if attach_len:
+            need = lib.fc_attach_offset(body_len) - lib.FC_PACKET_HEADER + attach_len
         have = self._endpoint.data_cap
         what = f"the reply needs {need} bytes, the window has {have}: connect with a larger window_size"
         status, out = describe(CallError(Status.RESOURCE_EXHAUSTED, what))
@@ -205,8 +209,9 @@ class SocketServing:
 
     def reply_view(self, n: int) -> memoryview:
         """See Context.reply_view: here a buffer of this channel, used again call after call."""
-        if not 0 <= n <= self._frames.frame_max:
-            raise MisuseError(f"a reply has room for {self._frames.frame_max} bytes, not {n}")
+        room = self._frames.frame_max - lib.FC_FRAME_HEADER
+        if not 0 <= n <= room:
+            raise MisuseError(f"a reply has room for {room} bytes, not {n}")
         if n > len(self._buffer):
             self._buffer = bytearray(n)
         return memoryview(self._buffer)[:n]
