@@ -26,7 +26,7 @@ class Failure(msgspec.Struct, omit_defaults=True):
     type: str
     message: str = ""
     errno: int | None = None
-    args: list[str | bytes | int | float | bool | None] | None = None
+    args: list[Any] | None = None
     traceback: str | None = None
 
 

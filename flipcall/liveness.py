@@ -75,6 +75,13 @@ class Liveness:
                     life.pidfd = -1
         return life
 
+    @classmethod
+    def named(cls, pid: int) -> "Liveness":
+        """Watches nothing, but knows whom to name in errors: somebody else watches."""
+        life = cls()
+        life.pid = pid
+        return life
+
     def close(self) -> None:
         """Close the pidfd. Idempotent."""
         if self.pidfd >= 0:

@@ -80,7 +80,9 @@ class Method:
             return self._decoder(tuple[tuple(types)] if types else tuple[()], where)
         fields: list[Any] = []
         for i, (p, kind) in enumerate(zip(self.params, types, strict=True)):
-            fields.append((f"p{i}", kind) if p.required else (f"p{i}", kind | msgspec.UnsetType, msgspec.UNSET))
+            fields.append(
+                (f"p{i}", kind) if p.required else (f"p{i}", kind | msgspec.UnsetType, msgspec.UNSET)
+            )
         decode = self._decoder(msgspec.defstruct("Arguments", fields, array_like=True), where)
 
         def decode_some(body: bytes) -> tuple[Any, ...]:
