@@ -37,6 +37,7 @@ def test_kill_maker_at_every_step(name: str) -> None:
     def maker() -> None:
         NamedAllocator(name).allocate(PAGE).close()
 
+    step = 0
     for step in range(1, MOST_STEPS):
         killed = kill_at(step, maker)
         works_again(name)
@@ -51,6 +52,7 @@ def test_kill_reclaimer_at_every_step(name: str) -> None:
     def reclaimer() -> NamedWindow:
         return NamedAllocator(name).allocate(PAGE)
 
+    step = 0
     for step in range(1, MOST_STEPS):
         stale(name)
         killed = kill_at(step, reclaimer)
@@ -67,6 +69,7 @@ def test_kill_other_at_every_step(name: str) -> None:
         return NamedWindow.open(name)
 
     came = 0
+    step = 0
     for step in range(1, MOST_STEPS):
         with NamedAllocator(name).allocate(PAGE) as made:
             killed = kill_at(step, other)
@@ -92,6 +95,7 @@ def test_kill_opener_of_stale_name_at_every_step(name: str) -> None:
         with pytest.raises(WindowForeignError):
             NamedWindow.open(name)
 
+    step = 0
     for step in range(1, MOST_STEPS):
         stale(name)
         killed = kill_at(step, other)
