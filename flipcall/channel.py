@@ -4,8 +4,8 @@ States are the endpoint's: a channel that is ACTIVE can be called; WAITING, its 
 answer has not come back yet (reclaim() says when); OVER and CLOSED, it is done for.
 """
 
-import socket
 from collections.abc import Callable
+from socket import socket as UnixSocket
 from typing import NamedTuple
 
 from ._core import ffi, lib
@@ -31,7 +31,7 @@ class WindowChannel:
 
     __slots__ = ("_ep", "_window", "call", "endpoint", "socket")
 
-    def __init__(self, endpoint: Endpoint, sock: socket.socket) -> None:
+    def __init__(self, endpoint: Endpoint, sock: UnixSocket) -> None:
         self.endpoint = endpoint
         self.socket = sock
         self._ep, self._window = endpoint.core()
@@ -100,7 +100,7 @@ class WindowChannel:
         result: int = lib.fc_reclaim(self._ep)
         if result not in (lib.FC_OK, _TICK):
             self.endpoint.fail(result)
-        return result == lib.FC_OK
+        return result != _TICK
 
     def close(self) -> None:
         """End it. Any thread, idempotent."""

@@ -71,6 +71,7 @@ class Connection:
         self._wanted = {m.name: Wanted(m.fingerprint, str(m)) for m in contract.methods} if contract else {}
         self._service = contract.name if contract else ""
         self.welcome: Welcome | None = None
+        self.peer_pid = 0  # of the first channel
         self.pool = Pool(self._channel, max_channels)
         _clients.add(self)
 
@@ -129,7 +130,8 @@ class Connection:
             close_fds(fds)
             pid.close()
             raise
-        self.welcome = self.welcome or welcome
+        if self.welcome is None:
+            self.welcome, self.peer_pid = welcome, pid.pid
         return channel
 
 
@@ -175,7 +177,8 @@ def connect(
     )
     try:
         connection.open()
-        return _client(contract, connection, timeout)
+        client: S = _client(contract, connection, timeout)
+        return client
     except BaseException:
         connection.pool.close()
         raise
@@ -186,8 +189,8 @@ def with_options(client: S, *, timeout: float | None) -> S:
     connection = getattr(client, "_flipcall", None)
     if not isinstance(connection, Connection):
         raise MisuseError(f"{client!r} was not made by flipcall.connect()")
-    made: S = _client(contract_of(type(client)), connection, timeout)
-    return made
+    again: S = _client(contract_of(type(client)), connection, timeout)
+    return again
 
 
 def _client(contract: Contract, connection: Connection, timeout: float | None) -> Any:
@@ -200,8 +203,8 @@ def _client(contract: Contract, connection: Connection, timeout: float | None) -
         number = offered.get(method.name)
         call = _missing(method) if number is None else _stub(method, number, connection.pool, limit, timeout)
         setattr(client, method.name, call)
-    client._flipcall = connection
-    client.close = connection.pool.close
+    own = {"close": connection.pool.close, "_flipcall": connection}  # the latter for with_options()
+    vars(client).update(own)
     return client
 
 
@@ -214,17 +217,10 @@ def _missing(method: Method) -> Callable[..., Any]:
 
 def _stub(method: Method, number: int, pool: Pool, limit: int, timeout: float | None) -> Callable[..., Any]:
     """The call of one method. Everything it needs is in its closure."""
-    count, bind, decode, bulk = len(method.params), method.bind, method.decode_result, method.bulk_result
-    if method.bulk_params or bulk:
+    count, bind, decode = len(method.params), method.bind, method.decode_result
+    if method.bulk_params or method.bulk_result:
         return _bulk_stub(method, number, pool, limit, timeout)
-    pop, push, waiters, take, give, mend = (
-        pool.free.pop,
-        pool.free.append,
-        pool.waiters,
-        pool.take,
-        pool.give,
-        pool.mend,
-    )
+    pop, take, give, mend = pool.free.pop, pool.take, pool.give, pool.mend
 
     def call(*args: Any, **kwargs: Any) -> Any:
         if kwargs or len(args) != count:

@@ -19,7 +19,7 @@ class Call(Protocol):
 
 
 class Context:
-    """The current call, for its handler. Valid until the handler returns; `cancelled` may be read by any thread."""
+    """The current call, for its handler, until that returns; `cancelled` may be read by any thread."""
 
     __slots__ = ("_call",)
 
