@@ -19,7 +19,9 @@ class CompileError(Exception):
     """The compiler is missing or rejected a program; the message is what it said."""
 
 
-def build(name: str, sources: Sequence[Path], headers: Sequence[Path] = (), include: Sequence[Path] = ()) -> Path:
+def build(
+    name: str, sources: Sequence[Path], headers: Sequence[Path] = (), include: Sequence[Path] = ()
+) -> Path:
     """The program `name` made of `sources`; built unless one with the same content and flags is there.
 
     `headers` are what the sources include: not compiled, but a change in them is a change of content.

@@ -35,7 +35,7 @@ def describe() -> dict[str, Any]:
 
 
 def clock_overhead_ns(readings: int = 2001) -> float:
-    """The median distance of two consecutive clock readings: what a stamped latency contains besides the call."""
+    """The median distance of two consecutive clock readings: what a stamped latency has besides the call."""
     clock = time.perf_counter_ns
     distances = []
     for _ in range(readings):
@@ -60,7 +60,7 @@ def _cpu_model() -> str | None:
 
 
 def _cpu_quota() -> float | None:
-    """CPUs this cgroup may use, None for no limit (cgroup v2; only the group the process sees as its root)."""
+    """CPUs this cgroup may use, None for no limit (cgroup v2, this process's own root)."""
     quota, _, period = (_read("/sys/fs/cgroup/cpu.max") or "max").partition(" ")
     return None if quota == "max" else int(quota) / int(period)
 
@@ -70,7 +70,9 @@ def _virtualisation() -> str:
     found = _output("systemd-detect-virt", "--vm")
     if found:
         return found
-    flags = next((line for line in (_read("/proc/cpuinfo") or "").splitlines() if line.startswith("flags")), "")
+    flags = next(
+        (line for line in (_read("/proc/cpuinfo") or "").splitlines() if line.startswith("flags")), ""
+    )
     return "unknown hypervisor" if " hypervisor" in flags else "none"
 
 

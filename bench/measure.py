@@ -152,8 +152,8 @@ def sample_calls(call: Callable[[], object], seconds: float, cpu_times: Callable
 def sample_paced(call: Callable[[], object], count: int, cpu_times: Callable[[], CpuTimes]) -> Sample:
     """One paced run: `count` calls, each after a pause in which both CPUs go idle.
 
-    The pause is outside the latency but inside the CPU time: what a waiting side burns meanwhile is a cost of the
-    call. (So is the client's own sleep, a few µs, the same for every contender.)
+    The pause is outside the latency but inside the CPU time: what a waiting side burns meanwhile is a cost
+    of the call. (So is the client's own sleep, a few µs, the same for every contender.)
     """
     clock, sleep = time.perf_counter_ns, time.sleep
     call()

@@ -17,7 +17,7 @@ class Placement(Enum):
 
     @property
     def cpus(self) -> tuple[int, int]:
-        """(client's CPU, server's CPU), -1 for not pinned. UnavailableError if there are not enough of them."""
+        """(client's CPU, server's CPU), -1 for not pinned. UnavailableError if there are too few."""
         if self is Placement.FREE:
             return -1, -1
         allowed = sorted(os.sched_getaffinity(0))

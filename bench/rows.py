@@ -26,8 +26,8 @@ class Labels(msgspec.Struct, frozen=True, kw_only=True):
 class Row(msgspec.Struct, frozen=True, kw_only=True):
     """The figures of one case: medians over ``runs`` runs. None where a figure does not apply.
 
-    The first twelve keys are the design's. Those after them add the spread, who spent the CPU time, and, for a case
-    that could not run here (``runs`` is 0), why.
+    The first twelve keys are the design's. Those after them add the spread, who spent the CPU time, and,
+    for a case that could not run here (``runs`` is 0), why.
     """
 
     case: str
