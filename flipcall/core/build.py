@@ -46,6 +46,7 @@ int64_t fc_send_recv(struct fc_endpoint *ep, uint32_t len, int64_t deadline);
 int64_t fc_resume(struct fc_endpoint *ep, int64_t deadline);
 int64_t fc_first(struct fc_endpoint *ep, int64_t deadline);
 int64_t fc_connect(struct fc_endpoint *ep, uint32_t len, int64_t deadline);
+int fc_send(struct fc_endpoint *ep, uint32_t len);
 int fc_send_last(struct fc_endpoint *ep, uint32_t len);
 int fc_reclaim(struct fc_endpoint *ep);
 int64_t fc_call(struct fc_endpoint *ep, uint32_t method, uint32_t timeout_us, const char *body, uint32_t body_len,
