@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import flipcall
 import msgspec
+
+import flipcall
 
 
 class Item(msgspec.Struct):

@@ -36,7 +36,6 @@ class GoferConfig(msgspec.Struct, frozen=True, tag="gofer"):
 
     path: str
     root: str
-    policy: str
 
 
 Config = EndpointConfig | EchoConfig | GoferConfig
@@ -61,10 +60,10 @@ def main(arguments: list[str]) -> int:
 
 def serve_endpoint(config: EndpointConfig, parent: int) -> None:
     """Be the server side of a bare Endpoint until the client shuts it down."""
-    from flipcall.errors import ClosedError, PeerDiedError
     from flipcall.lowlevel import Endpoint, Liveness, PacketWindow, Side
 
     from bench.policies import policy_named
+    from flipcall.errors import ClosedError, PeerDiedError
 
     # An endpoint that finds itself on one CPU does not spin. So for two CPUs, one for each side, pin after
     # it is made; for one CPU shared by both sides, before.
@@ -86,7 +85,6 @@ def serve_endpoint(config: EndpointConfig, parent: int) -> None:
 def serve_echo(config: EchoConfig) -> None:
     """Serve typed calls over both transports."""
     import flipcall
-
     from bench.echo import EchoServer
     from bench.policies import policy_named
 
@@ -100,7 +98,7 @@ def serve_gofer(config: GoferConfig) -> None:
     """Serve files over both transports."""
     from bench.gofer import serve
 
-    serve(config, ready)
+    serve(config, ready, sys.stdin.read)
 
 
 def pin(cpu: int) -> None:

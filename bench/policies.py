@@ -16,4 +16,4 @@ def policy_named(name: str) -> WaitPolicy:
 
 def switch_of(name: str) -> str:
     """What a side under preset `name` does while it waits, in the order it does it."""
-    return {"latency": "spin+futex", "balanced": "spin+futex", "frugal": "futex"}[name]
+    return {"latency": "spin", "balanced": "spin+futex", "frugal": "futex"}[name]

@@ -52,8 +52,9 @@ def _machine_line(report: Report) -> str:
     gil = "" if m["gil"] else " without GIL"
     quota = f", quota {m['cpu_quota']:g} CPUs" if m["cpu_quota"] else ""
     return (
-        f"Linux {m['kernel']} {m['architecture']}, {m['cpu']}, {m['cpus_allowed']} of {m['cpus']} CPUs{quota}, "
-        f"virtualisation {m['virtualisation']}, clocksource {m['clocksource']}, load {m['load_average']}, "
+        f"Linux {m['kernel']} {m['architecture']}, {m['cpu']}, "
+        f"{m['cpus_allowed']} of {m['cpus']} CPUs{quota}, virtualisation {m['virtualisation']}, "
+        f"clocksource {m['clocksource']}, load {m['load_average']}, "
         f"{m['implementation']} {m['python']}{gil}, commit {m['commit']}, {m['time']}"
     )
 

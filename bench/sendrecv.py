@@ -13,6 +13,7 @@ from bench.bare import BareProgram, build_cacheline, build_core, build_futex
 from bench.measure import Contender, Effort, Sample, sample_calls
 from bench.peer import EndpointConfig
 from bench.placement import Placement, pinned
+from bench.policies import policy_named, switch_of
 from bench.process import START_SECONDS, PeerProcess
 from bench.rows import Labels, Row, find_row, ratio
 from bench.run import Case, Progress, measure_group
@@ -39,7 +40,6 @@ class PythonPair:
             self._open = stack.pop_all()
 
     def _connect(self, stack: ExitStack, placement: Placement, cpu: int) -> tuple[Endpoint, PeerProcess]:
-        from bench.policies import policy_named
         from flipcall.lowlevel import Endpoint, Liveness, MemfdAllocator, Side
 
         assert self.labels.policy is not None
@@ -140,7 +140,7 @@ def _python_case(case: str, policy: str, placement: Placement) -> Case:
     labels = Labels(
         case=case,
         transport="flipcall",
-        switch={"latency": "spin", "balanced": "spin+futex", "frugal": "futex"}[policy],
+        switch=switch_of(policy),
         placement=placement.value,
         size=0,
         policy=policy,
