@@ -18,6 +18,7 @@ from bench.measure import FULL, QUICK, Effort
 from bench.process import PeerError
 from bench.rows import Report, Row
 from bench.run import Progress
+from flipcall.errors import FlipcallError
 
 FAMILIES = ("sendrecv", "call", "gofer")
 Family = Callable[[Effort, Progress], tuple[list[Row], dict[str, float | None]]]
@@ -34,8 +35,8 @@ def main(arguments: list[str] | None = None) -> int:
         described = machine.describe()  # before, not after: the load average is part of it
         family: Family = importlib.import_module(f"bench.{options.family}").measure_family
         rows, ratios = family(effort, _progress())
-    except (CompileError, PeerError, subprocess.SubprocessError) as error:
-        print(f"bench: {error}", file=sys.stderr)
+    except (CompileError, PeerError, FlipcallError, OSError, subprocess.SubprocessError) as error:
+        print(f"bench: {type(error).__name__}: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("bench: interrupted", file=sys.stderr)

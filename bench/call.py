@@ -22,7 +22,7 @@ from bench.echo import ITEM, Echo
 from bench.measure import Effort, Sample, sample_calls, sample_paced
 from bench.peer import EchoConfig
 from bench.placement import Placement, pinned
-from bench.policies import policy_named, switch_of
+from bench.policies import making_cpu, policy_named, switch_of
 from bench.process import PeerProcess
 from bench.rows import Labels, Row, find_row, ratio
 from bench.run import Case, Progress, measure_group
@@ -44,7 +44,7 @@ class TypedCall:
         assert labels.transport is not None
         policy = labels.policy or "balanced"
         path = str(directory / f"{labels.transport}-{policy}-{placement.value}-{labels.load}.sock")
-        with ExitStack() as stack, pinned(self._client_cpu):
+        with ExitStack() as stack, pinned(making_cpu(placement)):
             self.peer = stack.enter_context(PeerProcess(EchoConfig(path=path, policy=policy, cpu=server_cpu)))
             self._echo = stack.enter_context(
                 flipcall.connect(
@@ -131,7 +131,8 @@ def _cases(load: str, placement: Placement, directory: Path) -> Sequence[Case]:
     size = len(msgspec.msgpack.encode(ITEM))
     common = {"case": "typed", "load": load, "placement": placement.value, "size": size}
     every = [
-        Labels(transport="flipcall", switch=switch_of(policy), policy=policy, **common) for policy in POLICIES
+        Labels(transport="flipcall", switch=switch_of(policy, placement), policy=policy, **common)
+        for policy in POLICIES
     ]
     every.insert(1, Labels(transport="socket", **common))
     return [Case(labels, partial(TypedCall, labels, placement, directory)) for labels in every]

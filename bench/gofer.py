@@ -21,6 +21,8 @@ from examples.gofer.server import make_server
 
 from bench.measure import Contender, CpuTimes, Effort, Sample, sample_calls
 from bench.peer import GoferConfig
+from bench.placement import Placement
+from bench.policies import switch_of
 from bench.process import PeerProcess
 from bench.rows import Labels, Row, find_row, ratio
 from bench.run import Case, Progress, measure_group
@@ -137,7 +139,7 @@ def _case(case: str, way: _Way) -> Case:
     labels = Labels(
         case=case,
         transport=way.transport,
-        switch="spin+futex" if through_window else None,
+        switch=switch_of("balanced", Placement.FREE) if through_window else None,
         policy="balanced" if through_window else None,
         size=SIZES[case],
     )

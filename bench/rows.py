@@ -12,7 +12,7 @@ class Labels(msgspec.Struct, frozen=True, kw_only=True):
 
     case: str
     transport: str | None = None  # bare | flipcall | socket | direct
-    switch: str | None = None  # spin | futex | spin+futex
+    switch: str | None = None  # spin | futex | spin+futex | yield+futex
     placement: str = "free"  # free | one-cpu | two-cpus
     load: str = "back-to-back"  # back-to-back | paced-10ms | idle
     size: int | None = None  # bytes of payload, None where there is no such thing

@@ -13,7 +13,7 @@ from bench.bare import BareProgram, build_cacheline, build_core, build_futex
 from bench.measure import Contender, Effort, Sample, sample_calls
 from bench.peer import EndpointConfig
 from bench.placement import Placement, pinned
-from bench.policies import policy_named, switch_of
+from bench.policies import making_cpu, policy_named, switch_of
 from bench.process import START_SECONDS, PeerProcess
 from bench.rows import Labels, Row, find_row, ratio
 from bench.run import Case, Progress, measure_group
@@ -34,8 +34,7 @@ class PythonPair:
     def __init__(self, labels: Labels, placement: Placement) -> None:
         self.labels = labels
         self._client_cpu, server_cpu = placement.cpus
-        early = self._client_cpu if placement is Placement.ONE_CPU else -1  # see peer.serve_endpoint
-        with ExitStack() as stack, pinned(early):
+        with ExitStack() as stack, pinned(making_cpu(placement)):
             self._endpoint, self._peer = self._connect(stack, placement, server_cpu)
             self._open = stack.pop_all()
 
@@ -140,7 +139,7 @@ def _python_case(case: str, policy: str, placement: Placement) -> Case:
     labels = Labels(
         case=case,
         transport="flipcall",
-        switch=switch_of(policy),
+        switch=switch_of(policy, placement),
         placement=placement.value,
         size=0,
         policy=policy,
