@@ -14,8 +14,10 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import TracebackType
+from typing import Literal
 
 import msgspec
+from msgspec.structs import replace
 
 import flipcall
 from bench.echo import ITEM, Echo
@@ -29,7 +31,8 @@ from bench.run import Case, Progress, measure_group
 
 BACK_TO_BACK = "back-to-back"
 PACED = "paced-10ms"
-TRANSPORTS = {"flipcall": "window", "socket": "socket"}  # our labels, and connect()'s names
+# Our labels, and connect()'s names.
+TRANSPORTS: dict[str, Literal["window", "socket"]] = {"flipcall": "window", "socket": "socket"}
 
 # The flipcall contenders beside the socket, by wait policy. The default comes first: its row is the target's.
 POLICIES = ("balanced", "frugal")
@@ -129,10 +132,10 @@ def idle_percent(effort: Effort, progress: Progress, directory: Path) -> dict[st
 
 def _cases(load: str, placement: Placement, directory: Path) -> Sequence[Case]:
     size = len(msgspec.msgpack.encode(ITEM))
-    common = {"case": "typed", "load": load, "placement": placement.value, "size": size}
+    socket = Labels(case="typed", transport="socket", load=load, placement=placement.value, size=size)
     every = [
-        Labels(transport="flipcall", switch=switch_of(policy, placement), policy=policy, **common)
+        replace(socket, transport="flipcall", policy=policy, switch=switch_of(policy, placement))
         for policy in POLICIES
     ]
-    every.insert(1, Labels(transport="socket", **common))
+    every.insert(1, socket)
     return [Case(labels, partial(TypedCall, labels, placement, directory)) for labels in every]

@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager, ExitStack, nullcontext
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Literal
 
 import msgspec
 from examples.gofer.client import GoferClient
@@ -29,7 +30,7 @@ from bench.run import Case, Progress, measure_group
 
 NAME = "file.bin"
 FILE_BYTES = 1 << 20
-TRANSPORTS = {"flipcall": "window", "socket": "socket"}
+TRANSPORTS: dict[str, Literal["window", "socket"]] = {"flipcall": "window", "socket": "socket"}
 SIZES: dict[str, int | None] = {"open_close": None, "stat": None, "read_4k": 4096, "read_1m": FILE_BYTES}
 
 Operations = dict[str, Callable[[], object]]
