@@ -42,6 +42,9 @@ os.register_at_fork(after_in_child=lib.fc_forked)
 
 _NO_DEADLINE: int = lib.FC_NO_DEADLINE
 _TICK: int = lib.FC_TICK
+_WATCHED_SLICE_NS = (
+    2_000_000_000  # a thousand idle channels then wake five hundred times a second, not 20,000
+)
 
 
 class Side(enum.IntEnum):
@@ -91,6 +94,7 @@ class Endpoint:
     """One side of a connection over `window`, which it owns from now on, as it does `peer`.
 
     peer: how to notice the other process's death; without it only deadlines and shutdown end a wait.
+    watched: somebody else watches the peer and calls condemn(), so waits here need not look every 50 ms.
     Raises MisuseError for a window that is closed or has an endpoint already.
     """
 
@@ -101,6 +105,7 @@ class Endpoint:
         *,
         peer: Liveness | None = None,
         policy: WaitPolicy | None = None,
+        watched: bool = False,
     ) -> None:
         self.side = Side(side)
         self.policy = policy or WaitPolicy.balanced()
@@ -115,6 +120,8 @@ class Endpoint:
             raise MisuseError(f"a window of {window.length} bytes cannot be used")
         self._ep.life_fd[0] = self._peer.pidfd
         self._ep.life_fd[1] = -1 if self._peer.socket is None else self._peer.socket.fileno()
+        if watched:
+            self._ep.slice_ns = _WATCHED_SLICE_NS
         self.data = memoryview(window.buffer)[lib.FC_PACKET_HEADER :]
         self.data_cap: int = self._ep.cap
 
@@ -188,6 +195,25 @@ class Endpoint:
             if not self._closed:
                 lib.fc_shutdown(self._ep)
 
+    def condemn(self) -> None:
+        """The peer is known to be gone: waits here return with PeerDiedError. Any thread, idempotent."""
+        with self._lock:
+            if not self._closed:
+                lib.fc_condemn(self._ep)
+
+    def retire(self) -> bool:
+        """Shut down if no datagram is on its way: only while the peer is active. Whether it is shut down now.
+
+        Any thread. A peer that was about to send finds out before it does, so nothing is lost.
+        """
+        with self._lock:
+            return self._closed or bool(lib.fc_retire(self._ep))
+
+    def cancelled(self) -> bool:
+        """Server: nobody waits for the call under way any more. Any thread."""
+        with self._lock:
+            return self._closed or bool(lib.fc_cancelled(self._ep))
+
     def close(self) -> None:
         """Shut down and give back window and descriptors. Any thread; waits for a thread inside. Idempotent.
 
@@ -200,7 +226,10 @@ class Endpoint:
             if self._closed:
                 return
             self._closed = True  # and fc_leave is never called: whoever comes later gets FC_ERR_BUSY
-        self.data.release()
+        try:
+            self.data.release()
+        except BufferError:
+            pass  # somebody holds a view of it: the mapping lives until that goes
         ffi.release(self._base)
         self._window.close()
         self._peer.close()
@@ -237,6 +266,10 @@ class Endpoint:
             f"<Endpoint {self.side.name.lower()} {self.state.name} cap={self.data_cap} switch=futex ({spin}) "
             f"peer={self.peer_pid}>"
         )
+
+    def core(self) -> tuple[Any, Any]:
+        """The C endpoint, and a char pointer to the window's first byte; both only until close()."""
+        return self._ep, ffi.cast("char *", self._base)
 
     # ---- below the verbs --------------------------------------------------------------------------------
 

@@ -26,7 +26,7 @@ class Failure(msgspec.Struct, omit_defaults=True):
     type: str
     message: str = ""
     errno: int | None = None
-    args: list[str | bytes | int | float | bool | None] | None = None
+    args: list[Any] | None = None
     traceback: str | None = None
 
 
@@ -126,11 +126,8 @@ def rebuild(code: int, body: bytes) -> Exception:
     kind = _types.get(failure.type)
     if kind is not None and failure.args is not None:
         try:
-            return kind(*failure.args)
+            made: Exception = kind(*failure.args)
+            return made
         except Exception:  # its constructor wants something else: still an answer
             pass
-    return _remote(status, failure)
-
-
-def _remote(status: Status, failure: Failure) -> Any:
     return RemoteError(status, failure.message, failure.type, failure.traceback)

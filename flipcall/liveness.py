@@ -6,8 +6,9 @@ it, and a child the peer forked holds it too. Hence both, where there are both.
 """
 
 import os
-import socket
 import struct
+from socket import SO_PEERCRED, SOL_SOCKET
+from socket import socket as UnixSocket
 
 from .errors import UnsupportedError
 
@@ -29,9 +30,9 @@ class Peer:
         self.gid = gid
 
     @classmethod
-    def of(cls, sock: socket.socket) -> "Peer":
+    def of(cls, sock: UnixSocket) -> "Peer":
         """The process that connected (or listened on) the other end of `sock`."""
-        return cls(*_UCRED.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)))
+        return cls(*_UCRED.unpack(sock.getsockopt(SOL_SOCKET, SO_PEERCRED, _UCRED.size)))
 
     def __repr__(self) -> str:
         return f"Peer(pid={self.pid}, uid={self.uid}, gid={self.gid})"
@@ -42,7 +43,7 @@ class Liveness:
 
     __slots__ = ("pid", "pidfd", "socket")
 
-    def __init__(self, pid: int | None = None, socket: socket.socket | None = None) -> None:
+    def __init__(self, pid: int | None = None, socket: UnixSocket | None = None) -> None:
         """Watch process `pid`, the other end of `socket`, or both.
 
         Raises ProcessLookupError when the process is gone already, UnsupportedError without pidfds (Linux 5.3).
@@ -59,13 +60,13 @@ class Liveness:
                 raise UnsupportedError(f"cannot watch process {pid}: pidfd_open: {e.strerror}") from e
 
     @classmethod
-    def of(cls, sock: socket.socket) -> "Liveness":
+    def of(cls, sock: UnixSocket) -> "Liveness":
         """Watch the process at the other end of a connected Unix socket, and the socket."""
         peer = Peer.of(sock)
         life = cls(socket=sock)
         life.pid = peer.pid
         try:
-            life.pidfd = sock.getsockopt(socket.SOL_SOCKET, SO_PEERPIDFD)
+            life.pidfd = sock.getsockopt(SOL_SOCKET, SO_PEERPIDFD)
             os.set_inheritable(life.pidfd, False)
         except OSError:  # before Linux 6.5, or the peer is gone: its hang-up will tell
             if peer.pid:
@@ -73,6 +74,13 @@ class Liveness:
                     life.pidfd = os.pidfd_open(peer.pid)
                 except OSError:
                     life.pidfd = -1
+        return life
+
+    @classmethod
+    def named(cls, pid: int) -> "Liveness":
+        """Watches nothing, but knows whom to name in errors: somebody else watches."""
+        life = cls()
+        life.pid = pid
         return life
 
     def close(self) -> None:

@@ -77,10 +77,13 @@ class Method:
     def _args_decoder(self, where: str) -> Callable[[bytes], tuple[Any, ...]]:
         types = [_Length if p.bulk else kind for p, kind in zip(self.params, self.types, strict=True)]
         if all(p.required for p in self.params):
-            return self._decoder(tuple[tuple(types)] if types else tuple[()], where)
+            exact: Any = tuple.__class_getitem__(tuple(types))
+            return self._decoder(exact, where)
         fields: list[Any] = []
         for i, (p, kind) in enumerate(zip(self.params, types, strict=True)):
-            fields.append((f"p{i}", kind) if p.required else (f"p{i}", kind | msgspec.UnsetType, msgspec.UNSET))
+            fields.append(
+                (f"p{i}", kind) if p.required else (f"p{i}", kind | msgspec.UnsetType, msgspec.UNSET)
+            )
         decode = self._decoder(msgspec.defstruct("Arguments", fields, array_like=True), where)
 
         def decode_some(body: bytes) -> tuple[Any, ...]:

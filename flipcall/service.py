@@ -4,8 +4,8 @@ The *contract* is the class that derives from Service directly; its public metho
 implementation subclasses it; what it adds beyond the contract cannot be called from outside.
 """
 
-import functools
 import inspect
+import weakref
 from types import TracebackType
 from typing import TypeVar
 
@@ -58,13 +58,18 @@ class Contract:
             method.number = number
 
 
-@functools.cache
+_contracts: "weakref.WeakKeyDictionary[type[Service], Contract]" = weakref.WeakKeyDictionary()
+
+
 def contract_of(service: type[Service]) -> Contract:
-    """The contract of a service class or of an implementation of it.
+    """The contract of a service class or of an implementation of it; made once for each.
 
     Raises MisuseError for anything else, and for signatures that cannot be called over a wire.
     """
     for owner in service.__mro__:
         if Service in owner.__bases__:
-            return Contract(owner)
+            contract = _contracts.get(owner)
+            if contract is None:
+                contract = _contracts[owner] = Contract(owner)
+            return contract
     raise MisuseError(f"{service.__name__} is not a subclass of flipcall.Service")

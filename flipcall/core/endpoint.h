@@ -104,7 +104,7 @@ struct fc_endpoint {
     int64_t deadline;        /* of the wait under way, absolute */
     uint32_t timeout_us;     /* not yet turned into a deadline, or FC_TIMEOUT_NONE */
     uint32_t call_id;
-    struct fc_frame_in in;
+    struct fc_frame_in received;
     int64_t answer_ns;       /* adaptive: weighted mean of the peer's answer times */
     uint32_t unspun;         /* adaptive: waits since the last spin */
     struct fc_stats stats;
@@ -120,6 +120,7 @@ int fc_enter(struct fc_endpoint *ep);
 void fc_leave(struct fc_endpoint *ep);
 void fc_shutdown(struct fc_endpoint *ep);
 void fc_condemn(struct fc_endpoint *ep);
+int fc_retire(struct fc_endpoint *ep);
 void fc_forked(void);
 
 /* flipping (flip.c); deadlines are absolute CLOCK_MONOTONIC ns, FC_NO_DEADLINE for none */

@@ -1,7 +1,7 @@
 /* frame.c: a call in one step: copy in, flip, wait, check what came (proto/rpc.md).
  *
  * The result packs what the caller needs at once: body length (32 bits), code (16 bits), whether there is an
- * attachment; the rest is in ep->in. The bytes stay in the window, where the peer can still change them: whoever
+ * attachment; the rest is in ep->received. The bytes stay in the window, where the peer can still change them: whoever
  * parses them copies them first (Python: ffi.unpack, one copy into a bytes object). */
 #include "endpoint.h"
 
@@ -82,14 +82,14 @@ static int64_t get(struct fc_endpoint *ep, uint8_t kind)
         if (!f.call_id)
             return broken(ep, FC_FAULT_CALL_ID, 0);
         ep->call_id = f.call_id;
-        ep->in.arrived_ns = f.timeout_us == FC_TIMEOUT_NONE ? 0 : fc_now();
+        ep->received.arrived_ns = f.timeout_us == FC_TIMEOUT_NONE ? 0 : fc_now();
     }
-    ep->in.call_id = f.call_id;
-    ep->in.timeout_us = f.timeout_us;
-    ep->in.body_len = f.body_len;
-    ep->in.attach_off = attach_off;
-    ep->in.attach_len = attach_len;
-    ep->in.code = f.code;
+    ep->received.call_id = f.call_id;
+    ep->received.timeout_us = f.timeout_us;
+    ep->received.body_len = f.body_len;
+    ep->received.attach_off = attach_off;
+    ep->received.attach_len = attach_len;
+    ep->received.code = f.code;
     return (int64_t)f.body_len | ((int64_t)f.code << FC_FRAME_CODE_SHIFT) | (attach_len ? FC_FRAME_ATTACHED : 0);
 }
 
@@ -204,6 +204,6 @@ void fc_cancel(struct fc_endpoint *ep)
 int fc_cancelled(struct fc_endpoint *ep)
 {
     return atomic_load(&ep->stop) != 0 ||
-           atomic_load_explicit(fc_word(&ep->packet->cancel), memory_order_acquire) == ep->in.call_id ||
+           atomic_load_explicit(fc_word(&ep->packet->cancel), memory_order_acquire) == ep->received.call_id ||
            atomic_load_explicit(fc_word(&ep->packet->conn_state), memory_order_acquire) == FC_SHUTDOWN;
 }
