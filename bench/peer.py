@@ -60,10 +60,9 @@ def main(arguments: list[str]) -> int:
 
 def serve_endpoint(config: EndpointConfig, parent: int) -> None:
     """Be the server side of a bare Endpoint until the client shuts it down."""
-    from flipcall.lowlevel import Endpoint, Liveness, PacketWindow, Side
-
     from bench.policies import policy_named
     from flipcall.errors import ClosedError, PeerDiedError
+    from flipcall.lowlevel import Endpoint, Liveness, PacketWindow, Side
 
     # An endpoint that finds itself on one CPU does not spin. So for two CPUs, one for each side, pin after
     # it is made; for one CPU shared by both sides, before.
