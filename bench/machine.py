@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.compile import ROOT
+from flipcall import cpus
 
 
 def describe() -> dict[str, Any]:
@@ -21,7 +22,7 @@ def describe() -> dict[str, Any]:
         "cpu": _cpu_model(),
         "cpus": os.cpu_count(),
         "cpus_allowed": len(os.sched_getaffinity(0)),
-        "cpu_quota": _cpu_quota(),
+        "cpu_quota": cpus.quota(),
         "virtualisation": _virtualisation(),
         "clocksource": _read("/sys/devices/system/clocksource/clocksource0/current_clocksource"),
         "load_average": round(os.getloadavg()[0], 2),
@@ -57,12 +58,6 @@ def _cpu_model() -> str | None:
         if key.strip() in ("model name", "Model", "cpu model"):
             return value.strip()
     return None
-
-
-def _cpu_quota() -> float | None:
-    """CPUs this cgroup may use, None for no limit (cgroup v2, this process's own root)."""
-    quota, _, period = (_read("/sys/fs/cgroup/cpu.max") or "max").partition(" ")
-    return None if quota == "max" else int(quota) / int(period)
 
 
 def _virtualisation() -> str:

@@ -13,7 +13,7 @@ NOTES = {
     "sendrecv": (
         "c_spin_over_cacheline compares means (unstamped); the others compare p50.",
         "free: not pinned, so the scheduler puts both sides on one CPU or on two, and may change its mind.",
-        "python_spin is the policy `latency`, python_futex `frugal`, python_balanced the default.",
+        "The C rows spin without limit or not at all; the policies are the library's presets, balanced the default.",
     ),
     "call": (
         "Both sides are Python, not pinned, with the library's default policy unless the row says otherwise.",
@@ -61,7 +61,7 @@ def _machine_line(report: Report) -> str:
 
 def _rows_table(rows: list[Row]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("case", "transport", "switch", "placement", "load"):
+    for name in ("case", "transport", "switch (policy)", "placement", "load"):
         table.add_column(name)
     for name in (
         "size",
@@ -79,7 +79,7 @@ def _rows_table(rows: list[Row]) -> Table:
         table.add_row(
             row.case,
             row.transport or "",
-            row.switch or "",
+            f"{row.switch} ({row.policy})" if row.policy else row.switch or "",
             row.placement,
             row.load,
             "" if row.size is None else str(row.size),
