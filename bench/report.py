@@ -13,7 +13,7 @@ NOTES = {
     "sendrecv": (
         "c_spin_over_cacheline compares means (unstamped); the others compare p50.",
         "free: not pinned, so the scheduler puts both sides on one CPU or on two, and may change its mind.",
-        "In brackets the library's presets, of which balanced is the default; C spins without limit or not at all.",
+        "In brackets the library's presets, balanced the default; C spins without limit or not at all.",
     ),
     "call": (
         "Both sides are Python, not pinned, with the library's default policy unless the row says otherwise.",
