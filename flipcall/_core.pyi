@@ -1,0 +1,6 @@
+"""The compiled core (flipcall/core/build.py). Typed by hand where it is used: cffi's objects have no types."""
+
+from typing import Any
+
+ffi: Any
+lib: Any

@@ -1,0 +1,74 @@
+"""How the C core reaches Python: a cffi API-mode module, flipcall._core.
+
+Constants are declared `#define X ...`, so the compiler reads their values from the headers.
+"""
+
+import re
+import sys
+import sysconfig
+from pathlib import Path
+
+from cffi import FFI
+
+ROOT = Path(__file__).resolve().parents[2]
+SOURCES = ["endpoint.c", "futex.c", "life.c", "wait.c", "flip.c", "frame.c"]
+HEADERS = ["flipcall/core/cpu.h", "flipcall/core/endpoint.h", "proto/flipcall.h"]
+
+# Every object-like macro and enumerator of the two headers.
+_CONSTANT = re.compile(
+    r"^(?:#define +(FC_[A-Z0-9_]+) +\S|    (FC_[A-Z0-9_]+)(?: = -?\d+)?,?(?: |$))", re.MULTILINE
+)
+CONSTANTS = sorted({a or b for name in HEADERS for a, b in _CONSTANT.findall((ROOT / name).read_text())})
+
+CDEF = """
+struct fc_policy { int64_t spin_ns; uint32_t adaptive; uint32_t yields; };
+struct fc_stats { uint64_t flips, spins_paid, spins_lost, parks, wakes, wakes_skipped, rescues; };
+struct fc_frame_in {
+    uint32_t call_id, timeout_us, body_len, attach_off, attach_len, code; int64_t arrived_ns; ...;
+};
+struct fc_endpoint {
+    uint32_t cap; int32_t life_fd[2]; int64_t slice_ns; struct fc_policy policy;
+    uint32_t turn, trust_sleepers, fault; int64_t fault_value; struct fc_frame_in received; struct fc_stats stats; ...;
+};
+int fc_init(struct fc_endpoint *ep, void *window, uint32_t length, uint32_t side, struct fc_policy policy);
+int fc_enter(struct fc_endpoint *ep);
+void fc_leave(struct fc_endpoint *ep);
+void fc_shutdown(struct fc_endpoint *ep);
+void fc_condemn(struct fc_endpoint *ep);
+int fc_retire(struct fc_endpoint *ep);
+void fc_forked(void);
+int64_t fc_send_recv(struct fc_endpoint *ep, uint32_t len, int64_t deadline);
+int64_t fc_resume(struct fc_endpoint *ep, int64_t deadline);
+int64_t fc_first(struct fc_endpoint *ep, int64_t deadline);
+int64_t fc_connect(struct fc_endpoint *ep, uint32_t len, int64_t deadline);
+int fc_send(struct fc_endpoint *ep, uint32_t len);
+int fc_send_last(struct fc_endpoint *ep, uint32_t len);
+int fc_reclaim(struct fc_endpoint *ep);
+int64_t fc_call(struct fc_endpoint *ep, uint32_t method, uint32_t timeout_us, const char *body, uint32_t body_len,
+                const char *attach, uint32_t attach_len);
+int64_t fc_call_resume(struct fc_endpoint *ep);
+int64_t fc_request(struct fc_endpoint *ep);
+int64_t fc_reply(struct fc_endpoint *ep, uint32_t status, const char *body, uint32_t body_len, const char *attach,
+                 uint32_t attach_len);
+int64_t fc_reply_request(struct fc_endpoint *ep, uint32_t status, const char *body, uint32_t body_len,
+                         const char *attach, uint32_t attach_len);
+void fc_cancel(struct fc_endpoint *ep);
+int fc_cancelled(struct fc_endpoint *ep);
+uint32_t fc_attach_offset(uint32_t body_len);
+void fc_set_spinner_limit(uint32_t limit);
+int64_t fc_now(void);
+"""
+
+abi3 = sys.implementation.name == "cpython" and not sysconfig.get_config_var("Py_GIL_DISABLED")
+
+ffi = FFI()
+ffi.cdef("".join(f"#define {name} ...\n" for name in CONSTANTS) + CDEF)
+ffi.set_source(
+    "flipcall._core",
+    '#include "endpoint.h"',
+    sources=[f"flipcall/core/{name}" for name in SOURCES],
+    depends=HEADERS,
+    include_dirs=[str(ROOT / "proto"), str(ROOT / "flipcall" / "core")],
+    extra_compile_args=["-std=gnu11", "-O2", "-Wall", "-Wextra", "-Wno-unused-parameter"],
+    py_limited_api=abi3,
+)

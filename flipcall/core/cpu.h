@@ -1,0 +1,18 @@
+/* cpu.h: what depends on the processor, and nothing else does. */
+#ifndef FLIPCALL_CPU_H
+#define FLIPCALL_CPU_H
+
+/* Tell the processor that this is a spin loop: it frees the pipeline for the sibling thread and leaves the
+ * loop without a memory-order misprediction when the word changes. */
+static inline void fc_cpu_relax(void)
+{
+#if defined(__x86_64__) || defined(__i386__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ __volatile__("isb" ::: "memory"); /* "yield" is a no-op on most cores; isb pauses about as long */
+#else
+    __asm__ __volatile__("" ::: "memory");
+#endif
+}
+
+#endif

@@ -1,0 +1,174 @@
+/* endpoint.h: one side of a packet window, and everything the C core offers to Python.
+ *
+ * Who may call what. Every function takes the endpoint for itself while it runs (fc_enter; a second thread
+ * gets FC_ERR_BUSY), except fc_shutdown and fc_condemn, which any thread may call at any time until fc_close.
+ * Nothing here touches Python: cffi releases the GIL around each call.
+ *
+ * What the peer can do. It shares the window and may write any byte of it at any moment. So each word is read
+ * once, into a local, and checked; no length, offset or state is read twice; and no wait depends on the peer
+ * writing anything sensible (fc_wait gives up at the deadline, and looks at the peer's life every slice).
+ */
+#ifndef FLIPCALL_ENDPOINT_H
+#define FLIPCALL_ENDPOINT_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+
+#include "flipcall.h"
+
+/* Results: 0 or a count is success, these are not. The endpoint's turn says what state it is in afterwards. */
+enum fc_result {
+    FC_OK = 0,
+    FC_TICK = -1,         /* a slice passed or a signal came: look after signals, then fc_resume */
+    FC_ERR_TIMEOUT = -2,  /* the deadline passed; control is still the peer's */
+    FC_ERR_SHUTDOWN = -3, /* this side or the peer shut the connection down */
+    FC_ERR_DIED = -4,     /* the peer's process is gone */
+    FC_ERR_PROTOCOL = -5, /* the peer broke the protocol: fault and fault_value say how */
+    FC_ERR_BUSY = -6,     /* another thread is inside */
+    FC_ERR_TURN = -7,     /* misuse: not this side's turn, or not connected */
+    FC_ERR_SIZE = -8,     /* misuse: does not fit the window */
+    FC_ERR_FORKED = -9,   /* misuse: inherited over fork */
+    FC_ERR_OS = -10       /* a system call failed: fault_value is its errno */
+};
+
+/* Whose turn it is, as far as this side knows. Only the thread inside reads or writes it. */
+enum fc_turn {
+    FC_TURN_NEW = 0,    /* not connected */
+    FC_TURN_MINE = 1,   /* this side is active */
+    FC_TURN_THEIRS = 2, /* given away, not yet back: fc_resume waits on */
+    FC_TURN_LAST = 3,   /* given away for good (fc_send_last) */
+    FC_TURN_OVER = 4    /* shut down, died or broken */
+};
+
+enum fc_fault {
+    FC_FAULT_NONE = 0,
+    FC_FAULT_STATE,    /* conn_state held fault_value */
+    FC_FAULT_LENGTH,   /* data_len was fault_value, beyond the window */
+    FC_FAULT_SHORT,    /* a frame of fault_value bytes */
+    FC_FAULT_KIND,     /* frame kind fault_value */
+    FC_FAULT_FLAGS,    /* frame flags fault_value */
+    FC_FAULT_BODY,     /* body_len fault_value beyond the datagram */
+    FC_FAULT_PADDING,  /* bytes after the body end before an attachment could start */
+    FC_FAULT_CALL_ID,  /* answer to call fault_value, which was not asked */
+    FC_FAULT_RESERVED, /* a reserved field held fault_value */
+    FC_FAULT_SYSCALL   /* FC_ERR_OS: errno fault_value */
+};
+
+#define FC_NO_DEADLINE INT64_MAX
+#define FC_SLICE_NS 50000000ll /* how long a wait stays in the kernel before it looks at the peer's life */
+#define FC_LIFE_FDS 2          /* a pidfd and a socket */
+
+struct fc_policy {
+    int64_t spin_ns;  /* longest spin of one wait, 0 for none */
+    uint32_t adaptive; /* spin only while spinning has been paying */
+    uint32_t yields;  /* sched_yield calls between spinning and parking */
+};
+
+struct fc_stats {
+    uint64_t flips;         /* control given away */
+    uint64_t spins_paid;    /* waits answered while spinning */
+    uint64_t spins_lost;    /* waits that spun in vain */
+    uint64_t parks;         /* sleeps in the kernel */
+    uint64_t wakes;         /* wakes issued */
+    uint64_t wakes_skipped; /* wakes not needed: the peer was awake */
+    uint64_t rescues;       /* turns found only when a slice ran out: a wake was lost (0 with an honest peer) */
+};
+
+/* The frame received last, checked and copied out of the peer's reach. */
+struct fc_frame_in {
+    uint32_t call_id;
+    uint32_t timeout_us;
+    uint32_t body_len;
+    uint32_t attach_off; /* from the start of the window */
+    uint32_t attach_len;
+    uint32_t code;
+    int64_t arrived_ns;  /* CLOCK_MONOTONIC; requests with a timeout only */
+};
+
+struct fc_endpoint {
+    /* fixed at creation */
+    struct fc_packet *packet;
+    uint32_t cap; /* bytes of the datagram */
+    uint32_t mine, theirs;
+    uint32_t my_bit, their_bit;
+    uint32_t generation;
+    int32_t life_fd[FC_LIFE_FDS]; /* -1 for none */
+    int64_t slice_ns;
+    struct fc_policy policy;
+
+    /* the thread inside */
+    uint32_t turn;
+    uint32_t trust_sleepers; /* both sides negotiated "sleepers" */
+    uint32_t fault;
+    int64_t fault_value;
+    int64_t deadline;        /* of the wait under way, absolute */
+    uint32_t timeout_us;     /* not yet turned into a deadline, or FC_TIMEOUT_NONE */
+    uint32_t call_id;
+    struct fc_frame_in received;
+    int64_t answer_ns;       /* adaptive: weighted mean of the peer's answer times */
+    uint32_t unspun;         /* adaptive: waits since the last spin */
+    struct fc_stats stats;
+
+    /* any thread */
+    _Atomic uint32_t busy;
+    _Atomic uint32_t stop; /* 0, or the result every wait must end with, as a positive number */
+};
+
+/* life of an endpoint (endpoint.c) */
+int fc_init(struct fc_endpoint *ep, void *window, uint32_t length, uint32_t side, struct fc_policy policy);
+int fc_enter(struct fc_endpoint *ep);
+void fc_leave(struct fc_endpoint *ep);
+void fc_shutdown(struct fc_endpoint *ep);
+void fc_condemn(struct fc_endpoint *ep);
+int fc_retire(struct fc_endpoint *ep);
+void fc_forked(void);
+
+/* flipping (flip.c); deadlines are absolute CLOCK_MONOTONIC ns, FC_NO_DEADLINE for none */
+int64_t fc_send_recv(struct fc_endpoint *ep, uint32_t len, int64_t deadline);
+int64_t fc_resume(struct fc_endpoint *ep, int64_t deadline);
+int64_t fc_first(struct fc_endpoint *ep, int64_t deadline);
+int fc_send(struct fc_endpoint *ep, uint32_t len);
+int fc_send_last(struct fc_endpoint *ep, uint32_t len);
+int fc_reclaim(struct fc_endpoint *ep);
+int64_t fc_connect(struct fc_endpoint *ep, uint32_t len, int64_t deadline);
+
+/* frames (frame.c); the result is FC_FRAME_* packed, or an enum fc_result */
+#define FC_FRAME_CODE_SHIFT 32
+#define FC_FRAME_ATTACHED (1ll << 48)
+int64_t fc_call(struct fc_endpoint *ep, uint32_t method, uint32_t timeout_us, const char *body, uint32_t body_len,
+                const char *attach, uint32_t attach_len);
+int64_t fc_call_resume(struct fc_endpoint *ep);
+int64_t fc_request(struct fc_endpoint *ep);
+int64_t fc_reply(struct fc_endpoint *ep, uint32_t status, const char *body, uint32_t body_len, const char *attach,
+                 uint32_t attach_len);
+int64_t fc_reply_request(struct fc_endpoint *ep, uint32_t status, const char *body, uint32_t body_len,
+                         const char *attach, uint32_t attach_len);
+void fc_cancel(struct fc_endpoint *ep);
+int fc_cancelled(struct fc_endpoint *ep);
+uint32_t fc_attach_offset(uint32_t body_len);
+
+/* waiting (wait.c) */
+int fc_give(struct fc_endpoint *ep, uint32_t len);
+int fc_wait(struct fc_endpoint *ep);
+void fc_set_spinner_limit(uint32_t limit);
+
+/* the kernel (futex.c) */
+int fc_futex_wait(_Atomic uint32_t *word, uint32_t value, int64_t until_ns);
+int fc_futex_wake(_Atomic uint32_t *word, int count);
+
+/* the peer's life (life.c): nonzero when one of the descriptors says it is gone */
+int fc_peer_gone(const struct fc_endpoint *ep);
+
+int64_t fc_now(void);
+
+/* The window's words as atomics: the layout is the same (asserted in endpoint.c). */
+static inline _Atomic uint32_t *fc_word(uint32_t *word)
+{
+    return (_Atomic uint32_t *)word;
+}
+
+/* Statistics have one writer; readers in other threads may see them a little late. */
+#define FC_COUNT(ep, what) \
+    __atomic_store_n(&(ep)->stats.what, __atomic_load_n(&(ep)->stats.what, __ATOMIC_RELAXED) + 1, __ATOMIC_RELAXED)
+
+#endif

@@ -1,0 +1,128 @@
+/* flip.c: gVisor's verbs on whole datagrams (pkg/flipcall/flipcall.go).
+ *
+ * The datagram itself is written and read by the caller, in the window; here only its length is, and control. */
+#include "endpoint.h"
+
+/* The turn has come back: how long is the datagram? Read once; the peer may still be writing the word. */
+static int64_t received(struct fc_endpoint *ep)
+{
+    uint32_t len = atomic_load_explicit(fc_word(&ep->packet->data_len), memory_order_relaxed);
+    if (len <= ep->cap)
+        return len;
+    ep->turn = FC_TURN_OVER;
+    ep->fault = FC_FAULT_LENGTH;
+    ep->fault_value = len;
+    return FC_ERR_PROTOCOL;
+}
+
+static int64_t await(struct fc_endpoint *ep, int64_t deadline)
+{
+    ep->deadline = deadline;
+    ep->timeout_us = FC_TIMEOUT_NONE;
+    int result = fc_wait(ep);
+    return result == FC_OK ? received(ep) : result;
+}
+
+static int64_t send_recv(struct fc_endpoint *ep, uint32_t turn, uint32_t len, int64_t deadline)
+{
+    if (ep->turn != turn)
+        return FC_ERR_TURN;
+    if (len > ep->cap)
+        return FC_ERR_SIZE;
+    int result = fc_give(ep, len);
+    return result == FC_OK ? await(ep, deadline) : result;
+}
+
+/* Give control away with a datagram of len bytes; wait for the answer. Its length. Precondition: MINE. */
+int64_t fc_send_recv(struct fc_endpoint *ep, uint32_t len, int64_t deadline)
+{
+    int64_t result = fc_enter(ep);
+    if (result != FC_OK)
+        return result;
+    result = send_recv(ep, FC_TURN_MINE, len, deadline);
+    fc_leave(ep);
+    return result;
+}
+
+/* The first flip of a client: as fc_send_recv, from NEW. */
+int64_t fc_connect(struct fc_endpoint *ep, uint32_t len, int64_t deadline)
+{
+    int64_t result = fc_enter(ep);
+    if (result != FC_OK)
+        return result;
+    result = ep->mine == FC_CLIENT_ACTIVE ? send_recv(ep, FC_TURN_NEW, len, deadline) : FC_ERR_TURN;
+    fc_leave(ep);
+    return result;
+}
+
+/* The first wait of a server, from NEW. */
+int64_t fc_first(struct fc_endpoint *ep, int64_t deadline)
+{
+    int64_t result = fc_enter(ep);
+    if (result != FC_OK)
+        return result;
+    if (ep->mine == FC_SERVER_ACTIVE && ep->turn == FC_TURN_NEW) {
+        ep->turn = FC_TURN_THEIRS;
+        result = await(ep, deadline);
+    } else
+        result = FC_ERR_TURN;
+    fc_leave(ep);
+    return result;
+}
+
+/* Go on waiting after FC_TICK or FC_ERR_TIMEOUT. Precondition: THEIRS. */
+int64_t fc_resume(struct fc_endpoint *ep, int64_t deadline)
+{
+    int64_t result = fc_enter(ep);
+    if (result != FC_OK)
+        return result;
+    result = ep->turn == FC_TURN_THEIRS ? await(ep, deadline) : FC_ERR_TURN;
+    fc_leave(ep);
+    return result;
+}
+
+/* Give control away and do not wait: fc_resume does, later. Precondition: MINE. */
+int fc_send(struct fc_endpoint *ep, uint32_t len)
+{
+    int result = fc_enter(ep);
+    if (result != FC_OK)
+        return result;
+    if (ep->turn != FC_TURN_MINE)
+        result = FC_ERR_TURN;
+    else
+        result = len <= ep->cap ? fc_give(ep, len) : FC_ERR_SIZE;
+    fc_leave(ep);
+    return result;
+}
+
+/* Give control away for good. Precondition: MINE. */
+int fc_send_last(struct fc_endpoint *ep, uint32_t len)
+{
+    int result = fc_send(ep, len);
+    if (result == FC_OK)
+        ep->turn = FC_TURN_LAST;
+    return result;
+}
+
+/* Has control come back meanwhile? FC_OK when it is this side's turn, FC_TICK when not yet; never waits. The
+ * datagram that came with it is dropped: this is for answers nobody waits for any more. */
+int fc_reclaim(struct fc_endpoint *ep)
+{
+    int result = fc_enter(ep);
+    if (result != FC_OK)
+        return result;
+    if (ep->turn == FC_TURN_MINE)
+        result = FC_OK;
+    else if (ep->turn != FC_TURN_THEIRS)
+        result = FC_ERR_TURN;
+    else if (atomic_load_explicit(fc_word(&ep->packet->conn_state), memory_order_acquire) == ep->theirs) {
+        if (fc_peer_gone(ep)) {
+            ep->turn = FC_TURN_OVER;
+            result = FC_ERR_DIED;
+        } else
+            result = FC_TICK;
+    } else
+        result = fc_wait(ep); /* the state has changed, so this does not wait: it says what it changed to */
+    fc_leave(ep);
+    return result;
+}

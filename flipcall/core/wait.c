@@ -1,0 +1,234 @@
+/* wait.c: giving control away, and waiting to get it back.
+ *
+ * Theory. Two sides, one word. At any moment conn_state names the one side that may touch the datagram, or says
+ * that the connection is over. The giver and the waiter meet in four accesses:
+ *
+ *        giver                                waiter
+ *        W1  conn_state: mine -> theirs       W2  sleepers |= my bit
+ *        R1  look at the waiter's bit         R2  look at conn_state
+ *            set: FUTEX_WAKE                      still theirs: FUTEX_WAIT(conn_state == theirs)
+ *
+ * All four are sequentially consistent, so W1-R1 and W2-R2 cannot both see the past: either the giver sees the
+ * bit and wakes, or the waiter sees the new state and does not sleep; and if the state changes between R2 and
+ * the sleep, FUTEX_WAIT itself finds the word changed. A plain release store in W1 may stay in the store buffer
+ * while R1 runs: then both see the past, and the wake is lost. proto/model/ checks this.
+ *
+ * Each side writes its own bit only. Rejected: one shared "somebody sleeps" flag. It saves nothing and loses
+ * wakes, because one side, waking, clears what the other has just set.
+ *
+ * A wait goes down this ladder, each step bounded and skippable, and every step leaves at the first change:
+ *
+ *      give ──► spin ──► yield ──► park ◄──┐ woken, state unchanged (spurious), or a slice passed
+ *                │         │        │  └───┘ and the peer lives
+ *                └─────────┴────────┴──► conn_state changed:  mine      -> my turn
+ *                                                             SHUTDOWN  -> over
+ *                                                             other     -> protocol error
+ *      park also ends at: the deadline, a signal (FC_TICK), `stop`, the peer's death.
+ *
+ * Adaptive spinning. A wait that parks costs a wake-up, tens of microseconds, whatever the peer does; a wait
+ * that spins costs what the peer takes. Spinning for about what a wake-up costs and then parking is never more
+ * than twice the best choice (the ski-rental bound). `answer_ns`, a weighted mean of recent answer times, does
+ * better: SPINNING while it is within the budget; PARKING beyond it, with one spin in FC_PROBE waits to find
+ * out that the peer has become quick again (an answer got by parking cannot tell: it contains the wake-up).
+ *
+ *      SPINNING ── mean of answers > budget ──► PARKING
+ *          ▲                                       │
+ *          └── an answer came while probing ───────┘
+ */
+#define _GNU_SOURCE
+#include "endpoint.h"
+
+#include <errno.h>
+#include <sched.h>
+
+#include "cpu.h"
+
+#define FC_BURST 64  /* looks at the word before the first look at the clock: about a microsecond */
+#define FC_PROBE 32  /* waits between two probing spins while PARKING */
+
+/* Spinners beyond CPUs - 1 only take the CPU from those they wait for. */
+static _Atomic uint32_t spinners, spinner_limit = 1;
+
+void fc_set_spinner_limit(uint32_t limit)
+{
+    atomic_store(&spinner_limit, limit);
+}
+
+static int fault(struct fc_endpoint *ep, enum fc_result result, enum fc_fault what, int64_t value)
+{
+    ep->turn = FC_TURN_OVER;
+    ep->fault = what;
+    ep->fault_value = value;
+    return result;
+}
+
+int fc_give(struct fc_endpoint *ep, uint32_t len)
+{
+    struct fc_packet *p = ep->packet;
+    uint32_t seen = ep->mine;
+    atomic_store_explicit(fc_word(&p->data_len), len, memory_order_relaxed);
+    if (!atomic_compare_exchange_strong(fc_word(&p->conn_state), &seen, ep->theirs)) {
+        if (seen != FC_SHUTDOWN)
+            return fault(ep, FC_ERR_PROTOCOL, FC_FAULT_STATE, seen);
+        ep->turn = FC_TURN_OVER;
+        uint32_t why = atomic_load(&ep->stop);
+        return why ? -(int)why : FC_ERR_SHUTDOWN;
+    }
+    ep->turn = FC_TURN_THEIRS;
+    FC_COUNT(ep, flips);
+    if (ep->trust_sleepers && !(atomic_load(fc_word(&p->sleepers)) & ep->their_bit)) {
+        FC_COUNT(ep, wakes_skipped);
+        return FC_OK;
+    }
+    FC_COUNT(ep, wakes);
+    int err = fc_futex_wake(fc_word(&p->conn_state), 1);
+    return err ? fault(ep, FC_ERR_OS, FC_FAULT_SYSCALL, -err) : FC_OK;
+}
+
+/* conn_state is `seen`, not `theirs`: what does that mean? */
+static int turned(struct fc_endpoint *ep, uint32_t seen)
+{
+    uint32_t why = atomic_load_explicit(&ep->stop, memory_order_acquire);
+    if (why || seen == FC_SHUTDOWN) {
+        ep->turn = FC_TURN_OVER;
+        return why ? -(int)why : FC_ERR_SHUTDOWN;
+    }
+    if (seen != ep->mine)
+        return fault(ep, FC_ERR_PROTOCOL, FC_FAULT_STATE, seen);
+    ep->turn = FC_TURN_MINE;
+    return FC_OK;
+}
+
+static inline uint32_t look(struct fc_endpoint *ep)
+{
+    return atomic_load_explicit(fc_word(&ep->packet->conn_state), memory_order_acquire);
+}
+
+/* ---- spinning ------------------------------------------------------------------------------------------- */
+
+static int64_t spin_budget(struct fc_endpoint *ep)
+{
+    int64_t budget = ep->policy.spin_ns;
+    if (!ep->policy.adaptive || ep->answer_ns <= budget)
+        return budget;
+    if (++ep->unspun < FC_PROBE)
+        return 0;
+    ep->unspun = 0;
+    return budget;
+}
+
+/* An answer took `took` ns. A short one while PARKING is a probe that paid: believe it at once. */
+static void learn(struct fc_endpoint *ep, int64_t took, bool spun)
+{
+    int64_t budget = ep->policy.spin_ns, most = 8 * budget;
+    if (spun && ep->answer_ns > budget)
+        ep->answer_ns = took;
+    else
+        ep->answer_ns += ((took < most ? took : most) - ep->answer_ns) / 4;
+}
+
+/* Look at the word for `budget` ns from `start`; the state seen last. */
+static uint32_t spin(struct fc_endpoint *ep, int64_t start, int64_t budget)
+{
+    uint32_t seen = ep->theirs;
+    if (atomic_fetch_add_explicit(&spinners, 1, memory_order_relaxed) <
+        atomic_load_explicit(&spinner_limit, memory_order_relaxed)) {
+        do {
+            for (int i = 0; i < FC_BURST && (seen = look(ep)) == ep->theirs; i++)
+                fc_cpu_relax();
+        } while (seen == ep->theirs && fc_now() - start < budget);
+    }
+    atomic_fetch_sub_explicit(&spinners, 1, memory_order_relaxed);
+    return seen;
+}
+
+/* ---- parking -------------------------------------------------------------------------------------------- */
+
+/* Sleep until the state changes, or `until`. 0, or the negative errno of the sleep. */
+static int sleep_once(struct fc_endpoint *ep, int64_t until)
+{
+    struct fc_packet *p = ep->packet;
+    int err = 0;
+    atomic_fetch_or(fc_word(&p->sleepers), ep->my_bit);
+    if (atomic_load(fc_word(&p->conn_state)) == ep->theirs && !atomic_load(&ep->stop)) {
+        FC_COUNT(ep, parks);
+        err = fc_futex_wait(fc_word(&p->conn_state), ep->theirs, until);
+    }
+    atomic_fetch_and(fc_word(&p->sleepers), ~ep->my_bit);
+    return err;
+}
+
+static int park(struct fc_endpoint *ep, int64_t now)
+{
+    for (;;) {
+        int64_t slice_end = now + ep->slice_ns;
+        int64_t until = ep->deadline < slice_end ? ep->deadline : slice_end;
+        int err = sleep_once(ep, until);
+        uint32_t seen = look(ep);
+        if (seen != ep->theirs) {
+            if (err == -ETIMEDOUT && seen == ep->mine)
+                FC_COUNT(ep, rescues);
+            return turned(ep, seen);
+        }
+        if (atomic_load(&ep->stop))
+            return turned(ep, seen);
+        now = fc_now();
+        switch (err) {
+        case 0:
+        case -EAGAIN:
+            continue; /* spurious, or the peer played with the word: the deadline still holds */
+        case -ETIMEDOUT:
+            if (now >= ep->deadline)
+                return FC_ERR_TIMEOUT;
+            if (fc_peer_gone(ep)) {
+                ep->turn = FC_TURN_OVER;
+                return FC_ERR_DIED;
+            }
+            return FC_TICK;
+        case -EINTR:
+            return FC_TICK;
+        default:
+            return fault(ep, FC_ERR_OS, FC_FAULT_SYSCALL, -err);
+        }
+    }
+}
+
+/* Wait until it is this side's turn. Precondition: inside, turn is THEIRS (or NEW, for a server). */
+int fc_wait(struct fc_endpoint *ep)
+{
+    uint32_t seen = look(ep);
+    if (ep->policy.spin_ns > 0)
+        for (int i = 0; i < FC_BURST && seen == ep->theirs; i++) {
+            fc_cpu_relax();
+            seen = look(ep);
+        }
+    if (seen != ep->theirs) {
+        ep->answer_ns -= ep->answer_ns / 4; /* quicker than the clock is worth reading for */
+        FC_COUNT(ep, spins_paid);
+        return turned(ep, seen);
+    }
+
+    int64_t start = fc_now();
+    if (ep->timeout_us != FC_TIMEOUT_NONE) {
+        ep->deadline = start + ep->timeout_us * 1000ll;
+        ep->timeout_us = FC_TIMEOUT_NONE;
+    }
+    int64_t budget = spin_budget(ep);
+    if (ep->deadline - start < budget)
+        budget = ep->deadline > start ? ep->deadline - start : 0;
+    if (budget > 0 && (seen = spin(ep, start, budget)) != ep->theirs) {
+        FC_COUNT(ep, spins_paid);
+        learn(ep, fc_now() - start, true);
+        return turned(ep, seen);
+    }
+    if (budget > 0)
+        FC_COUNT(ep, spins_lost);
+    for (uint32_t i = 0; i < ep->policy.yields && seen == ep->theirs; i++) {
+        sched_yield();
+        seen = look(ep);
+    }
+    int result = seen == ep->theirs ? park(ep, fc_now()) : turned(ep, seen);
+    if (result != FC_TICK)
+        learn(ep, fc_now() - start, false);
+    return result;
+}
