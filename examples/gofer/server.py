@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import sys
+import signal
 from typing import Literal
 
 import flipcall
@@ -20,21 +20,37 @@ _TRANSPORTS: dict[Transports, tuple[str, ...]] = {
 }
 
 
-def make_server(
-    export: Export, path: str, *, transport: Transports = "both", stop_with_parent: bool = False
-) -> flipcall.Server:
-    """A server, not yet started: one Session per client, which closes its FIDs when the client is gone."""
+class GoferServer(flipcall.Server):
+    """A flipcall server with one Session per client, which closes its FIDs when the client is gone."""
 
-    def session(_peer: flipcall.Peer) -> Session:
-        return Session(export)
+    def __init__(
+        self,
+        export: Export,
+        path: str,
+        *,
+        transport: Transports = "both",
+        stop_with_parent: bool = False,
+        announcement: str | None = None,
+    ) -> None:
+        """`announcement`: a line for stdout once clients can connect, for whoever started this process."""
 
-    return flipcall.Server(
-        session,
-        path,
-        window_max=WINDOW,
-        transports=_TRANSPORTS[transport],
-        stop_with_parent=stop_with_parent,
-    )
+        def session(_peer: flipcall.Peer) -> Session:
+            return Session(export)
+
+        super().__init__(
+            session,
+            path,
+            window_max=WINDOW,
+            transports=_TRANSPORTS[transport],
+            stop_with_parent=stop_with_parent,
+        )
+        self._announcement = announcement
+
+    def start(self) -> None:
+        """As Server.start, and say so."""
+        super().start()
+        if self._announcement is not None:
+            print(self._announcement, flush=True)
 
 
 def serve(
@@ -48,18 +64,24 @@ def serve(
 ) -> None:
     """Serve `directory` on the socket `path` until SIGTERM or SIGINT; says so on stdout once it is ready.
 
-    For a process of its own: it sets the process's umask and its limit of descriptors.
+    For a process of its own: it sets the process's umask, its limit of descriptors and its signal handlers.
+    Raises OSError and flipcall.FlipcallError when the tree or the socket cannot be had.
     """
-    os.umask(0)  # a client's mode is what the file gets, as it is for the client's own creat()
-    # Half a client's worth stays free at the least, for sockets, windows and the next session.
+    os.umask(0)  # a client's mode is what the file gets: the client has an umask of its own
+    # Half of them stay free at the least: for sockets, windows and the next session.
     limit = min(max_fids, raise_descriptor_limit() // 2)
     export = Export(directory, read_only=read_only, max_fids=limit)
     try:
-        server = make_server(export, path, transport=transport, stop_with_parent=stop_with_parent)
-        with server:
-            access = "read-only" if read_only else "read-write"
-            print(f"gofer: serving {directory} {access} on {path}", flush=True)
-            server.serve_forever()
+        access = "read-only" if read_only else "read-write"
+        server = GoferServer(
+            export,
+            path,
+            transport=transport,
+            stop_with_parent=stop_with_parent,
+            announcement=f"gofer: serving {directory} {access} on {path}",
+        )
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: server.request_stop())
+        server.serve_forever()
     finally:
         export.close()
-        sys.stdout.flush()

@@ -65,6 +65,7 @@ def open_beneath(directory: int, name: bytes, flags: int, mode: int = 0) -> int:
     Raises OSError with the kernel's errno; EXDEV when the name would have led outside.
     """
     how = _how(flags, mode)
+    code = errno.EAGAIN
     for _ in range(_TRIES):
         fd: int = _syscall(_OPENAT2, directory, name, how, ctypes.sizeof(_OpenHow))
         if fd >= 0:
