@@ -136,9 +136,17 @@ def serve(
 @main.command()
 @click.argument("paths", nargs=-1)
 @click.option("-l", "long", is_flag=True, help="Attributes too.")
+@click.option("-a", "hidden", is_flag=True, help="Names that begin with a dot too.")
 @click.option("-R", "recursive", is_flag=True, help="Directories below too.")
 @on_gofer
-def ls(paths: tuple[str, ...], long: bool, recursive: bool, socket_path: str, transport: Transport) -> None:
+def ls(
+    paths: tuple[str, ...],
+    long: bool,
+    hidden: bool,
+    recursive: bool,
+    socket_path: str,
+    transport: Transport,
+) -> None:
     """List directories (the root by default), and files."""
     with connected("ls", socket_path, transport) as (client, failures):
         files: list[tuple[bytes, Stat]] = []
@@ -165,7 +173,8 @@ def ls(paths: tuple[str, ...], long: bool, recursive: bool, socket_path: str, tr
             except OSError as error:
                 failures.report(f"cannot open directory {quoted(names.decode(top))}", error)
                 continue
-            entries = [entry for entry in entries if not entry[0].startswith(b".")]
+            if not hidden:
+                entries = [entry for entry in entries if not entry[0].startswith(b".")]
             if titled:
                 print(("" if first else "\n") + show.name(top) + ":")
             first = False

@@ -256,6 +256,13 @@ class GoferClient:
 
     # ---- FIDs ----------------------------------------------------------------------------------------
 
+    def fid(self, path: Path) -> int:
+        """A control FID of `path`, for calls on `gofer`; the caller gives it back, or the end of the session
+        does.
+        """
+        with _named(path), self._resolver.resolve(names.encode(path)) as found:
+            return found.take()
+
     def _release(self, fids: list[int]) -> None:
         """Give control FIDs back some time soon, in one call for many."""
         self._released.extend(fids)

@@ -176,7 +176,10 @@ class Gofer(flipcall.Service):
         raise NotImplementedError
 
     def create(self, at: Place, flags: int, mode: int) -> Created:
-        """W. A new regular file, opened; EEXIST when the name is taken, by a symbolic link too."""
+        """W. A new regular file, opened; EEXIST when the name is taken, by a symbolic link too.
+
+        Its mode is the one given less the server's umask.
+        """
         raise NotImplementedError
 
     def read(self, fid: int, offset: int, length: int) -> bytes:

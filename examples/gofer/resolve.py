@@ -56,6 +56,14 @@ class Resolved:
         assert self.missing is not None
         return Place(self.top.fid, self.missing)
 
+    def take(self) -> int:
+        """The FID of `inode`, which is the caller's from now on and not given back with the others."""
+        fid = self.inode.fid
+        if not self._stack:
+            raise _error(errno.EBUSY)
+        self._stack.pop()
+        return fid
+
     def __enter__(self) -> Resolved:
         return self
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from typing import Literal
 
@@ -64,10 +63,10 @@ def serve(
 ) -> None:
     """Serve `directory` on the socket `path` until SIGTERM or SIGINT; says so on stdout once it is ready.
 
-    For a process of its own: it sets the process's umask, its limit of descriptors and its signal handlers.
+    For a process of its own: it sets its limit of descriptors and its signal handlers. New files have
+    the mode a client asks for, less this process's umask: the operator says what may be world-writable.
     Raises OSError and flipcall.FlipcallError when the tree or the socket cannot be had.
     """
-    os.umask(0)  # a client's mode is what the file gets: the client has an umask of its own
     # Half of them stay free at the least: for sockets, windows and the next session.
     limit = min(max_fids, raise_descriptor_limit() // 2)
     export = Export(directory, read_only=read_only, max_fids=limit)

@@ -9,12 +9,15 @@ import gc
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from gofer_support import LATIN1, SECRET, descriptors
+from gofer_support import LATIN1, SECRET, Connect, descriptors
 
 import flipcall
+from examples.gofer.client import GoferClient
 from examples.gofer.export import Export
+from examples.gofer.server import GoferServer
 from examples.gofer.session import Session
 
 
@@ -90,3 +93,31 @@ def session(make_session: Callable[..., Session]) -> Session:
 def root(session: Session) -> int:
     """Control FID of the tree's root."""
     return session.mount().root.fid
+
+
+@pytest.fixture(params=["window", "socket"])
+def transport(request: pytest.FixtureRequest) -> str:
+    """How calls travel."""
+    return str(request.param)
+
+
+@pytest.fixture
+def connect(tree: Path, transport: str, tmp_path: Path) -> Iterator[Connect]:
+    """Clients over the transport; each set of terms has a server of its own, in threads of this process."""
+    terms_of_export = ("read_only", "max_fids")
+    servers: dict[tuple[tuple[str, Any], ...], GoferServer] = {}
+    with contextlib.ExitStack() as stack:
+
+        def make(**options: Any) -> GoferClient:
+            terms = {name: options.pop(name) for name in terms_of_export if name in options}
+            key = tuple(terms.items())
+            if key not in servers:
+                export = Export(tree, **terms)
+                stack.callback(export.close)
+                path = str(tmp_path / f"socket{len(servers)}")
+                servers[key] = stack.enter_context(GoferServer(export, path))
+            client = GoferClient(servers[key].path, transport=transport, **options)
+            stack.callback(client.close)
+            return client
+
+        yield make

@@ -6,12 +6,17 @@ import contextlib
 import errno
 import os
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Protocol
 
 import pytest
 
+from examples.gofer.client import GoferClient
 from examples.gofer.protocol import Place
 from examples.gofer.session import Session
 
+ROOT = Path(__file__).resolve().parents[2]
+"""Of the project: where `python -m examples.gofer` is started."""
 LATIN1 = b"caf\xe9"
 """A name that is not UTF-8."""
 SECRET = b"bytes from outside the tree"
@@ -67,3 +72,10 @@ def fails(code: int) -> Iterator[None]:
     with pytest.raises(OSError) as caught:  # noqa: PT011 - the errno is what is checked
         yield
     assert caught.value.errno == code, f"{caught.value!r} is not {errno.errorcode[code]}"
+
+
+class Connect(Protocol):
+    """Makes a client of a server over the test's tree; keywords are GoferClient's, and Export's terms."""
+
+    def __call__(self, **options: Any) -> GoferClient:
+        """A new server and a client of it."""
