@@ -32,7 +32,6 @@ inline shutdown(who, th) {
 inline take(me) {
     d_step {
         mine[me] = true;
-        waiting[me] = false;
         assert(!mine[PEER(me)]);          /* never two active sides */
         assert(data_len == PEER(me));       /* received(): the length is the one that was sent */
 #ifdef FAULT_TRUST_ANYONE
@@ -49,7 +48,7 @@ proctype side(byte me) {
     {
         if
         :: me == CLIENT -> mine[me] = true; goto Mine     /* fc_connect */
-        :: me == SERVER -> waiting[me] = true; goto Wait    /* fc_first */
+        :: me == SERVER -> goto Wait    /* fc_first */
         fi;
 
 Mine:
@@ -74,7 +73,6 @@ Mine:
             if
             :: true -> WAKE(me)
             :: true ->                      /* issue 3: no spinning, so wake the peer and park in one step */
-                waiting[me] = true;
                 set_bit(me);
                 if
                 :: LOOK(me) == PEER(me) && !stop[me] ->
@@ -93,7 +91,7 @@ Mine:
             fi
         fi;
         if
-        :: waiting[me] = true; goto Wait
+        :: goto Wait
         :: CAN_IDLE(me) -> goto Idle        /* fc_send_last; or fc_reply, with no fc_request to follow */
         fi;
 
@@ -138,12 +136,12 @@ Woken:
         fi;
 
 Expired:
-        atomic { waiting[me] = false; expired[me] = false };
+        expired[me] = false;
         if
 #ifdef FAULT_TAKE_BACK
         :: d_step { conn = me; mine[me] = true }; goto Mine /* the caller helps itself */
 #endif
-        :: waiting[me] = true; goto Wait    /* fc_resume, fc_call_resume, fc_reclaim: wait on, or find it is back */
+        :: goto Wait    /* fc_resume, fc_call_resume, fc_reclaim: wait on, or find it is back */
         :: CAN_IDLE(me) -> goto Idle
         :: shutdown(me, me); goto Over      /* close() */
         fi;
@@ -151,8 +149,7 @@ Expired:
 Idle:   idle[me] = true;
         false;
 
-Over:   waiting[me] = false;                /* FC_TURN_OVER */
-        CLOSE(me);
+Over:   CLOSE(me);                          /* FC_TURN_OVER */
         d_step { gone[me] = true; trust[me] = false; expired[me] = false; seen = 0 }
     } unless { dead[me] }
 }
@@ -169,7 +166,7 @@ proctype stopper(byte me) {
 
 inline kill(i) {
     dead[i] = true; gone[i] = true;
-    mine[i] = false; waiting[i] = false; shutting[i] = false; idle[i] = false; owes[i] = false; owes[i + 2] = false;
+    mine[i] = false; shutting[i] = false; idle[i] = false; owes[i] = false; owes[i + 2] = false;
     stop[i] = false; trust[i] = false; expired[i] = false;  /* nobody reads these now: fewer states */
     REAP(i)
 }
@@ -210,8 +207,8 @@ init {
 
 /* 1. Asleep although it is its turn, or all is over, and nobody is still to wake it. Only the peer's death is an
  *    excuse: then the slice (or the kernel) ends the sleep, as property 3 shows. */
-#define OWED (owes[0] || owes[1] || owes[2] || owes[3])
-#define LOST(i) (ASLEEP(i) && conn != PEER(i) && !OWED && !PENDING(i) && !dead[PEER(i)])
+#define OWED(i) (owes[PEER(i)] || owes[2] || owes[3])
+#define LOST(i) (ASLEEP(i) && conn != PEER(i) && !OWED(i) && !PENDING(i) && !dead[PEER(i)])
 
 /* 3. When nothing can happen any more, everybody has come out, except a side whose user code never comes back,
  *    and whoever rightly waits for it. */

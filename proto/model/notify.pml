@@ -9,8 +9,10 @@
  * notification to answer, the client traps. README.md lists what follows for the C code of issue 3, which this
  * model stands for and which does not exist yet (names in brackets are proposals):
  *   - the server answers a notification that comes when it is not its turn, on every way through its park;
- *   - the server stays at the listener, or closes it: it has no deadline of its own, and leaving closes it;
+ *   - the server comes back to the listener whenever it has given control away, or closes it;
  *   - the client can end its own trap without its peer [fc_notify_abort]: for its deadline and its shutdown();
+ *   - the server looks at conn_state between taking a notification and sleeping, in its swap too;
+ *   - a swap that ends without an answer has woken nobody for sure: the client then rings;
  *   - a wake that is not a swap must not sleep: it rings the bell, it does not trap.
  */
 #include "word.pml"
@@ -22,18 +24,27 @@ mtype note = NO_NOTE;   /* the client's notification: queued, received by the se
 bool open = true;       /* somebody holds the listener */
 bool bell;              /* the eventfd's count is not zero */
 bool queued[2];         /* asleep: the client in its trap, the server in poll() */
+bool voided;            /* the trap ended without an answer: EINTR, the client's own deadline or abort */
 
 #define ASLEEP(i) queued[i]
-/* The client sleeps and the server is on its way to the listener, where it will find the notification. */
-#define PENDING(i) ((i) == CLIENT && note != NO_NOTE && waiting[SERVER] && !queued[SERVER])
-#ifdef FAULT_NOTIFY_SERVER_DEADLINE
+/* The server is not active, so it is on its way to the listener (or closes it), and answers there. */
+#define PENDING(i) \
+    ((i) == CLIENT && note != NO_NOTE && !mine[SERVER] && !queued[SERVER] && !idle[SERVER] && !gone[SERVER])
 #define CAN_EXPIRE(i) true
+#ifdef FAULT_NOTIFY_SERVER_AWAY
+#define CAN_IDLE(i) true
 #else
-#define CAN_EXPIRE(i) ((i) == CLIENT)
+#define CAN_IDLE(i) ((i) == CLIENT) /* the server comes back after a deadline, and after fc_send_last */
 #endif
-#define CAN_IDLE(i) ((i) == CLIENT) /* an idle server that is not active would not be at the listener */
 
-inline answer() { note = NO_NOTE; queued[CLIENT] = false }
+inline answer() {
+    if
+    :: note == INIT -> owes[CLIENT] = false /* RECV comes first */
+    :: else -> skip
+    fi;
+    note = NO_NOTE;
+    queued[CLIENT] = false
+}
 inline ring() { bell = true; queued[SERVER] = false }
 
 /* seccomp: the trapped call. ENOSYS at once when nobody holds the listener. A deadline that has passed already
@@ -41,8 +52,8 @@ inline ring() { bell = true; queued[SERVER] = false }
 inline trap() {
     if
     :: open && !expired[CLIENT] -> note = INIT; queued[CLIENT] = true; queued[SERVER] = false
-    :: open && expired[CLIENT] -> ring()
-    :: !open -> skip
+    :: open && expired[CLIENT] -> voided = true
+    :: !open -> owes[CLIENT] = false
     fi
 }
 
@@ -51,7 +62,7 @@ inline PARK(me) {
     if
     :: me == CLIENT ->
         d_step { SYSCALL(me); trap() };
-        !queued[CLIENT]
+        d_step { !queued[CLIENT] -> voided = false }
     :: me == SERVER ->
         d_step {
             SYSCALL(me);
@@ -59,7 +70,12 @@ inline PARK(me) {
         };
         !queued[SERVER];
         bell = false;           /* read(bell), before the look at conn_state */
-        d_step { if :: note == INIT -> note = SENT :: else -> skip fi }; /* SECCOMP_IOCTL_NOTIF_RECV */
+        d_step {                /* SECCOMP_IOCTL_NOTIF_RECV; a swap's wake has arrived */
+            if
+            :: note == INIT -> note = SENT; owes[CLIENT] = false
+            :: else -> skip
+            fi
+        };
 #ifndef FAULT_NOTIFY_NO_LATE_ANSWER
         if                      /* not my turn: the client traps in vain, SECCOMP_IOCTL_NOTIF_SEND at once */
         :: LOOK(me) != SERVER -> d_step { if :: note == SENT -> answer() :: else -> skip fi }
@@ -83,15 +99,35 @@ inline WAKE(me) {
     }
 }
 
-/* [fc_notify_swap] The client's is the trap itself; the server's is NOTIF_SEND, then poll. */
+/* [fc_notify_swap] The client's is the trap itself; the server's is NOTIF_SEND, then a look, then poll: the
+ * notification it has answered may have been a new one, with a wake in it for this very park. A notification whose
+ * thread has left is void, and a server that had not yet reached poll() never learns that there was one: so a
+ * client whose trap ended without an answer still owes the wake, and rings. */
 inline SWAP(me) {
     if
     :: me == CLIENT ->
-        d_step { SYSCALL(me); trap(); owes[me] = false };
-        !queued[CLIENT]
+        d_step { SYSCALL(me); trap() };
+        d_step {
+            !queued[CLIENT] ->
+            if
+#ifndef FAULT_NOTIFY_VOID
+            :: voided -> ring()
+#endif
+            :: else -> skip
+            fi;
+            voided = false;
+            owes[me] = false
+        }
     :: me == SERVER ->
         WAKE(me);
+#ifdef FAULT_NOTIFY_BLIND_SWAP
         PARK(me)
+#else
+        if
+        :: LOOK(me) == CLIENT -> PARK(me)
+        :: LOOK(me) != CLIENT -> skip
+        fi
+#endif
     fi
 }
 
@@ -135,7 +171,7 @@ inline CLOSE(me) {
 inline KICK(i) {
     queued[i] = false;
     if
-    :: (i) == CLIENT -> note = NO_NOTE
+    :: (i) == CLIENT && note != NO_NOTE -> note = NO_NOTE; voided = true
     :: else -> skip
     fi
 }
@@ -145,6 +181,7 @@ inline KICK(i) {
 inline REAP(i) {
     answer();
     queued[SERVER] = false;
+    voided = false;
     if
     :: (i) == SERVER -> open = false
     :: else -> skip

@@ -40,7 +40,6 @@ bool expired[2];        /* the deadline of the wait under way has passed */
 
 /* ---- ghosts: what the properties speak of, and no code reads ---------------------------------------------- */
 bool mine[2];         /* this side believes that it is its turn (ep->turn == FC_TURN_MINE) */
-bool waiting[2];        /* inside fc_wait */
 bool owes[4];           /* has changed conn_state and not yet issued, or rightly skipped, the wake that goes with
                          * it; threads 0 and 1 are the sides' own, 2 and 3 are in shutdown() */
 bool shutting[2];       /* a thread of this side is inside shutdown() */
