@@ -149,7 +149,11 @@ inline UNBLOCK(who, th) {
 #endif
         atomic { ring(); owes[th] = false }
     :: who == SERVER ->
-        d_step { open = false; answer(); ring(); owes[th] = false }
+#ifdef FAULT_NOTIFY_STOP_OPEN
+        atomic { answer(); ring(); owes[th] = false }
+#else
+        atomic { open = false; answer(); ring(); owes[th] = false }
+#endif
     fi
 }
 
