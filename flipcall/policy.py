@@ -2,6 +2,9 @@
 
 import msgspec
 
+from . import cpus
+from ._core import lib
+
 # About what waking a sleeper on another CPU costs here (25 µs each way): the ski-rental bound.
 BALANCED_SPIN_NS = 50_000
 LATENCY_SPIN_NS = 1_000_000
@@ -40,3 +43,15 @@ class WaitPolicy(msgspec.Struct, frozen=True):
     def frugal(cls) -> "WaitPolicy":
         """Never spins: every wait sleeps in the kernel at once."""
         return cls(spin_ns=0, adaptive=False)
+
+
+def waits(policy: WaitPolicy) -> WaitPolicy:
+    """What `policy` comes to here and now: no spin where spinning is not allowed, yields only there.
+
+    Also tells the C core how many threads of this process may spin at once. Costs some ten microseconds.
+    """
+    allowed, _ = cpus.spinning_allowed()
+    lib.fc_set_spinner_limit(max(1, len(cpus.allowed()) - 1))
+    if allowed:
+        return WaitPolicy(spin_ns=policy.spin_ns, adaptive=policy.adaptive, yields=0)
+    return WaitPolicy(spin_ns=0, adaptive=False, yields=policy.yields)

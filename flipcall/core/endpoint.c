@@ -75,3 +75,17 @@ void fc_condemn(struct fc_endpoint *ep)
 {
     stop(ep, -FC_ERR_DIED);
 }
+
+/* Shut down, but only while the peer is active, that is, while it has sent nothing: it then fails to give, and
+ * knows that its datagram was not delivered. Nonzero when the connection is over now. */
+int fc_retire(struct fc_endpoint *ep)
+{
+    uint32_t seen = ep->theirs, none = 0;
+    if (ep->generation != atomic_load_explicit(&generation, memory_order_relaxed))
+        return 0;
+    if (!atomic_compare_exchange_strong(fc_word(&ep->packet->conn_state), &seen, FC_SHUTDOWN))
+        return seen != ep->mine;
+    atomic_compare_exchange_strong(&ep->stop, &none, -FC_ERR_SHUTDOWN);
+    fc_futex_wake(fc_word(&ep->packet->conn_state), INT_MAX);
+    return 1;
+}

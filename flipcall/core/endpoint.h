@@ -104,7 +104,7 @@ struct fc_endpoint {
     int64_t deadline;        /* of the wait under way, absolute */
     uint32_t timeout_us;     /* not yet turned into a deadline, or FC_TIMEOUT_NONE */
     uint32_t call_id;
-    struct fc_frame_in in;
+    struct fc_frame_in received;
     int64_t answer_ns;       /* adaptive: weighted mean of the peer's answer times */
     uint32_t unspun;         /* adaptive: waits since the last spin */
     struct fc_stats stats;
@@ -120,27 +120,30 @@ int fc_enter(struct fc_endpoint *ep);
 void fc_leave(struct fc_endpoint *ep);
 void fc_shutdown(struct fc_endpoint *ep);
 void fc_condemn(struct fc_endpoint *ep);
+int fc_retire(struct fc_endpoint *ep);
 void fc_forked(void);
 
 /* flipping (flip.c); deadlines are absolute CLOCK_MONOTONIC ns, FC_NO_DEADLINE for none */
 int64_t fc_send_recv(struct fc_endpoint *ep, uint32_t len, int64_t deadline);
 int64_t fc_resume(struct fc_endpoint *ep, int64_t deadline);
 int64_t fc_first(struct fc_endpoint *ep, int64_t deadline);
+int fc_send(struct fc_endpoint *ep, uint32_t len);
 int fc_send_last(struct fc_endpoint *ep, uint32_t len);
 int fc_reclaim(struct fc_endpoint *ep);
 int64_t fc_connect(struct fc_endpoint *ep, uint32_t len, int64_t deadline);
 
 /* frames (frame.c); the result is FC_FRAME_* packed, or an enum fc_result */
+#define FC_CALL_TIMEOUT_SHIFT 32
 #define FC_FRAME_CODE_SHIFT 32
 #define FC_FRAME_ATTACHED (1ll << 48)
-int64_t fc_call(struct fc_endpoint *ep, uint32_t method, uint32_t timeout_us, const char *body, uint32_t body_len,
-                const char *attach, uint32_t attach_len);
+int64_t fc_call(struct fc_endpoint *ep, uint64_t what, const char *body, uint32_t body_len);
+int64_t fc_call_attached(struct fc_endpoint *ep, uint64_t what, const char *body, uint32_t body_len,
+                         const char *attach, uint32_t attach_len);
 int64_t fc_call_resume(struct fc_endpoint *ep);
 int64_t fc_request(struct fc_endpoint *ep);
-int64_t fc_reply(struct fc_endpoint *ep, uint32_t status, const char *body, uint32_t body_len, const char *attach,
-                 uint32_t attach_len);
-int64_t fc_reply_request(struct fc_endpoint *ep, uint32_t status, const char *body, uint32_t body_len,
-                         const char *attach, uint32_t attach_len);
+int64_t fc_reply_request(struct fc_endpoint *ep, uint32_t status, const char *body, uint32_t body_len);
+int64_t fc_reply_request_attached(struct fc_endpoint *ep, uint32_t status, const char *body, uint32_t body_len,
+                                  const char *attach, uint32_t attach_len);
 void fc_cancel(struct fc_endpoint *ep);
 int fc_cancelled(struct fc_endpoint *ep);
 uint32_t fc_attach_offset(uint32_t body_len);

@@ -81,19 +81,26 @@ int64_t fc_resume(struct fc_endpoint *ep, int64_t deadline)
     return result;
 }
 
-/* Give control away for good. Precondition: MINE. */
-int fc_send_last(struct fc_endpoint *ep, uint32_t len)
+/* Give control away and do not wait: fc_resume does, later. Precondition: MINE. */
+int fc_send(struct fc_endpoint *ep, uint32_t len)
 {
     int result = fc_enter(ep);
     if (result != FC_OK)
         return result;
     if (ep->turn != FC_TURN_MINE)
         result = FC_ERR_TURN;
-    else if (len > ep->cap)
-        result = FC_ERR_SIZE;
-    else if ((result = fc_give(ep, len)) == FC_OK)
-        ep->turn = FC_TURN_LAST;
+    else
+        result = len <= ep->cap ? fc_give(ep, len) : FC_ERR_SIZE;
     fc_leave(ep);
+    return result;
+}
+
+/* Give control away for good. Precondition: MINE. */
+int fc_send_last(struct fc_endpoint *ep, uint32_t len)
+{
+    int result = fc_send(ep, len);
+    if (result == FC_OK)
+        ep->turn = FC_TURN_LAST;
     return result;
 }
 

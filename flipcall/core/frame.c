@@ -1,7 +1,7 @@
 /* frame.c: a call in one step: copy in, flip, wait, check what came (proto/rpc.md).
  *
  * The result packs what the caller needs at once: body length (32 bits), code (16 bits), whether there is an
- * attachment; the rest is in ep->in. The bytes stay in the window, where the peer can still change them: whoever
+ * attachment; the rest is in ep->received. The bytes stay in the window, where the peer can still change them: whoever
  * parses them copies them first (Python: ffi.unpack, one copy into a bytes object). */
 #include "endpoint.h"
 
@@ -82,14 +82,14 @@ static int64_t get(struct fc_endpoint *ep, uint8_t kind)
         if (!f.call_id)
             return broken(ep, FC_FAULT_CALL_ID, 0);
         ep->call_id = f.call_id;
-        ep->in.arrived_ns = f.timeout_us == FC_TIMEOUT_NONE ? 0 : fc_now();
+        ep->received.arrived_ns = f.timeout_us == FC_TIMEOUT_NONE ? 0 : fc_now();
     }
-    ep->in.call_id = f.call_id;
-    ep->in.timeout_us = f.timeout_us;
-    ep->in.body_len = f.body_len;
-    ep->in.attach_off = attach_off;
-    ep->in.attach_len = attach_len;
-    ep->in.code = f.code;
+    ep->received.call_id = f.call_id;
+    ep->received.timeout_us = f.timeout_us;
+    ep->received.body_len = f.body_len;
+    ep->received.attach_off = attach_off;
+    ep->received.attach_len = attach_len;
+    ep->received.code = f.code;
     return (int64_t)f.body_len | ((int64_t)f.code << FC_FRAME_CODE_SHIFT) | (attach_len ? FC_FRAME_ATTACHED : 0);
 }
 
@@ -113,20 +113,26 @@ static int64_t call(struct fc_endpoint *ep, struct fc_frame frame, const char *b
     return result == FC_OK ? wait_frame(ep, FC_REPLY) : result;
 }
 
-/* Client: ask and wait. timeout_us counts from the moment of giving; FC_TIMEOUT_NONE waits for ever. After
- * FC_TICK go on with fc_call_resume, which keeps the deadline. Precondition: MINE. */
-int64_t fc_call(struct fc_endpoint *ep, uint32_t method, uint32_t timeout_us, const char *body, uint32_t body_len,
-                const char *attach, uint32_t attach_len)
+/* Client: ask and wait. `what` is the method number, and above bit 32 timeout_us, which counts from the moment
+ * of giving (FC_TIMEOUT_NONE waits for ever): one number, because each argument costs its conversion, some 20 ns.
+ * After FC_TICK go on with fc_call_resume, which keeps the deadline. Precondition: MINE. */
+int64_t fc_call_attached(struct fc_endpoint *ep, uint64_t what, const char *body, uint32_t body_len,
+                         const char *attach, uint32_t attach_len)
 {
     int64_t result = fc_enter(ep);
     if (result != FC_OK)
         return result;
     uint32_t id = ep->call_id + 1;
-    struct fc_frame frame = {.kind = FC_REQUEST, .code = (uint16_t)method, .call_id = id ? id : 1,
-                             .body_len = body_len, .timeout_us = timeout_us};
+    struct fc_frame frame = {.kind = FC_REQUEST, .code = (uint16_t)what, .call_id = id ? id : 1,
+                             .body_len = body_len, .timeout_us = (uint32_t)(what >> FC_CALL_TIMEOUT_SHIFT)};
     result = call(ep, frame, body, attach, attach_len);
     fc_leave(ep);
     return result;
+}
+
+int64_t fc_call(struct fc_endpoint *ep, uint64_t what, const char *body, uint32_t body_len)
+{
+    return fc_call_attached(ep, what, body, body_len, NULL, 0);
 }
 
 static int64_t resume(struct fc_endpoint *ep, uint8_t kind)
@@ -164,21 +170,9 @@ static int64_t reply(struct fc_endpoint *ep, uint32_t status, const char *body, 
     return fc_give(ep, (uint32_t)len);
 }
 
-/* Server: answer, and do not wait for the next request yet. Precondition: MINE. */
-int64_t fc_reply(struct fc_endpoint *ep, uint32_t status, const char *body, uint32_t body_len, const char *attach,
-                 uint32_t attach_len)
-{
-    int64_t result = fc_enter(ep);
-    if (result != FC_OK)
-        return result;
-    result = reply(ep, status, body, body_len, attach, attach_len);
-    fc_leave(ep);
-    return result;
-}
-
 /* Server: answer and wait for the next request, in one step. Precondition: MINE. */
-int64_t fc_reply_request(struct fc_endpoint *ep, uint32_t status, const char *body, uint32_t body_len,
-                         const char *attach, uint32_t attach_len)
+int64_t fc_reply_request_attached(struct fc_endpoint *ep, uint32_t status, const char *body, uint32_t body_len,
+                                  const char *attach, uint32_t attach_len)
 {
     int64_t result = fc_enter(ep);
     if (result != FC_OK)
@@ -188,6 +182,11 @@ int64_t fc_reply_request(struct fc_endpoint *ep, uint32_t status, const char *bo
         result = wait_frame(ep, FC_REQUEST);
     fc_leave(ep);
     return result;
+}
+
+int64_t fc_reply_request(struct fc_endpoint *ep, uint32_t status, const char *body, uint32_t body_len)
+{
+    return fc_reply_request_attached(ep, status, body, body_len, NULL, 0);
 }
 
 /* Client: tell the server that nobody waits for the call under way. */
@@ -204,6 +203,6 @@ void fc_cancel(struct fc_endpoint *ep)
 int fc_cancelled(struct fc_endpoint *ep)
 {
     return atomic_load(&ep->stop) != 0 ||
-           atomic_load_explicit(fc_word(&ep->packet->cancel), memory_order_acquire) == ep->in.call_id ||
+           atomic_load_explicit(fc_word(&ep->packet->cancel), memory_order_acquire) == ep->received.call_id ||
            atomic_load_explicit(fc_word(&ep->packet->conn_state), memory_order_acquire) == FC_SHUTDOWN;
 }

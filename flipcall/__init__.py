@@ -1,0 +1,55 @@
+"""flipcall: typed calls between two processes on one machine, in microseconds.
+
+The everyday door. flipcall.lowlevel has endpoints and windows, flipcall.testing what tests need.
+"""
+
+from .client import connect, with_options
+from .context import Context, context
+from .errors import (
+    BusyError,
+    CallError,
+    ClosedError,
+    DeadlineExceeded,
+    FlipcallError,
+    ForkedError,
+    MisuseError,
+    PeerDiedError,
+    PeerError,
+    ProtocolError,
+    RemoteError,
+    UnsupportedError,
+    WindowError,
+)
+from .failure import register_error
+from .liveness import Peer
+from .policy import WaitPolicy
+from .server import Server, serve
+from .service import Service
+from .status import Status
+
+__all__ = [
+    "BusyError",
+    "CallError",
+    "ClosedError",
+    "Context",
+    "DeadlineExceeded",
+    "FlipcallError",
+    "ForkedError",
+    "MisuseError",
+    "Peer",
+    "PeerDiedError",
+    "PeerError",
+    "ProtocolError",
+    "RemoteError",
+    "Server",
+    "Service",
+    "Status",
+    "UnsupportedError",
+    "WaitPolicy",
+    "WindowError",
+    "connect",
+    "context",
+    "register_error",
+    "serve",
+    "with_options",
+]

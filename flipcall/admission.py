@@ -1,0 +1,148 @@
+"""Who may open a channel, and on what terms: the server's half of the handshake (proto/handshake.md).
+
+Everything a client says is checked here, once, before it costs more than a thread and a socket.
+"""
+
+import socket
+import time
+from collections.abc import Callable
+
+from .allocator import MemfdAllocator
+from .dispatch import Dispatcher
+from .endpoint import Endpoint, Side
+from .errors import CallError, DeadlineExceeded, FlipcallError, WindowError
+from .handshake import (
+    VERSION,
+    Hello,
+    Offered,
+    Refused,
+    Welcome,
+    hello_decoder,
+    mismatches,
+    recv_message,
+    send_message,
+)
+from .liveness import Liveness, Peer
+from .policy import WaitPolicy
+from .serving import Serving, SocketServing, WindowServing
+from .session import Session, Sessions
+from .status import Status
+from .stream import FrameSocket
+
+HANDSHAKE_S = 5.0
+
+
+class Admission:
+    """Turns connections into channels. Any thread."""
+
+    def __init__(
+        self,
+        sessions: Sessions,
+        *,
+        policy: WaitPolicy,
+        window_max: int,
+        transports: tuple[str, ...],
+        authorize: Callable[[Peer], bool],
+    ) -> None:
+        self.sessions = sessions
+        self._policy = policy
+        self._window_max = window_max
+        self._transports = transports
+        self._authorize = authorize
+        self._allocator = MemfdAllocator()
+
+    def admit(self, sock: socket.socket) -> tuple[Serving, Session, Liveness]:
+        """The channel for a connection that has just been taken, and its session, joined.
+
+        Raises CallError after telling the client why it is refused; ClosedError, DeadlineExceeded and
+        ProtocolError for a client that does not shake hands.
+        """
+        deadline = time.monotonic() + HANDSHAKE_S
+        hello, _ = recv_message(sock, hello_decoder, deadline)
+        try:
+            session = self._checked(hello, Peer.of(sock))
+        except CallError as e:
+            refuse(sock, e)
+            raise
+        try:
+            return self._channel(sock, hello, session)
+        except BaseException as e:
+            self.sessions.leave(session)
+            if isinstance(e, (OSError, WindowError)) and not isinstance(e, DeadlineExceeded):
+                why = CallError(Status.RESOURCE_EXHAUSTED, f"no window of {hello.window} bytes: {e}")
+                refuse(sock, why)
+                raise why from e
+            raise
+
+    def _checked(self, hello: Hello, peer: Peer) -> Session:
+        if not self._authorize(peer):
+            raise CallError(Status.PERMISSION_DENIED, f"user {peer.uid} (process {peer.pid}) may not connect")
+        if hello.version != VERSION:
+            raise CallError(
+                Status.FAILED_PRECONDITION, f"version {hello.version} asked for, {VERSION} spoken here"
+            )
+        if hello.transport not in self._transports:
+            offered = ", ".join(self._transports)
+            raise CallError(
+                Status.FAILED_PRECONDITION, f"transport {hello.transport!r} is not offered ({offered})"
+            )
+        if hello.transport == "window" and not 0 <= hello.window <= self._window_max:
+            what = f"a window of {hello.window} bytes was asked for, at most {self._window_max} are allowed"
+            raise CallError(Status.RESOURCE_EXHAUSTED, what)
+        session = self.sessions.join(hello.session, peer)
+        try:
+            _agree(hello, session.dispatcher)
+        except BaseException:
+            self.sessions.leave(session)
+            raise
+        return session
+
+    def _channel(
+        self, sock: socket.socket, hello: Hello, session: Session
+    ) -> tuple[Serving, Session, Liveness]:
+        life = Liveness.of(sock)
+        try:
+            if hello.transport == "socket":
+                send_message(sock, self._welcome(session, 0))
+                frames = FrameSocket(sock, self._window_max)
+                return SocketServing(frames, session.dispatcher), session, life
+            window = self._allocator.allocate(hello.window)
+            endpoint = Endpoint(
+                window, Side.SERVER, policy=self._policy, watched=True, peer=Liveness.named(life.pid)
+            )
+            try:
+                send_message(sock, self._welcome(session, window.length), (window.fd,))
+                window.drop_fd()
+            except BaseException:
+                endpoint.close()
+                raise
+            return WindowServing(endpoint, session.dispatcher, session.peer), session, life
+        except BaseException:
+            life.close()
+            raise
+
+    def _welcome(self, session: Session, window: int) -> Welcome:
+        dispatcher = session.dispatcher
+        offered = [Offered.of(m) for m in dispatcher.methods]
+        return Welcome(VERSION, dispatcher.name, offered, session.token, window, self._window_max)
+
+
+def _agree(hello: Hello, dispatcher: Dispatcher) -> None:
+    """Raises CallError when the client would call something else than is served here."""
+    if not hello.service:
+        return
+    if hello.service != dispatcher.name:
+        what = f"the client asks for service {hello.service}, this is {dispatcher.name}"
+        raise CallError(Status.FAILED_PRECONDITION, what)
+    wrong = mismatches(hello, {m.name: Offered.of(m) for m in dispatcher.methods})
+    if wrong:
+        raise CallError(Status.FAILED_PRECONDITION, "; ".join(wrong))
+
+
+def refuse(sock: socket.socket, error: CallError) -> None:
+    """Tell the client why, if it still listens, and do not wait for it."""
+    try:
+        sock.setblocking(False)
+        send_message(sock, Refused(error.status, error.message))
+    except (OSError, FlipcallError):
+        pass  # it has gone, or reads nothing: the hang-up tells it

@@ -1,0 +1,302 @@
+"""connect(): a client that has the type of the service, and whose methods are calls.
+
+A method of the client is a closure over its codec and the pool, so that a call is: encode, take a channel, one
+C call, decode, give the channel back.
+"""
+
+import os
+import socket
+import time
+import weakref
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from msgspec import DecodeError
+
+from ._core import ffi, lib
+from .channel import PLAIN_MAX, WindowChannel
+from .endpoint import Endpoint, Side
+from .errors import CallError, DeadlineExceeded, MisuseError, ProtocolError
+from .fds import close_fds
+from .frame import timeout_us
+from .handshake import (
+    VERSION,
+    Hello,
+    Refused,
+    Transport,
+    Wanted,
+    Welcome,
+    answer_decoder,
+    recv_message,
+    send_message,
+)
+from .liveness import Liveness
+from .method import Method, encode
+from .policy import WaitPolicy
+from .pool import Channel, Pool
+from .service import Contract, Service, contract_of
+from .status import Status
+from .stream import FrameSocket, SocketChannel
+from .window import PacketWindow
+
+S = TypeVar("S", bound=Service)
+Path = str | os.PathLike[str]
+
+_clients: "weakref.WeakSet[Connection]" = weakref.WeakSet()
+
+
+class Connection:
+    """What all channels of one client share: where the server is, what was agreed, and the pool."""
+
+    def __init__(
+        self,
+        contract: Contract | None,
+        path: Path,
+        *,
+        connect_timeout: float,
+        transport: Transport,
+        window_size: int,
+        max_channels: int,
+        policy: WaitPolicy,
+    ) -> None:
+        if transport not in ("window", "socket"):
+            raise MisuseError(f"transport is 'window' or 'socket', not {transport!r}")
+        if max_channels < 1:
+            raise MisuseError(f"max_channels must be at least 1, not {max_channels}")
+        self.path = os.fspath(path)
+        self.transport: Transport = transport
+        self.policy = policy
+        self._connect_timeout = connect_timeout
+        self._window_size = window_size
+        self._wanted = {m.name: Wanted(m.fingerprint, str(m)) for m in contract.methods} if contract else {}
+        self._service = contract.name if contract else ""
+        self.welcome: Welcome | None = None
+        self.peer_pid = 0  # of the first channel
+        self.pool = Pool(self._channel, max_channels)
+        _clients.add(self)
+
+    def open(self) -> Welcome:
+        """Make the first channel, so that whatever is wrong is told at once."""
+        self.pool.give(self.pool.take(self._connect_timeout))
+        assert self.welcome is not None
+        return self.welcome
+
+    def _channel(self) -> Channel:
+        deadline = time.monotonic() + self._connect_timeout
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            sock.settimeout(self._connect_timeout)
+            sock.connect(self.path)
+            session = self.welcome.session if self.welcome else b""
+            hello = Hello(VERSION, self._service, self._wanted, self.transport, self._window_size, session)
+            send_message(sock, hello)
+            answer, fds = recv_message(sock, answer_decoder, deadline, max_fds=1)
+            if isinstance(answer, Refused):
+                close_fds(fds)
+                raise _refusal(answer)
+            return self._welcomed(sock, answer, fds, deadline)
+        except TimeoutError as e:
+            sock.close()
+            if isinstance(e, DeadlineExceeded):
+                raise
+            raise DeadlineExceeded(f"{self.path}: nobody took the connection in time") from None
+        except BaseException:
+            sock.close()
+            raise
+
+    def _welcomed(self, sock: socket.socket, welcome: Welcome, fds: list[int], deadline: float) -> Channel:
+        pid = Liveness.of(sock)
+        try:
+            if welcome.version != VERSION:
+                raise ProtocolError(
+                    f"the server speaks version {welcome.version}, this side {VERSION}", pid.pid
+                )
+            if len(fds) != (self.transport == "window"):
+                raise ProtocolError(f"{len(fds)} descriptors came with the welcome", pid.pid)
+            if self.transport == "socket":
+                pid.close()
+                channel: Channel = SocketChannel(FrameSocket(sock, welcome.message_max))
+            else:
+                window = PacketWindow.attach(fds.pop(), welcome.window)
+                window.drop_fd()
+                endpoint = Endpoint(window, Side.CLIENT, peer=pid, policy=self.policy)
+                channel = WindowChannel(endpoint, sock)
+                try:
+                    endpoint.connect(deadline_ns=int(deadline * 1e9))
+                except BaseException:
+                    endpoint.close()
+                    raise
+        except BaseException:
+            close_fds(fds)
+            pid.close()
+            raise
+        if self.welcome is None:
+            self.welcome, self.peer_pid = welcome, pid.pid
+        return channel
+
+
+def _refusal(answer: Refused) -> CallError:
+    try:
+        status = Status(answer.status)
+    except ValueError:
+        status = Status.UNKNOWN
+    return CallError(status, answer.message)
+
+
+def connect(
+    service: type[S],
+    path: Path,
+    *,
+    timeout: float | None = 30.0,
+    connect_timeout: float = 5.0,
+    transport: Transport = "window",
+    window_size: int = lib.FC_WINDOW_DEFAULT,
+    max_channels: int = 8,
+    policy: WaitPolicy | None = None,
+) -> S:
+    """A client of the server at socket `path`; it has the methods of `service`, and is its context manager.
+
+    timeout: seconds each call may take, None for ever. connect_timeout: seconds a channel may take to be made.
+    window_size: bytes a request or a reply may have, with its header. max_channels: calls at the same time
+    (more wait for one another). All methods are for any thread.
+
+    Raises OSError (no such socket, nobody listens, not permitted), CallError (the server refused: other
+    signatures (FAILED_PRECONDITION), no room, not authorized), DeadlineExceeded, ProtocolError, MisuseError.
+    Calls raise what the handler raised (see flipcall.failure), CallError, DeadlineExceeded, ClosedError,
+    PeerDiedError, ProtocolError.
+    """
+    contract = contract_of(service)
+    connection = Connection(
+        contract,
+        path,
+        connect_timeout=connect_timeout,
+        transport=transport,
+        window_size=window_size,
+        max_channels=max_channels,
+        policy=policy or WaitPolicy.balanced(),
+    )
+    try:
+        connection.open()
+        client: S = _client(contract, connection, timeout)
+        return client
+    except BaseException:
+        connection.pool.close()
+        raise
+
+
+def with_options(client: S, *, timeout: float | None) -> S:
+    """The same client, with other options for calls made through the result; channels are shared."""
+    connection = getattr(client, "_flipcall", None)
+    if not isinstance(connection, Connection):
+        raise MisuseError(f"{client!r} was not made by flipcall.connect()")
+    again: S = _client(contract_of(type(client)), connection, timeout)
+    return again
+
+
+def _client(contract: Contract, connection: Connection, timeout: float | None) -> Any:
+    """An object of a subclass of the contract, whose methods are calls."""
+    assert connection.welcome is not None
+    offered = {m.name: number for number, m in enumerate(connection.welcome.methods)}
+    client = type(f"{contract.name}Client", (contract.owner,), {"__init__": lambda self: None})()
+    for method in contract.methods:
+        number = offered.get(method.name)
+        call = _missing(method) if number is None else _stub(method, number, connection, timeout)
+        setattr(client, method.name, call)
+    own = {"close": connection.pool.close, "_flipcall": connection}  # the latter for with_options()
+    vars(client).update(own)
+    return client
+
+
+def _missing(method: Method) -> Callable[..., Any]:
+    def missing(*args: Any, **kwargs: Any) -> Any:
+        raise CallError(Status.UNIMPLEMENTED, f"the server has no method {method.name}")
+
+    return missing
+
+
+def _stub(method: Method, number: int, connection: Connection, timeout: float | None) -> Callable[..., Any]:
+    """The call of one method, by the quickest way that carries it."""
+    if connection.transport == "window" and not method.bulk_params and not method.bulk_result:
+        return _window_stub(method, number, connection.pool, timeout)
+    return _bulk_stub(method, number, connection.pool, timeout)
+
+
+def _window_stub(method: Method, number: int, pool: Pool, timeout: float | None) -> Callable[..., Any]:
+    """The hottest path there is: everything it needs is in its closure, and nothing is called that need not be."""
+    count, bind, decode = len(method.params), method.bind, method.decode_result
+    what = number | timeout_us(timeout) << lib.FC_CALL_TIMEOUT_SHIFT
+    pop, push, waiters, notify, take, mend = (
+        pool.free.pop, pool.free.append, pool.waiters, pool.notify, pool.take, pool.mend,
+    )  # fmt: skip
+    fc_call, unpack = lib.fc_call, ffi.unpack
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        if kwargs or len(args) != count:
+            args = bind(args, kwargs)
+        body = encode(args)
+        try:
+            channel: Any = pop()
+        except IndexError:
+            channel = take(timeout)
+        try:
+            result = fc_call(channel.ep, what, body, len(body))
+            if 0 <= result <= PLAIN_MAX:
+                reply = unpack(channel.answer, result)
+            else:
+                reply = channel.settle(result, len(body)).body
+        except BaseException:
+            mend(channel)
+            raise
+        push(channel)
+        if waiters:
+            notify()
+        try:
+            return decode(reply)
+        except DecodeError as e:
+            raise _garbled(method, e) from e
+
+    return call
+
+
+def _bulk_stub(method: Method, number: int, pool: Pool, timeout: float | None) -> Callable[..., Any]:
+    """A call whose arguments or result may travel as the attachment, over any transport."""
+    count, bind, decode, result_type = (
+        len(method.params),
+        method.bind,
+        method.decode_result,
+        method.result_type,
+    )
+    limit = timeout_us(timeout)
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        if kwargs or len(args) != count:
+            args = bind(args, kwargs)
+        slots, attachment = method.split(args)
+        body = encode(slots)
+        channel = pool.take(timeout)
+        try:
+            reply = channel.bulk(number, limit, body, attachment)
+        except BaseException:
+            pool.mend(channel)
+            raise
+        pool.give(channel)
+        if method.bulk_result:
+            return reply.attachment if result_type is bytes else result_type(reply.attachment)
+        try:
+            return decode(reply.body)
+        except DecodeError as e:
+            raise _garbled(method, e) from e
+
+    return call
+
+
+def _garbled(method: Method, error: DecodeError) -> ProtocolError:
+    return ProtocolError(f"the result of {method.name} is not what its signature says: {error}")
+
+
+def _after_fork() -> None:
+    for connection in list(_clients):
+        connection.pool.forget()
+
+
+os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,78 @@
+"""The call a handler is serving: context() inside a handler, one object per channel, reused call after call."""
+
+import threading
+import time
+from typing import Protocol
+
+from .errors import MisuseError
+from .liveness import Peer
+
+
+class Call(Protocol):
+    """What a server's channel tells about the call it is serving."""
+
+    peer: Peer
+
+    def deadline_ns(self) -> int | None: ...
+    def cancelled(self) -> bool: ...
+    def reply_view(self, n: int) -> memoryview: ...
+
+
+class Context:
+    """The current call, for its handler, until that returns; `cancelled` may be read by any thread."""
+
+    __slots__ = ("_call",)
+
+    def __init__(self, call: Call) -> None:
+        self._call = call
+
+    @property
+    def peer(self) -> Peer:
+        """Who calls, by the kernel's word."""
+        return self._call.peer
+
+    @property
+    def deadline_ns(self) -> int | None:
+        """When the caller stops waiting, CLOCK_MONOTONIC nanoseconds; None when it never does."""
+        return self._call.deadline_ns()
+
+    def remaining(self) -> float | None:
+        """Seconds until the deadline, 0.0 once it has passed; None without a deadline."""
+        deadline = self._call.deadline_ns()
+        return None if deadline is None else max(0.0, (deadline - time.monotonic_ns()) / 1e9)
+
+    @property
+    def cancelled(self) -> bool:
+        """Nobody waits for the answer any more: the caller gave up, its deadline passed, or it is gone."""
+        deadline = self._call.deadline_ns()
+        return self._call.cancelled() or (deadline is not None and time.monotonic_ns() >= deadline)
+
+    def reply_view(self, n: int) -> memoryview:
+        """`n` bytes to fill as this call's bulk result: return the view, or its beginning, and nothing is copied.
+
+        On a packet window this *is* the window, so a bulk parameter annotated memoryview may lie in the same
+        bytes: read it first. Raises MisuseError when n bytes do not fit a reply.
+        """
+        return self._call.reply_view(n)
+
+
+_local = threading.local()
+
+
+def context() -> Context:
+    """The call the current thread is serving. Raises MisuseError outside a handler."""
+    try:
+        current: Context = _local.context
+    except AttributeError:
+        raise MisuseError("context() is for handlers: this thread serves no call") from None
+    return current
+
+
+def set_context(current: Context) -> None:
+    """A channel's thread says once what its calls' context is."""
+    _local.context = current
+
+
+def clear_context() -> None:
+    """A channel's thread ends."""
+    _local.__dict__.clear()

@@ -1,0 +1,84 @@
+"""From request bytes to reply bytes: what a call does at the server, whatever carried it.
+
+One function owns exceptions: whatever a handler raises, the caller gets a reply. What only a broken or hostile
+client can send (a method number that was never offered, a body that is no msgpack) is its fault, not an answer:
+ProtocolError, and the channel ends. Arguments of the wrong type are an answer (INVALID_ARGUMENT), because an
+honest Python caller can pass them.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from .errors import CallError, ProtocolError
+from .failure import describe
+from .method import Method, encode
+from .service import Service, contract_of
+from .status import Status
+
+Answer = tuple[int, bytes, Any]  # status, body, attachment
+Decode = Callable[[bytes], tuple[Any, ...]]
+NOTHING = b""
+
+
+class Dispatcher:
+    """The methods of one implementation, by number. Any thread, as far as the implementation allows."""
+
+    def __init__(self, service: Service, tracebacks: bool) -> None:
+        self.service = service
+        self.tracebacks = tracebacks
+        contract = contract_of(type(service))
+        self.name = contract.name
+        self.methods = contract.methods
+        self._handlers = [getattr(service, m.name) for m in self.methods]
+        self.plain = [self._plain(m) for m in self.methods]
+
+    def _plain(self, method: Method) -> tuple[Decode, Callable[..., Any]] | None:
+        """What a request without bulk goes through, so that a channel's loop can do it itself: the decoder of
+        its arguments and the handler. None for a method that has bulk.
+        """
+        if method.bulk_params or method.bulk_result:
+            return None
+        handler = self._handlers[method.number]
+        if not method.keyword_only:
+            return method.decode_args, handler
+        return method.decode_args, lambda *args: method.call(handler, args)
+
+    def answer(self, number: int, body: bytes, attachment: memoryview) -> Answer:
+        """The answer to a request; `attachment` is a view borrowed until the reply is sent.
+
+        Raises ProtocolError for what no honest client sends.
+        """
+        method = self._method(number)
+        if attachment and not method.bulk_params:
+            raise ProtocolError(f"{method.name} was sent {len(attachment)} bytes it has no parameter for")
+        try:
+            slots = method.decode_args(body)
+        except msgspec.DecodeError as e:
+            return self.undecodable(number, e)
+        args = method.join(slots, attachment) if method.bulk_params else slots
+        try:
+            result = method.call(self._handlers[number], args)
+            if not method.bulk_result:
+                return 0, encode(result), NOTHING
+            memoryview(result).release()  # a TypeError here is the handler's: it returned something else
+            return 0, NOTHING, result
+        except BaseException as e:
+            return self.failed(e)
+
+    def undecodable(self, number: int, error: msgspec.DecodeError) -> Answer:
+        """The answer to arguments that did not decode: wrong types are told, nonsense is a ProtocolError."""
+        name = self._method(number).name
+        if not isinstance(error, msgspec.ValidationError):
+            raise ProtocolError(f"the arguments of {name} cannot be read: {error}") from error
+        return self.failed(CallError(Status.INVALID_ARGUMENT, f"{name}: {error}"))
+
+    def failed(self, error: BaseException) -> Answer:
+        """The answer for what a handler raised."""
+        return (*describe(error, self.tracebacks), NOTHING)
+
+    def _method(self, number: int) -> Method:
+        if number >= len(self.methods):
+            raise ProtocolError(f"request for method {number} of {len(self.methods)}")
+        return self.methods[number]

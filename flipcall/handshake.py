@@ -1,0 +1,145 @@
+"""Setting up a channel over a Unix socket (proto/handshake.md): who speaks what, then the window's descriptor.
+
+    client                                 server
+      Hello: version, service, what it     SO_PEERCRED checked, versions and fingerprints compared
+      would call, transport, window size
+                                  ────►
+                                  ◄────    Welcome (with the window's descriptor), or Refused
+
+A message is a u32 length and a msgpack map, so that fields can be added; unknown fields are ignored.
+"""
+
+import socket
+import time
+from typing import Literal, TypeVar
+
+import msgspec
+
+from ._core import lib
+from .errors import ClosedError, DeadlineExceeded, ProtocolError
+from .fds import close_fds, recv_fds, send_fds
+from .frame import LENGTH
+from .method import Method, Param, encode
+
+VERSION: int = lib.FC_PROTOCOL_VERSION
+Transport = Literal["window", "socket"]
+
+
+class Wanted(msgspec.Struct):
+    """A method the client's contract has."""
+
+    fingerprint: str
+    signature: str
+
+
+class Hello(msgspec.Struct, tag="hello"):
+    """The client's first message. service "" asks for whatever there is (flipcall call, inspect)."""
+
+    version: int
+    service: str
+    methods: dict[str, Wanted]
+    transport: str
+    window: int
+    session: bytes = b""  # of an earlier Welcome: this channel belongs to the same client
+
+
+class Offered(msgspec.Struct):
+    """A method the server has; its number is its place in the list."""
+
+    name: str
+    fingerprint: str
+    signature: str
+    params: tuple[Param, ...]
+    bulk_result: bool
+
+    @classmethod
+    def of(cls, method: Method) -> "Offered":
+        return cls(method.name, method.fingerprint, str(method), method.params, method.bulk_result)
+
+
+class Welcome(msgspec.Struct, tag="welcome"):
+    """The server's answer. window: bytes of the window whose descriptor comes along, 0 on the socket transport."""
+
+    version: int
+    service: str
+    methods: list[Offered]
+    session: bytes
+    window: int
+    message_max: int  # bytes of one frame
+
+
+class Refused(msgspec.Struct, tag="refused"):
+    """The server's other answer, before it hangs up."""
+
+    status: int
+    message: str
+
+
+M = TypeVar("M")
+
+hello_decoder = msgspec.msgpack.Decoder(Hello)
+answer_decoder: msgspec.msgpack.Decoder[Welcome | Refused] = msgspec.msgpack.Decoder(Welcome | Refused)
+
+
+def send_message(sock: socket.socket, message: msgspec.Struct, fds: tuple[int, ...] = ()) -> None:
+    """Write one handshake message. Raises ClosedError when the other side has hung up."""
+    body = encode(message)
+    try:
+        send_fds(sock, LENGTH.pack(len(body)) + body, fds)
+    except (BrokenPipeError, ConnectionResetError):
+        raise ClosedError("the other side hung up during the handshake") from None
+
+
+def recv_message(
+    sock: socket.socket, decoder: msgspec.msgpack.Decoder[M], deadline: float, max_fds: int = 0
+) -> tuple[M, list[int]]:
+    """Read one handshake message and the descriptors that came with it, which are the caller's.
+
+    deadline: time.monotonic() seconds. Raises DeadlineExceeded, ClosedError at the end of the stream,
+    ProtocolError; no descriptor is left open then.
+    """
+    fds: list[int] = []
+    try:
+        head = _read(sock, LENGTH.size, deadline, max_fds, fds)
+        (size,) = LENGTH.unpack(head)
+        if size > lib.FC_HANDSHAKE_MAX:
+            raise ProtocolError(f"a handshake message of {size} bytes, allowed are {lib.FC_HANDSHAKE_MAX}")
+        body = _read(sock, size, deadline, max_fds, fds)
+        try:
+            return decoder.decode(body), fds
+        except msgspec.DecodeError as e:
+            raise ProtocolError(f"a handshake message cannot be read: {e}") from e
+    except BaseException:
+        close_fds(fds)
+        raise
+
+
+def _read(sock: socket.socket, size: int, deadline: float, max_fds: int, fds: list[int]) -> bytes:
+    data = b""
+    while len(data) < size:
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise DeadlineExceeded("the handshake was not finished in time")
+        sock.settimeout(left)
+        try:
+            part, more = recv_fds(sock, size - len(data), max_fds - len(fds))
+        except TimeoutError:
+            continue
+        except ConnectionResetError:
+            part, more = b"", []
+        fds.extend(more)
+        if not part:
+            raise ClosedError("the other side hung up during the handshake")
+        data += part
+    return data
+
+
+def mismatches(hello: Hello, offered: dict[str, Offered]) -> list[str]:
+    """What the client would call and the server types differently, in words. Missing methods are no mismatch
+    here: calling one is an error by itself.
+    """
+    return [
+        f"{name}: the client calls {wanted.signature}, the server has {have.signature}"
+        for name, wanted in hello.methods.items()
+        if (have := offered.get(name)) is not None and have.fingerprint != wanted.fingerprint
+    ]

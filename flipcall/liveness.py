@@ -1,0 +1,90 @@
+"""How one side notices that the other's process is gone: a pidfd, a socket's hang-up, or both.
+
+A pidfd names one process for ever, so a reused pid is never mistaken for the peer; it wants the pid to be visible
+in this pid namespace. A socket's hang-up works across namespaces, but only comes when the *last* holder closes
+it, and a child the peer forked holds it too. Hence both, where there are both.
+"""
+
+import os
+import struct
+from socket import SO_PEERCRED, SOL_SOCKET
+from socket import socket as UnixSocket
+
+from .errors import UnsupportedError
+
+SO_PEERPIDFD = 77  # Linux 6.5, include/uapi/asm-generic/socket.h; no race with a reused pid
+_UCRED = struct.Struct("iII")
+
+
+class Peer:
+    """Who is on the other end of a Unix socket, by the kernel's word (SO_PEERCRED, unix(7)).
+
+    pid is 0 when that process is not visible here (another pid namespace).
+    """
+
+    __slots__ = ("gid", "pid", "uid")
+
+    def __init__(self, pid: int, uid: int, gid: int) -> None:
+        self.pid = pid
+        self.uid = uid
+        self.gid = gid
+
+    @classmethod
+    def of(cls, sock: UnixSocket) -> "Peer":
+        """The process that connected (or listened on) the other end of `sock`."""
+        return cls(*_UCRED.unpack(sock.getsockopt(SOL_SOCKET, SO_PEERCRED, _UCRED.size)))
+
+    def __repr__(self) -> str:
+        return f"Peer(pid={self.pid}, uid={self.uid}, gid={self.gid})"
+
+
+class Liveness:
+    """Descriptors that tell when the peer is gone. Owns its pidfd; borrows the socket, which must outlive it."""
+
+    __slots__ = ("pid", "pidfd", "socket")
+
+    def __init__(self, pid: int | None = None, socket: UnixSocket | None = None) -> None:
+        """Watch process `pid`, the other end of `socket`, or both.
+
+        Raises ProcessLookupError when the process is gone already, UnsupportedError without pidfds (Linux 5.3).
+        """
+        self.socket = socket
+        self.pid = pid or 0
+        self.pidfd = -1
+        if pid:
+            try:
+                self.pidfd = os.pidfd_open(pid)
+            except OSError as e:
+                if isinstance(e, ProcessLookupError):
+                    raise
+                raise UnsupportedError(f"cannot watch process {pid}: pidfd_open: {e.strerror}") from e
+
+    @classmethod
+    def of(cls, sock: UnixSocket) -> "Liveness":
+        """Watch the process at the other end of a connected Unix socket, and the socket."""
+        peer = Peer.of(sock)
+        life = cls(socket=sock)
+        life.pid = peer.pid
+        try:
+            life.pidfd = sock.getsockopt(SOL_SOCKET, SO_PEERPIDFD)
+            os.set_inheritable(life.pidfd, False)
+        except OSError:  # before Linux 6.5, or the peer is gone: its hang-up will tell
+            if peer.pid:
+                try:
+                    life.pidfd = os.pidfd_open(peer.pid)
+                except OSError:
+                    life.pidfd = -1
+        return life
+
+    @classmethod
+    def named(cls, pid: int) -> "Liveness":
+        """Watches nothing, but knows whom to name in errors: somebody else watches."""
+        life = cls()
+        life.pid = pid
+        return life
+
+    def close(self) -> None:
+        """Close the pidfd. Idempotent."""
+        if self.pidfd >= 0:
+            os.close(self.pidfd)
+            self.pidfd = -1

@@ -1,0 +1,164 @@
+"""One method of a service: its signature, and how its arguments and results become bytes (proto/rpc.md).
+
+Encoders and decoders are made once, from the annotations. Arguments travel as one msgpack array in the order of
+the parameters; trailing ones may be missing when they have defaults. A *bulk* parameter or result (annotated
+exactly bytes, bytearray or memoryview) travels as the frame's attachment, outside the codec: in the array its
+place holds its length, and several bulk parameters lie in the attachment one after the other.
+"""
+
+import hashlib
+import inspect
+import json
+import typing
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import msgspec
+
+from .errors import MisuseError, ProtocolError
+
+BULK: tuple[type, ...] = (bytes, bytearray, memoryview)
+
+_Length = Annotated[int, msgspec.Meta(ge=0, lt=2**32)]
+_encoder = msgspec.msgpack.Encoder()
+encode: Callable[[Any], bytes] = _encoder.encode
+
+
+class Param(msgspec.Struct, frozen=True):
+    """A parameter as the other side sees it."""
+
+    name: str
+    required: bool
+    bulk: bool
+
+
+class Method:
+    """A method of a contract. Immutable after construction: any thread may use it."""
+
+    def __init__(self, owner: type, name: str, function: Callable[..., Any]) -> None:
+        """Raises MisuseError for a signature that cannot be called over a wire."""
+        self.name = name
+        self.number = -1  # its place in the table, given by the contract
+        where = f"{owner.__name__}.{name}"
+        try:
+            hints = typing.get_type_hints(function, include_extras=True)
+        except NameError as e:
+            raise MisuseError(f"{where}: an annotation cannot be resolved: {e}") from e
+        signature = inspect.signature(function)
+        parameters = list(signature.parameters.values())[1:]
+        for p in parameters:
+            if p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD):
+                raise MisuseError(f"{where}: *{p.name} cannot be typed on the wire")
+            if p.name not in hints:
+                raise MisuseError(f"{where}: parameter {p.name} has no annotation")
+        if "return" not in hints:
+            raise MisuseError(f"{where}: the result has no annotation")
+
+        self.signature = signature.replace(parameters=parameters)
+        self.types = [hints[p.name] for p in parameters]
+        self.result_type = hints["return"]
+        self.params = tuple(Param(p.name, p.default is p.empty, hints[p.name] in BULK) for p in parameters)
+        self.bulk_params = tuple(i for i, p in enumerate(self.params) if p.bulk)
+        self.bulk_result = self.result_type in BULK
+        self.keyword_only = tuple(p.name for p in parameters if p.kind is p.KEYWORD_ONLY)
+        self.decode_args = self._args_decoder(where)
+        self.decode_result: Callable[[bytes], Any] = self._decoder(self.result_type, where)
+        self.fingerprint = self._fingerprint()
+
+    # ---- codecs -----------------------------------------------------------------------------------------
+
+    def _decoder(self, kind: Any, where: str) -> Callable[[bytes], Any]:
+        try:
+            decode: Callable[[bytes], Any] = msgspec.msgpack.Decoder(kind).decode
+        except TypeError as e:
+            raise MisuseError(f"{where}: msgspec cannot decode {kind!r}: {e}") from e
+        return decode
+
+    def _args_decoder(self, where: str) -> Callable[[bytes], tuple[Any, ...]]:
+        types = [_Length if p.bulk else kind for p, kind in zip(self.params, self.types, strict=True)]
+        if all(p.required for p in self.params):
+            exact: Any = tuple.__class_getitem__(tuple(types))
+            return self._decoder(exact, where)
+        fields: list[Any] = []
+        for i, (p, kind) in enumerate(zip(self.params, types, strict=True)):
+            fields.append(
+                (f"p{i}", kind) if p.required else (f"p{i}", kind | msgspec.UnsetType, msgspec.UNSET)
+            )
+        decode = self._decoder(msgspec.defstruct("Arguments", fields, array_like=True), where)
+
+        def decode_some(body: bytes) -> tuple[Any, ...]:
+            values = msgspec.structs.astuple(decode(body))
+            return tuple(v for v in values if v is not msgspec.UNSET)
+
+        return decode_some
+
+    def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
+        """Arguments in the order of the parameters. Raises TypeError as a call of the function would."""
+        bound = self.signature.bind(*args, **kwargs)
+        if kwargs:
+            bound.apply_defaults()
+        return (*bound.args, *bound.kwargs.values())
+
+    def split(self, args: tuple[Any, ...]) -> tuple[list[Any], bytes | bytearray | memoryview]:
+        """Arguments for the array, and the attachment of the bulk ones among them. One copy when several."""
+        slots = list(args)
+        parts = []
+        for i in self.bulk_params:
+            if i < len(slots):
+                part = memoryview(slots[i]).cast("B")
+                parts.append(part)
+                slots[i] = len(part)
+        return slots, parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def join(self, slots: tuple[Any, ...], attachment: memoryview) -> tuple[Any, ...]:
+        """The reverse of split(), each bulk argument of the type its annotation says.
+
+        Raises ProtocolError when lengths and attachment do not match.
+        """
+        args = list(slots)
+        at = 0
+        for i in self.bulk_params:
+            if i < len(args):
+                end = at + args[i]
+                part = attachment[at:end]
+                args[i] = part if self.types[i] is memoryview else self.types[i](part)
+                at = end
+        if at != len(attachment):
+            raise ProtocolError(f"{self.name}: {at} attached bytes announced, {len(attachment)} came")
+        return tuple(args)
+
+    def call(self, handler: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+        """Call `handler` with arguments in the order of the parameters."""
+        if not self.keyword_only:
+            return handler(*args)
+        at = len(self.params) - len(self.keyword_only)
+        return handler(*args[:at], **dict(zip(self.keyword_only, args[at:], strict=False)))
+
+    # ---- what the other side compares -------------------------------------------------------------------
+
+    def __str__(self) -> str:
+        return f"{self.name}{inspect.signature(_shown(self))}"
+
+    def _fingerprint(self) -> str:
+        """A digest of the wire types: equal on two sides that understand each other."""
+        shape = [
+            [[p.name, p.required, _schema(kind)] for p, kind in zip(self.params, self.types, strict=True)],
+            _schema(self.result_type),
+        ]
+        return hashlib.sha256(json.dumps(shape, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _shown(method: Method) -> Callable[..., Any]:
+    def shown() -> None: ...
+
+    shown.__signature__ = method.signature  # type: ignore[attr-defined]
+    return shown
+
+
+def _schema(kind: Any) -> Any:
+    if kind in BULK:
+        return "bulk"
+    try:
+        return msgspec.json.schema(kind)
+    except TypeError:  # msgpack carries more than JSON Schema can say: keys that are no strings
+        return repr(kind)

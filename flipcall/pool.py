@@ -1,0 +1,184 @@
+"""A client's channels: handed out one caller each, grown on demand to a limit, mended or dropped after errors.
+
+      free ──take()──► in use ──give()──► free
+        ▲                │ mend(): after an error, by the channel's state
+        │                ├─ ACTIVE ──────────────► free     the call was answered, with an error
+        └──── reclaim ◄──┼─ WAITING ─────────────► lent     its handler still runs: nobody's until it lets go
+                         └─ OVER, CLOSED ────────► closed
+
+take() and give() are on the hot path: a list's pop and append, which the interpreter makes atomic. A waiter
+announces itself, then looks at `free` once more; give() appends, then looks for waiters: none is missed. A
+client's hottest path (client._window_stub) does both itself.
+"""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+
+from .channel import WindowChannel
+from .endpoint import State
+from .errors import ClosedError, DeadlineExceeded, FlipcallError, ForkedError
+from .stream import SocketChannel
+
+Channel = WindowChannel | SocketChannel
+
+
+class Pool:
+    """Channels made by `connect`, at most `limit` at a time. Every method is for any thread."""
+
+    def __init__(self, connect: Callable[[], Channel], limit: int) -> None:
+        self.free: list[Channel] = []
+        self.waiters: deque[threading.Lock] = deque()
+        self.limit = limit
+        self._connect = connect
+        self._lock = threading.Lock()  # _all, _lent, _closed, _making
+        self._all: set[Channel] = set()
+        self._lent: list[Channel] = []
+        self._making = 0
+        self._closed = False
+        self._forked = False
+
+    def take(self, timeout: float | None) -> Channel:
+        """A channel for this caller alone. Waits up to `timeout` seconds when all are in use.
+
+        Raises DeadlineExceeded, ClosedError, and what connecting raises.
+        """
+        try:
+            return self.free.pop()
+        except IndexError:
+            pass
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            channel = self._reclaimed() or self._grown()
+            if channel is not None:
+                return channel
+            self._wait(deadline)
+            try:
+                return self.free.pop()
+            except IndexError:
+                pass
+
+    def give(self, channel: Channel) -> None:
+        """The caller is done and the channel ACTIVE."""
+        self.free.append(channel)
+        if self.waiters:
+            self.notify()
+
+    def mend(self, channel: Channel) -> None:
+        """The caller's call failed: keep, lend or drop the channel, as its state says."""
+        state = channel.state
+        if state is State.ACTIVE:
+            self.give(channel)
+            return
+        if state is State.WAITING:
+            channel.cancel()
+            with self._lock:
+                self._lent.append(channel)
+        else:
+            self._drop(channel)
+        self.notify()
+
+    def close(self) -> None:
+        """Close every channel; calls under way end with ClosedError."""
+        with self._lock:
+            self._closed = True
+            channels = list(self._all)
+            self._all.clear()
+            self._lent.clear()
+        self.free.clear()
+        for channel in channels:
+            channel.close()
+        while self.waiters:
+            self.notify()
+
+    def forget(self) -> None:
+        """In a forked child: these channels are the parent's. Using the pool raises ForkedError from now on."""
+        self._forked = True
+        self.free.clear()
+        self.waiters.clear()
+        self._lock = threading.Lock()  # its holder may be a thread that this process does not have
+
+    def channels(self) -> list[Channel]:
+        """The channels there are now."""
+        with self._lock:
+            return list(self._all)
+
+    # ---- the slow path ----------------------------------------------------------------------------------
+
+    def _reclaimed(self) -> Channel | None:
+        """A lent channel whose handler has let go meanwhile."""
+        with self._lock:
+            lent, self._lent = self._lent, []
+        found: Channel | None = None
+        for channel in lent:
+            try:
+                back = found is None and channel.reclaim()
+            except (FlipcallError, OSError):
+                self._drop(channel)
+                continue
+            if back:
+                found = channel
+            else:
+                with self._lock:
+                    self._lent.append(channel)
+        return found
+
+    def _grown(self) -> Channel | None:
+        """A new channel, if one more is allowed."""
+        if self._forked:
+            raise ForkedError("this client belongs to the parent process: connect again after fork()")
+        with self._lock:
+            if self._closed:
+                raise ClosedError("this client is closed")
+            if len(self._all) + self._making >= self.limit:
+                return None
+            self._making += 1
+        try:
+            channel = self._connect()
+        except BaseException:
+            with self._lock:
+                self._making -= 1
+            self.notify()
+            raise
+        with self._lock:
+            self._making -= 1
+            closed = self._closed
+            if not closed:
+                self._all.add(channel)
+        if closed:
+            channel.close()
+            raise ClosedError("this client is closed")
+        return channel
+
+    def _drop(self, channel: Channel) -> None:
+        with self._lock:
+            self._all.discard(channel)
+        channel.close()
+
+    def _wait(self, deadline: float | None) -> None:
+        """Until a channel is given back, or may be; lent ones are looked after every few milliseconds."""
+        ticket = threading.Lock()
+        ticket.acquire()
+        self.waiters.append(ticket)
+        try:
+            if self.free or self._closed:
+                return
+            left = None if deadline is None else deadline - time.monotonic()
+            if left is not None and left <= 0:
+                raise DeadlineExceeded(f"all {self.limit} channels were in use until the deadline")
+            patience = 0.005 if self._lent else 1.0
+            ticket.acquire(timeout=patience if left is None else min(left, patience))
+        finally:
+            try:
+                self.waiters.remove(ticket)
+            except ValueError:  # notified: if not needed here, another may want it
+                if self.free:
+                    self.notify()
+
+    def notify(self) -> None:
+        """Wake a waiter, if there is one: a channel is free, or may be."""
+        try:
+            self.waiters.popleft().release()
+        except IndexError:
+            pass

@@ -1,0 +1,71 @@
+"""A client as the server knows it: one implementation, however many channels.
+
+The first channel's Welcome carries a random token; a further channel that shows it, from the same process user,
+joins. The session ends with its last channel.
+"""
+
+import secrets
+import threading
+from collections.abc import Callable
+
+from .dispatch import Dispatcher
+from .errors import CallError
+from .liveness import Peer
+from .service import Service
+from .status import Status
+
+Implementation = Service | Callable[[Peer], Service]
+
+
+class Session:
+    """A client's token, credentials and dispatcher."""
+
+    def __init__(self, peer: Peer, dispatcher: Dispatcher) -> None:
+        self.token = secrets.token_bytes(16)
+        self.peer = peer
+        self.dispatcher = dispatcher
+        self.channels = 0
+
+
+class Sessions:
+    """All clients of a server. Any thread."""
+
+    def __init__(self, implementation: Implementation, tracebacks: bool) -> None:
+        self._implementation = implementation
+        self._tracebacks = tracebacks
+        self._lock = threading.Lock()
+        self._by_token: dict[bytes, Session] = {}
+        self._shared = Dispatcher(implementation, tracebacks) if isinstance(implementation, Service) else None
+
+    def join(self, token: bytes, peer: Peer) -> Session:
+        """The session of a new channel, to be left again. Raises CallError (UNAUTHENTICATED) for a token that
+        is not this client's, and what the factory raises.
+        """
+        if token:
+            with self._lock:
+                session = self._by_token.get(token)
+                if session is None or (session.peer.pid, session.peer.uid) != (peer.pid, peer.uid):
+                    raise CallError(
+                        Status.UNAUTHENTICATED, "no such session: the server has been restarted, or lies"
+                    )
+                session.channels += 1
+                return session
+        session = Session(peer, self._shared or self._made(peer))
+        with self._lock:
+            session.channels = 1
+            self._by_token[session.token] = session
+        return session
+
+    def leave(self, session: Session) -> None:
+        """A channel of the session has ended."""
+        with self._lock:
+            session.channels -= 1
+            last = session.channels == 0
+            if last:
+                del self._by_token[session.token]
+        if last and session.dispatcher is not self._shared:
+            session.dispatcher.service.on_disconnect()
+
+    def _made(self, peer: Peer) -> Dispatcher:
+        assert not isinstance(self._implementation, Service)
+        return Dispatcher(self._implementation(peer), self._tracebacks)
