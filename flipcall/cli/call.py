@@ -6,6 +6,7 @@ from typing import Any
 import click
 import msgspec
 
+from ..errors import FlipcallError
 from . import remote
 from .text import print_json
 
@@ -32,9 +33,15 @@ def command(path: str, method: str, arguments: str, as_json: bool, timeout: floa
     """
     with remote.connect(path, timeout) as there:
         target = remote.find(there.methods, there.service, method)
-        result = there.call(target.name, remote.arguments(target, arguments))
+        values = remote.arguments(target, arguments)
+        try:
+            result = there.call(target.name, values)
+        except FlipcallError:
+            raise
+        except Exception as e:  # the handler's own, rebuilt here: an answer, not this program's failure
+            raise click.ClickException(f"{type(e).__name__}: {e}") from e
     if target.bulk_result and not as_json and not sys.stdout.isatty():
-        click.get_binary_stream("stdout").write(result)
+        sys.stdout.buffer.write(result)
     else:
         _print(result)
 

@@ -57,7 +57,7 @@ def test_bytes_result_is_base64_in_json(flipcall: Flipcall, shop: Shop) -> None:
         ("add", '["one"]', 1, "INVALID_ARGUMENT: add: Expected `int`, got `str`"),
         ("digest", "[5]", 2, "data is bytes: give it as a base64 string"),
         ("digest", '["?"]', 2, "data is bytes: give it as a base64 string"),
-        ("fail", "[2]", 1, "shelf: No such file or directory"),
+        ("fail", "[2]", 1, "FileNotFoundError: [Errno 2] No such file or directory"),
         ("bad", "[]", 1, "ZeroDivisionError: no"),
         ("lines", "[]", 1, "ValueError: two; lines \\x1b[31mred"),
     ],
