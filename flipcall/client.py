@@ -71,6 +71,7 @@ class Connection:
         self._wanted = {m.name: Wanted(m.fingerprint, str(m)) for m in contract.methods} if contract else {}
         self._service = contract.name if contract else ""
         self.welcome: Welcome | None = None
+        self.peer_pid = 0  # of the first channel
         self.pool = Pool(self._channel, max_channels)
         _clients.add(self)
 
@@ -129,7 +130,8 @@ class Connection:
             close_fds(fds)
             pid.close()
             raise
-        self.welcome = self.welcome or welcome
+        if self.welcome is None:
+            self.welcome, self.peer_pid = welcome, pid.pid
         return channel
 
 

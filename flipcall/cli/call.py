@@ -6,7 +6,7 @@ from typing import Any
 import click
 import msgspec
 
-from ..errors import FlipcallError
+from ..errors import FlipcallError, MisuseError
 from . import remote
 from .text import print_json
 
@@ -32,11 +32,12 @@ def command(path: str, method: str, arguments: str, as_json: bool, timeout: floa
     is a terminal.
     """
     with remote.connect(path, timeout) as there:
-        target = remote.find(there.methods, there.service, method)
-        values = remote.arguments(target, arguments)
         try:
-            result = there.call(target.name, values)
-        except FlipcallError:
+            _, target = there.method(method)
+            result = there.call(method, remote.arguments(target, arguments))
+        except MisuseError as e:  # no such method, or arguments that do not fit it
+            raise click.UsageError(str(e)) from e
+        except (FlipcallError, click.ClickException):
             raise
         except Exception as e:  # the handler's own, rebuilt here: an answer, not this program's failure
             raise click.ClickException(f"{type(e).__name__}: {e}") from e
