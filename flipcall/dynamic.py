@@ -1,77 +1,99 @@
-"""A client without the service's class: it calls what the handshake's method table offers.
+"""Calls without the service's class: what the handshake's method table is enough for (flipcall call, inspect).
 
-Arguments are checked by the server, which has the types; results arrive as msgpack has them: dict, list, str.
+Arguments and results are plain values (what JSON has, plus bytes): the server checks the types.
 """
 
+import os
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
 import msgspec
 
-from ._core import lib
-from .channel import WindowChannel
-from .client import Connection, Path
-from .errors import MisuseError, ProtocolError
+from .client import Connection
+from .errors import MisuseError
 from .frame import timeout_us
-from .handshake import Offered, Transport
-from .liveness import Peer
+from .handshake import Offered, Transport, Welcome
 from .method import encode
 from .policy import WaitPolicy
 
+_decode = msgspec.msgpack.decode
 
-class Dynamic:
-    """A connection to whatever is served. Any thread; there is one channel, so calls wait for one another."""
 
-    def __init__(self, connection: Connection, timeout: float | None) -> None:
-        welcome = connection.open()
-        (channel,) = connection.pool.channels()
-        self.service: str = welcome.service
-        self.version: int = welcome.version
-        self.methods: list[Offered] = welcome.methods
-        self.window: int = welcome.window  # bytes; 0 on the socket transport
-        self.message_max: int = welcome.message_max  # bytes of one frame
-        self.peer: Peer = (
-            Peer.of(channel.socket) if isinstance(channel, WindowChannel) else channel._frames.peer
-        )
-        self._numbers = {method.name: number for number, method in enumerate(self.methods)}
-        self._pool = connection.pool
+class DynamicClient:
+    """A client of whatever service is served at `path`. Any thread.
+
+    Raises as flipcall.connect() does.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        timeout: float | None = 30.0,
+        connect_timeout: float = 5.0,
+        transport: Transport = "window",
+        window_size: int = 65536,
+    ) -> None:
         self._timeout = timeout
-
-    def call(self, name: str, args: tuple[Any, ...]) -> Any:
-        """Call a method by name, arguments in order, bulk ones bytes-like; a bulk result is bytes.
-
-        Raises MisuseError when there is no such method, and what calls of a typed client raise.
-        """
-        number = self._numbers.get(name)
-        if number is None:
-            raise MisuseError(f"{self.service} has no method {name}")
-        method = self.methods[number]
-        slots = list(args)
-        parts: list[memoryview] = []
-        for i, param in enumerate(method.params[: len(slots)]):
-            if param.bulk:
-                parts.append(memoryview(slots[i]).cast("B"))
-                slots[i] = len(parts[-1])
-        limit, body, attachment = timeout_us(self._timeout), encode(slots), b"".join(parts)
-        channel = self._pool.take(self._timeout)
+        self._connection = Connection(
+            None,
+            path,
+            connect_timeout=connect_timeout,
+            transport=transport,
+            window_size=window_size,
+            max_channels=1,
+            policy=WaitPolicy.balanced(),
+        )
         try:
-            reply = channel.bulk(number, limit, body, attachment)
+            self.welcome: Welcome = self._connection.open()
         except BaseException:
-            self._pool.mend(channel)
+            self.close()
             raise
-        self._pool.give(channel)
-        if method.bulk_result:
-            return reply.attachment
+
+    def method(self, name: str) -> tuple[int, Offered]:
+        """Number and description of a method. Raises MisuseError when the server has none of that name."""
+        for number, offered in enumerate(self.welcome.methods):
+            if offered.name == name:
+                return number, offered
+        have = ", ".join(m.name for m in self.welcome.methods)
+        raise MisuseError(f"{self.welcome.service} has no method {name} (it has {have})")
+
+    def call(self, name: str, arguments: Sequence[Any] | Mapping[str, Any] = ()) -> Any:
+        """Call method `name` with arguments by place or by name; its result as plain values.
+
+        A bulk parameter takes bytes, a bulk result is bytes. Raises MisuseError for arguments that do not fit
+        the method's parameters, and whatever the call raises.
+        """
+        number, offered = self.method(name)
+        slots = _in_order(offered, arguments)
+        parts = []
+        for i, (value, param) in enumerate(zip(slots, offered.params, strict=False)):
+            if param.bulk:
+                if not isinstance(value, (bytes, bytearray, memoryview)):
+                    raise MisuseError(f"{name}: {param.name} takes bytes")
+                parts.append(bytes(value))
+                slots[i] = len(value)
+        pool = self._connection.pool
+        channel = pool.take(self._timeout)
         try:
-            return msgspec.msgpack.decode(reply.body)
-        except msgspec.DecodeError as e:
-            raise ProtocolError(f"the result of {name} is no msgpack: {e}", self.peer.pid) from e
+            reply = channel.bulk(number, timeout_us(self._timeout), encode(slots), b"".join(parts))
+        except BaseException as e:
+            pool.mend(channel)
+            raise e
+        pool.give(channel)
+        return reply.attachment if offered.bulk_result else _decode(reply.body)
+
+    @property
+    def peer_pid(self) -> int:
+        """The server's process, 0 when it is not visible here."""
+        return self._connection.peer_pid
 
     def close(self) -> None:
-        """End the connection. Any thread, idempotent."""
-        self._pool.close()
+        """End the connection. Idempotent."""
+        self._connection.pool.close()
 
-    def __enter__(self) -> "Dynamic":
+    def __enter__(self) -> "DynamicClient":
         return self
 
     def __exit__(
@@ -80,27 +102,24 @@ class Dynamic:
         self.close()
 
 
-def connect_dynamic(
-    path: Path,
-    *,
-    timeout: float | None = 30.0,
-    connect_timeout: float = 5.0,
-    transport: Transport = "window",
-    window_size: int = lib.FC_WINDOW_DEFAULT,
-    policy: WaitPolicy | None = None,
-) -> Dynamic:
-    """Connect to the server at `path`, whatever it serves. Parameters and errors as flipcall.connect()."""
-    connection = Connection(
-        None,
-        path,
-        connect_timeout=connect_timeout,
-        transport=transport,
-        window_size=window_size,
-        max_channels=1,
-        policy=policy or WaitPolicy.balanced(),
-    )
-    try:
-        return Dynamic(connection, timeout)
-    except BaseException:
-        connection.pool.close()
-        raise
+def _in_order(offered: Offered, arguments: Sequence[Any] | Mapping[str, Any]) -> list[Any]:
+    """`arguments` in the order of the parameters; trailing optional ones may be missing."""
+    params = offered.params
+    if not isinstance(arguments, Mapping):
+        slots = list(arguments)
+        named = {p.name: v for p, v in zip(params, slots, strict=False)}
+        if len(slots) > len(params):
+            raise MisuseError(f"{offered.signature} takes {len(params)} arguments, not {len(slots)}")
+    else:
+        named = dict(arguments)
+        unknown = sorted(set(named) - {p.name for p in params})
+        if unknown:
+            raise MisuseError(f"{offered.signature} has no parameter {', '.join(unknown)}")
+    missing = [p.name for p in params if p.required and p.name not in named]
+    if missing:
+        raise MisuseError(f"{offered.signature} also needs {', '.join(missing)}")
+    last = max((i for i, p in enumerate(params) if p.name in named), default=-1)
+    gaps = [p.name for p in params[: last + 1] if p.name not in named]
+    if gaps:
+        raise MisuseError(f"{offered.signature}: {', '.join(gaps)} must be given, as a later one is")
+    return [named[p.name] for p in params[: last + 1]]

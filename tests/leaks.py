@@ -47,7 +47,7 @@ class Holdings:
 
 def _tracker() -> tuple[int, int]:
     """multiprocessing's resource tracker: one process and pipe a program, kept on purpose until it ends."""
-    tracker = resource_tracker._resource_tracker  # type: ignore[attr-defined]  # pyright: ignore
+    tracker = resource_tracker._resource_tracker  # pyright: ignore
     pid, fd = getattr(tracker, "_pid", None), getattr(tracker, "_fd", None)
     return pid or -1, -1 if fd is None else fd
 

@@ -125,14 +125,14 @@ def hear():
 def source_of(code: str | Callable[..., None], args: Sequence[object] = ()) -> str:
     """A program from a snippet (its `args` are sys.argv[1:]) or from a function, which is called with `args`.
 
-    A function must import what it uses inside itself; its arguments must have a repr that evaluates.
+    A function must import what it uses inside itself (its own annotations: builtins only); its arguments must
+    have a repr that evaluates.
     """
     if isinstance(code, str):
         return _PRELUDE + textwrap.dedent(code)
     name = code.__name__
     call = f"{name}({', '.join(repr(arg) for arg in args)})"
-    header = "from __future__ import annotations\n"
-    return f"{header}{_PRELUDE}{textwrap.dedent(inspect.getsource(code))}\n{call}\n"
+    return f"{_PRELUDE}{textwrap.dedent(inspect.getsource(code))}\n{call}\n"
 
 
 @contextmanager

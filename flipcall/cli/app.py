@@ -4,6 +4,7 @@ import errno
 import os
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 import click
 
@@ -14,7 +15,19 @@ from .text import one_line
 FAILED, USAGE, INTERNAL, INTERRUPTED = 1, 2, 70, 130
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class _Interrupted(Exception):
+    """Ctrl-C, as an ordinary exception: click would write an empty line to stderr for it first."""
+
+
+class _Commands(click.Group):
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as e:
+            raise _Interrupted from e
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="flipcall", prog_name="flipcall", message="%(prog)s %(version)s")
 def commands() -> None:
     """Typed calls between two processes on one machine, in microseconds."""
@@ -35,7 +48,7 @@ def run(args: Sequence[str]) -> int:
         return USAGE
     except click.ClickException as e:
         return _fail(e.format_message(), e.exit_code)
-    except (click.Abort, KeyboardInterrupt):
+    except (click.Abort, KeyboardInterrupt, _Interrupted):
         return _fail("interrupted", INTERRUPTED)
     except OSError as e:
         if e.errno == errno.EPIPE:  # whoever read our output has had enough; Python's exit must not retry it

@@ -6,6 +6,7 @@ from typing import Any
 import click
 import msgspec
 
+from ..errors import FlipcallError, MisuseError
 from . import remote
 from .text import print_json
 
@@ -31,10 +32,17 @@ def command(path: str, method: str, arguments: str, as_json: bool, timeout: floa
     is a terminal.
     """
     with remote.connect(path, timeout) as there:
-        target = remote.find(there.methods, there.service, method)
-        result = there.call(target.name, remote.arguments(target, arguments))
+        try:
+            _, target = there.method(method)
+            result = there.call(method, remote.arguments(target, arguments))
+        except MisuseError as e:  # no such method, or arguments that do not fit it
+            raise click.UsageError(str(e)) from e
+        except (FlipcallError, click.ClickException):
+            raise
+        except Exception as e:  # the handler's own, rebuilt here: an answer, not this program's failure
+            raise click.ClickException(f"{type(e).__name__}: {e}") from e
     if target.bulk_result and not as_json and not sys.stdout.isatty():
-        click.get_binary_stream("stdout").write(result)
+        sys.stdout.buffer.write(result)
     else:
         _print(result)
 

@@ -12,12 +12,13 @@ from .text import console, print_json, printable
 def describe(path: str, timeout: float) -> dict[str, Any]:
     """What the handshake tells about the server at `path`, as the document `--json` prints."""
     with remote.connect(path, timeout) as there:
+        welcome, peer = there.welcome, remote.peer_of(there)
         return {
-            "service": there.service,
-            "fingerprint": remote.fingerprint_of(there.methods),
-            "protocol_version": there.version,
-            "peer": {"pid": there.peer.pid, "uid": there.peer.uid, "gid": there.peer.gid},
-            "limits": {"window_bytes": there.window, "message_max_bytes": there.message_max},
+            "service": welcome.service,
+            "fingerprint": remote.fingerprint_of(welcome.methods),
+            "protocol_version": welcome.version,
+            "peer": {"pid": peer.pid, "uid": peer.uid, "gid": peer.gid},
+            "limits": {"window_bytes": welcome.window, "message_max_bytes": welcome.message_max},
             "methods": [
                 {
                     "name": method.name,
@@ -29,7 +30,7 @@ def describe(path: str, timeout: float) -> dict[str, Any]:
                     ],
                     "bulk_result": method.bulk_result,
                 }
-                for method in there.methods
+                for method in welcome.methods
             ],
         }
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import Any
 
+import click
 import pytest
 
 from flipcall.cli import demo
@@ -60,6 +62,6 @@ def test_verdict_is_what_was_measured(window: float, socket: float, spins: bool,
 
 def test_server_that_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that ends at once is an error that says so, and nothing is left behind."""
-    monkeypatch.setattr(demo.sys, "executable", "/bin/false")
-    with pytest.raises(demo.click.ClickException, match="did not start"):
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    with pytest.raises(click.ClickException, match="did not start"):
         demo.measure(10)

@@ -32,7 +32,11 @@ def test_bytes_come_back(bulk: Bulk, size: int) -> None:
 
 def test_handlers_get_the_type_they_asked_for(bulk: Bulk) -> None:
     """The annotation of each bulk parameter says what the handler is given, whatever was sent."""
-    assert bulk.kinds(b"1", bytearray(b"22"), memoryview(b"333")) == ["bytes 1", "bytearray 2", "memoryview 3"]
+    assert bulk.kinds(b"1", bytearray(b"22"), memoryview(b"333")) == [
+        "bytes 1",
+        "bytearray 2",
+        "memoryview 3",
+    ]
     assert bulk.kinds(b"", bytearray(), memoryview(b"")) == ["bytes 0", "bytearray 0", "memoryview 0"]
     assert bulk.kinds(memoryview(b"1"), b"22", bytearray(b"")) == [  # type: ignore[arg-type]
         "bytes 1",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 import platform
@@ -77,10 +78,10 @@ def test_zero_words_cannot_be_written() -> None:
     with syscalls.zero_words() as address:
         read, write = os.pipe()
         os.write(write, b"x")
-        result = syscalls._libc.read(read, syscalls.ctypes.c_void_p(address), 1)
+        result = syscalls._libc.read(read, ctypes.c_void_p(address), 1)
         os.close(read)
         os.close(write)
-        assert syscalls.ctypes.c_uint32.from_address(address).value == 0
+        assert ctypes.c_uint32.from_address(address).value == 0
     assert result == -1
 
 
