@@ -15,7 +15,7 @@ from .context import Context, clear_context, set_context
 from .dispatch import NOTHING, Dispatcher
 from .endpoint import Endpoint
 from .errors import CallError, MisuseError
-from .failure import describe
+from .failure import describe, shortened
 from .frame import REPLY, REQUEST, TIMEOUT_NONE
 from .liveness import Peer
 from .method import encode
@@ -127,7 +127,12 @@ class WindowServing:
         else:
             with memoryview(data) as view, ffi.from_buffer("char[]", view) as pointer:
                 result = lib.fc_reply_request_attached(self._ep, status, out, len(out), pointer, len(pointer))
-        return self._reply_too_big(len(out), len(data)) if result == _TOO_BIG else result
+        if result != _TOO_BIG:
+            return result
+        if status:  # an error: some of it is better than another one
+            out = shortened(out, self._endpoint.data_cap - int(lib.FC_FRAME_HEADER))
+            return int(lib.fc_reply_request(self._ep, status, out, len(out)))
+        return self._reply_too_big(len(out), len(data))
 
     def _settle(self, result: int) -> int:
         while result == _TICK:
@@ -171,6 +176,7 @@ class SocketServing:
         self._frames = frames
         self._dispatcher = dispatcher
         self._idle = threading.Lock()  # held while a call is served
+        self._retired = False
         self._timeout_us = TIMEOUT_NONE
         self._arrived_ns = 0
         self._buffer = bytearray()
@@ -185,6 +191,8 @@ class SocketServing:
             while True:
                 frame = frames.receive(REQUEST, None)
                 with self._idle:
+                    if self._retired:
+                        return  # it was read at the moment the channel ended: do not half do it
                     self._timeout_us, self._arrived_ns = frame.timeout_us, lib.fc_now()
                     answer = dispatcher.answer(frame.code, frame.body, memoryview(frame.attachment))
                     self._reply(frame.call_id, *answer)
@@ -202,6 +210,7 @@ class SocketServing:
         """See Serving.retire."""
         if not self._idle.acquire(blocking=False):
             return False
+        self._retired = True
         self._frames.shutdown()
         self._idle.release()
         return True
