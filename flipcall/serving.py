@@ -62,7 +62,6 @@ class WindowServing:
         self.condemn = endpoint.condemn
         self.retire = endpoint.retire
         self.stop = endpoint.shutdown
-        self.close = endpoint.close
 
     def serve(self) -> None:
         """See Serving.serve."""
@@ -72,6 +71,11 @@ class WindowServing:
             self._loop()
         finally:
             clear_context()
+
+    def close(self) -> None:
+        """See Serving.close. Unmaps now: an exception of a handler that is kept has this object in its frames."""
+        self._endpoint.close()
+        ffi.release(self._window)
 
     def _loop(self) -> None:
         """Answer request after request. The plain ones (no attachment, no bulk) are served right here, for every
@@ -202,8 +206,9 @@ class SocketServing:
     def _reply(self, call_id: int, status: int, out: bytes, data: Any) -> None:
         try:
             self._frames.send(REPLY, status, call_id, 0, out, data)
-        except CallError as e:  # too big
-            status, out = describe(e)
+        except CallError as e:  # too big; of an error, some is better than another one
+            most = self._frames.frame_max - int(lib.FC_FRAME_HEADER)
+            status, out = (status, shortened(out, most)) if status else describe(e)
             self._frames.send(REPLY, status, call_id, 0, out, NOTHING)
 
     def retire(self) -> bool:
