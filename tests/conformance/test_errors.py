@@ -90,7 +90,9 @@ def test_registered_types_arrive_as_themselves(desk: Desk, jobs: Jobs, error: Ex
     assert got.args == error.args
 
 
-@pytest.mark.parametrize("number", [errno.ENOENT, errno.EACCES, errno.EEXIST, errno.EXDEV, errno.ETIMEDOUT, 4095])
+@pytest.mark.parametrize(
+    "number", [errno.ENOENT, errno.EACCES, errno.EEXIST, errno.EXDEV, errno.ETIMEDOUT, 4095]
+)
 def test_oserror_keeps_its_errno(desk: Desk, jobs: Jobs, number: int) -> None:
     """An OSError arrives with its errno, as the type that goes with it."""
     got = caught(desk, jobs, OSError(number, "said so", "/some/file"))
