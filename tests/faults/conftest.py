@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 
 import pytest
@@ -23,10 +23,10 @@ def server(path: str, stack: ExitStack) -> Child:
 
 
 @pytest.fixture
-def caller(path: str, transport: str, stack: ExitStack) -> Iterator[Callable[..., Child]]:
+def caller(path: str, transport: str, stack: ExitStack) -> Callable[..., Child]:
     """Start a process that calls the method it is told, over the transport."""
 
     def start(policy: str = "balanced") -> Child:
         return stack.enter_context(child(calling, path, transport, policy))
 
-    yield start
+    return start
