@@ -275,8 +275,8 @@ class Endpoint:
     def __repr__(self) -> str:
         spin = f"spin {self._ep.policy.spin_ns} ns" if self._ep.policy.spin_ns else "no spin"
         return (
-            f"<Endpoint {self.side.name.lower()} {self.state.name} cap={self.data_cap} switch={self.switch} ({spin}) "
-            f"peer={self.peer_pid}>"
+            f"<Endpoint {self.side.name.lower()} {self.state.name} cap={self.data_cap} "
+            f"switch={self.switch} ({spin}) peer={self.peer_pid}>"
         )
 
     def core(self) -> tuple[Any, Any]:

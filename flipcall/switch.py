@@ -2,7 +2,7 @@
 
 The client offers, in the JSON that connects a window, what it can do, best first; the server takes the first that
 it can do too, and says which. A peer that offers nothing (gVisor's {}) gets the futex. A switch asked for by name
-is the only one offered or taken: where it cannot work, connecting fails and says why; nothing is replaced silently.
+is the only one offered or taken: where it cannot work, connecting fails and says why.
 """
 
 from collections.abc import Callable, Sequence
