@@ -175,7 +175,8 @@ def connect(
     used or refused, by default it is the best both sides can do). All methods are for any thread.
 
     Raises OSError (no such socket, nobody listens, not permitted), CallError (the server refused: other
-    signatures (FAILED_PRECONDITION), no room, not authorized), DeadlineExceeded, ProtocolError, MisuseError, UnsupportedError (the switch).
+    signatures (FAILED_PRECONDITION), no room, not authorized), DeadlineExceeded, ProtocolError,
+    MisuseError, UnsupportedError (the switch).
     Calls raise what the handler raised (see flipcall.failure), CallError, DeadlineExceeded, ClosedError,
     PeerDiedError, ProtocolError.
     """
