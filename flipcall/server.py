@@ -43,9 +43,9 @@ class Server:
     implementation: a service all clients share (its methods run in many threads at once), or a callable that
     makes one for each client (Peer -> Service; its on_disconnect() is called when that client is gone).
     path: of the socket, made with mode 0600. policy, switch: how to wait, as for connect(). authorize: which
-    peers may connect; by default the same user and root. window_max: bytes of window a client may ask for. max_channels: connections at the same time; more
-    are refused. tracebacks: send those of handlers to clients. stop_with_parent: stop when the process that
-    started this one ends.
+    peers may connect; by default the same user and root. window_max: bytes of window a client may ask for.
+    max_channels: connections at the same time; more are refused. tracebacks: send those of handlers to clients.
+    stop_with_parent: stop when the process that started this one ends.
 
     Raises MisuseError for what cannot be served.
     """
