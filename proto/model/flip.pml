@@ -147,15 +147,13 @@ Woken:
         if
         :: expired[me] -> goto Expired      /* FC_ERR_TIMEOUT */
         :: !expired[me] && dead[PEER(me)] ->                                /* fc_peer_gone: FC_ERR_DIED */
-#ifdef LOOK_AT_LAST
-            if                              /* not in wait.c: the peer may have answered, then died */
+#ifndef FAULT_NO_LAST_LOOK
+            if                              /* fc_died: the peer may have answered, then died */
             :: atomic { LOOK(me) == me && !stop[me] -> take(me); goto Mine }
             :: LOOK(me) != me || stop[me] -> skip
             fi;
 #endif
-#ifdef PROPERTY_LAST_WORD
-            assert(conn != me || stop[me]); /* what the peer gave before it died is not thrown away */
-#endif
+            HONEST(conn != me || stop[me]); /* what the peer gave before it died is not thrown away */
             goto Over
         :: !expired[me] && !dead[PEER(me)] -> goto Wait                     /* go round; or FC_TICK, fc_resume */
         fi;
@@ -194,6 +192,7 @@ proctype stopper(byte me) {
 }
 
 inline kill(i) {
+    FENCE(i);                               /* what it has stored is seen before its death is */
     dead[i] = true; gone[i] = true;
     mine[i] = false; shutting[i] = false; idle[i] = false; owes[i] = false; owes[i + 2] = false;
     stop[i] = false; trust[i] = false; expired[i] = false;  /* nobody reads these now: fewer states */
