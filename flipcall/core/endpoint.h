@@ -133,16 +133,17 @@ int fc_reclaim(struct fc_endpoint *ep);
 int64_t fc_connect(struct fc_endpoint *ep, uint32_t len, int64_t deadline);
 
 /* frames (frame.c); the result is FC_FRAME_* packed, or an enum fc_result */
+#define FC_CALL_TIMEOUT_SHIFT 32
 #define FC_FRAME_CODE_SHIFT 32
 #define FC_FRAME_ATTACHED (1ll << 48)
-int64_t fc_call(struct fc_endpoint *ep, uint32_t method, uint32_t timeout_us, const char *body, uint32_t body_len,
-                const char *attach, uint32_t attach_len);
+int64_t fc_call(struct fc_endpoint *ep, uint64_t what, const char *body, uint32_t body_len);
+int64_t fc_call_attached(struct fc_endpoint *ep, uint64_t what, const char *body, uint32_t body_len,
+                         const char *attach, uint32_t attach_len);
 int64_t fc_call_resume(struct fc_endpoint *ep);
 int64_t fc_request(struct fc_endpoint *ep);
-int64_t fc_reply(struct fc_endpoint *ep, uint32_t status, const char *body, uint32_t body_len, const char *attach,
-                 uint32_t attach_len);
-int64_t fc_reply_request(struct fc_endpoint *ep, uint32_t status, const char *body, uint32_t body_len,
-                         const char *attach, uint32_t attach_len);
+int64_t fc_reply_request(struct fc_endpoint *ep, uint32_t status, const char *body, uint32_t body_len);
+int64_t fc_reply_request_attached(struct fc_endpoint *ep, uint32_t status, const char *body, uint32_t body_len,
+                                  const char *attach, uint32_t attach_len);
 void fc_cancel(struct fc_endpoint *ep);
 int fc_cancelled(struct fc_endpoint *ep);
 uint32_t fc_attach_offset(uint32_t body_len);
