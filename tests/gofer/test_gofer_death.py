@@ -16,13 +16,13 @@ import pytest
 from gofer_support import ROOT, descriptors
 
 import flipcall
-from examples.gofer.client import GoferClient
+from examples.gofer.client import GoferClient, Transport
 from examples.gofer.export import Export
 from examples.gofer.server import GoferServer
 
 CLIENT = """
 import sys
-from examples.gofer.client import GoferClient
+from examples.gofer.client import GoferClient, Transport
 client = GoferClient(sys.argv[1], transport=sys.argv[2])
 held = [client.open("dir/deep/file", "rb") for _ in range(20)]
 client.gofer.walk(client.root.fid, [b"dir", b"deep"])
@@ -64,7 +64,7 @@ def process(*arguments: str) -> Iterator[subprocess.Popen[str]]:
 
 
 @pytest.mark.parametrize("doing", ["idle", "busy"])
-def test_killed_client(tree: Path, tmp_path: Path, transport: str, doing: str) -> None:
+def test_killed_client(tree: Path, tmp_path: Path, transport: Transport, doing: str) -> None:
     """SIGKILL of a client closes every descriptor it held in the server, which serves the next one."""
     export = Export(tree)
     path = str(tmp_path / "socket")
@@ -75,16 +75,16 @@ def test_killed_client(tree: Path, tmp_path: Path, transport: str, doing: str) -
             child.kill()
         assert eventually(lambda: server.channels == 0), "the server still has the client's channel"
         assert eventually(lambda: len(descriptors()) <= before), "the server still has its descriptors"
-        with GoferClient(path, transport=transport) as client:  # type: ignore[arg-type]
+        with GoferClient(path, transport=transport) as client:
             assert client.read_bytes("hello") == b"hello, world\n"
     export.close()
 
 
-def test_killed_server(tree: Path, tmp_path: Path, transport: str) -> None:
+def test_killed_server(tree: Path, tmp_path: Path, transport: Transport) -> None:
     """SIGKILL of the server is a PeerError at the client's next call; connecting again is an error too."""
     path = str(tmp_path / "socket")
     with process("-m", "examples.gofer", "serve", str(tree), "--socket", path) as server:
-        with GoferClient(path, transport=transport) as client:  # type: ignore[arg-type]
+        with GoferClient(path, transport=transport) as client:
             file = client.open("hello", "rb")
             server.kill()
             server.wait()
@@ -95,16 +95,16 @@ def test_killed_server(tree: Path, tmp_path: Path, transport: str) -> None:
             with contextlib.suppress(flipcall.FlipcallError, OSError):
                 file.close()
         with pytest.raises((flipcall.FlipcallError, OSError)):
-            GoferClient(path, transport=transport, connect_timeout=0.5)  # type: ignore[arg-type]
+            GoferClient(path, transport=transport, connect_timeout=0.5)
 
 
-def test_server_killed_under_load(tree: Path, tmp_path: Path, transport: str) -> None:
+def test_server_killed_under_load(tree: Path, tmp_path: Path, transport: Transport) -> None:
     """Threads in the middle of calls all get an error, and none a wrong byte or a hang."""
     path = str(tmp_path / "socket")
     outcomes: list[object] = []
     with (
         process("-m", "examples.gofer", "serve", str(tree), "--socket", path) as server,
-        GoferClient(path, transport=transport) as client,  # type: ignore[arg-type]
+        GoferClient(path, transport=transport) as client,
     ):
         started = threading.Barrier(5)
 
