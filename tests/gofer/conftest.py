@@ -1,36 +1,21 @@
-"""What the gofer's tests share: a tree to export, sessions called directly, and a check for leaked
-descriptors.
-"""
+"""What the gofer's tests share: a tree to export, sessions called directly, clients of a real server."""
 
 from __future__ import annotations
 
 import contextlib
-import gc
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from gofer_support import LATIN1, SECRET, Connect, descriptors
+from gofer_support import LATIN1, SECRET, Connect
 
 import flipcall
 from examples.gofer.client import GoferClient, Transport
 from examples.gofer.export import Export
 from examples.gofer.server import GoferServer
 from examples.gofer.session import Session
-
-
-@pytest.fixture(autouse=True)
-def no_leaked_descriptors() -> Iterator[None]:
-    """Every test ends with the descriptors it began with (pytest's own capture files are there before)."""
-    gc.collect()
-    before = descriptors()
-    yield
-    gc.collect()
-    after = descriptors()
-    leaked = {number: target for number, target in after.items() if number not in before}
-    assert not leaked, f"descriptors left open: {leaked}"
 
 
 @pytest.fixture

@@ -8,8 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,6 +18,7 @@ import flipcall
 from examples.gofer.client import GoferClient, Transport
 from examples.gofer.export import Export
 from examples.gofer.server import GoferServer
+from tests.support import wait_until
 
 CLIENT = """
 import sys
@@ -33,16 +33,6 @@ if sys.argv[3] == "busy":
         client.listdir("/")
 sys.stdin.read()
 """
-
-
-def eventually(condition: Callable[[], bool], seconds: float = 10.0) -> bool:
-    """Look until it is so, or for too long."""
-    end = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.01)
-    return True
 
 
 @contextlib.contextmanager
@@ -73,8 +63,8 @@ def test_killed_client(tree: Path, tmp_path: Path, transport: Transport, doing: 
         with process("-c", CLIENT, path, transport, doing) as child:
             assert len(descriptors()) > before + 20
             child.kill()
-        assert eventually(lambda: server.channels == 0), "the server still has the client's channel"
-        assert eventually(lambda: len(descriptors()) <= before), "the server still has its descriptors"
+        wait_until(lambda: server.channels == 0, what="the server lets go of the client's channel")
+        wait_until(lambda: len(descriptors()) <= before, what="the server closes its descriptors")
         with GoferClient(path, transport=transport) as client:
             assert client.read_bytes("hello") == b"hello, world\n"
     export.close()
@@ -156,4 +146,4 @@ def test_server_ends_with_its_parent(tree: Path, tmp_path: Path) -> None:
         with GoferClient(path) as client:
             assert client.exists("hello")
         parent.kill()
-    assert eventually(lambda: not os.path.exists(path)), "the gofer runs on"
+    wait_until(lambda: not os.path.exists(path), what="the gofer ends with its parent")
