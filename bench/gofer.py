@@ -16,9 +16,6 @@ from tempfile import TemporaryDirectory
 from typing import Literal
 
 import msgspec
-from examples.gofer.client import GoferClient
-from examples.gofer.export import Export
-from examples.gofer.server import make_server
 
 from bench.measure import Contender, CpuTimes, Effort, Sample, sample_calls
 from bench.peer import GoferConfig
@@ -27,6 +24,9 @@ from bench.policies import switch_of
 from bench.process import PeerProcess
 from bench.rows import Labels, Row, find_row, ratio
 from bench.run import Case, Progress, measure_group
+from examples.gofer.client import GoferClient
+from examples.gofer.export import Export
+from examples.gofer.server import make_server
 
 NAME = "file.bin"
 FILE_BYTES = 1 << 20

@@ -151,6 +151,7 @@ uint32_t fc_attach_offset(uint32_t body_len);
 /* waiting (wait.c) */
 int fc_give(struct fc_endpoint *ep, uint32_t len);
 int fc_wait(struct fc_endpoint *ep);
+int fc_died(struct fc_endpoint *ep);
 void fc_set_spinner_limit(uint32_t limit);
 
 /* the kernel (futex.c) */

@@ -116,11 +116,7 @@ int fc_reclaim(struct fc_endpoint *ep)
     else if (ep->turn != FC_TURN_THEIRS)
         result = FC_ERR_TURN;
     else if (atomic_load_explicit(fc_word(&ep->packet->conn_state), memory_order_acquire) == ep->theirs) {
-        if (fc_peer_gone(ep)) {
-            ep->turn = FC_TURN_OVER;
-            result = FC_ERR_DIED;
-        } else
-            result = FC_TICK;
+        result = fc_peer_gone(ep) ? fc_died(ep) : FC_TICK;
     } else
         result = fc_wait(ep); /* the state has changed, so this does not wait: it says what it changed to */
     fc_leave(ep);

@@ -104,6 +104,16 @@ static inline uint32_t look(struct fc_endpoint *ep)
     return atomic_load_explicit(fc_word(&ep->packet->conn_state), memory_order_acquire);
 }
 
+/* The peer is gone. It may have answered just before: its last word counts (proto/model, "last word"). */
+int fc_died(struct fc_endpoint *ep)
+{
+    uint32_t seen = look(ep);
+    if (seen != ep->theirs)
+        return turned(ep, seen);
+    ep->turn = FC_TURN_OVER;
+    return FC_ERR_DIED;
+}
+
 /* ---- spinning ------------------------------------------------------------------------------------------- */
 
 static int64_t spin_budget(struct fc_endpoint *ep)
@@ -180,11 +190,7 @@ static int park(struct fc_endpoint *ep, int64_t now)
         case -ETIMEDOUT:
             if (now >= ep->deadline)
                 return FC_ERR_TIMEOUT;
-            if (fc_peer_gone(ep)) {
-                ep->turn = FC_TURN_OVER;
-                return FC_ERR_DIED;
-            }
-            return FC_TICK;
+            return fc_peer_gone(ep) ? fc_died(ep) : FC_TICK;
         case -EINTR:
             return FC_TICK;
         default:
