@@ -79,3 +79,4 @@ class Connect(Protocol):
 
     def __call__(self, **options: Any) -> GoferClient:
         """A new server and a client of it."""
+        raise NotImplementedError

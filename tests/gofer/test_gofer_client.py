@@ -11,6 +11,7 @@ import os
 import random
 import stat
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -161,7 +162,7 @@ def test_errors_are_as_of_os(connect: Connect, tree: Path) -> None:
             (lambda: client.rename("nothing", "x"), FileNotFoundError),
         ):
             with pytest.raises(kind) as caught:
-                attempt()  # type: ignore[no-untyped-call]
+                attempt()
             assert caught.value.errno
         with fails(errno.EINVAL):
             client.stat("a\0b")
@@ -299,13 +300,14 @@ def test_read_only_server(connect: Connect, tree: Path) -> None:
     """EROFS with the path; reading works; nothing was made."""
     with connect(read_only=True) as client:
         assert client.limits.read_only
-        for attempt in (
+        attempts: list[Callable[[], object]] = [
             lambda: client.write_bytes("hello", b""),
             lambda: client.write_bytes("new", b""),
             lambda: client.mkdir("new"),
             lambda: client.unlink("hello"),
             lambda: client.rename("hello", "new"),
-        ):
+        ]
+        for attempt in attempts:
             with fails(errno.EROFS):
                 attempt()
         assert client.read_bytes("hello") == b"hello, world\n"
