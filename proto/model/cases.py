@@ -38,7 +38,9 @@ def _holds() -> list[Case]:
     cases = [Case("all", switch) for switch in ("futex", "swap", "notify")]
     cases.append(Case("all but deadlines", "same_cpu", ("EXPIRIES=0",)))  # futex, placed; see same_cpu.pml
     # Store buffers multiply the states; deadlines add nothing to what they can reorder.
-    cases += [Case("TSO, seq_cst accesses", switch, ("TSO", "EXPIRIES=0")) for switch in ("futex", "swap", "notify")]
+    cases += [
+        Case("TSO, seq_cst accesses", switch, ("TSO", "EXPIRIES=0")) for switch in ("futex", "swap", "notify")
+    ]
     for switch, fewer in (("futex", ()), ("swap", ("EXPIRIES=0",))):
         cases += [
             Case("server is {}", switch, ("EXT_SERVER=0", *fewer)),
@@ -55,7 +57,9 @@ def _holds() -> list[Case]:
             Case("both shut down", switch, ("BOTH_STOP",), deep=True),
             Case("two of each event", switch, ("SPURIOUS=2", "EXPIRIES=2"), deep=True),
         ]
-    cases.append(Case("death noticed, a last look", "futex", ("PROPERTY_LAST_WORD", "LOOK_AT_LAST", "EXPIRIES=0")))
+    cases.append(
+        Case("death noticed, a last look", "futex", ("PROPERTY_LAST_WORD", "LOOK_AT_LAST", "EXPIRIES=0"))
+    )
     # Not faults, though they look like ones; each says why.
     # The kernel's own look at the word, under its lock, makes the waiter's order redundant with FUTEX_WAIT: these
     # two hold here and fail with notify, whose sleeps do not look.
@@ -102,8 +106,20 @@ def _faults() -> list[Case]:
         fault("server's swap without a second look", "notify", "FAULT_NOTIFY_BLIND_SWAP"),
         # Not a lost wake: the peer answers and dies between park()'s look and fc_peer_gone(). wait.c does this today.
         fault("death noticed, no last look", "futex", "PROPERTY_LAST_WORD", expect=(WORD,)),
-        Case("death unnoticed, as a liveness fault", "futex", ("LIVE", "FAULT_NO_SLICE", *CALM), (STUCK,), "unblocked"),
-        Case("shared flag, as a liveness fault", "futex", ("LIVE", "FAULT_SHARED_FLAG", *CALM), (STUCK,), "woken"),
+        Case(
+            "death unnoticed, as a liveness fault",
+            "futex",
+            ("LIVE", "FAULT_NO_SLICE", *CALM),
+            (STUCK,),
+            "unblocked",
+        ),
+        Case(
+            "shared flag, as a liveness fault",
+            "futex",
+            ("LIVE", "FAULT_SHARED_FLAG", *CALM),
+            (STUCK,),
+            "woken",
+        ),
     ]
 
 
