@@ -10,9 +10,9 @@ BUILT := $(VENV)/.built-from
 SOURCES := pyproject.toml setup.py proto/flipcall.h $(wildcard flipcall/core/*.[ch]) $(wildcard flipcall/core/*.py)
 
 CTEST_DIR := build/ctest
-CTEST_FLAGS := -std=c11 -D_GNU_SOURCE -O1 -g -Wall -Wextra -Werror -fno-omit-frame-pointer \
+CTEST_FLAGS := -std=gnu11 -O1 -g -Wall -Wextra -Wno-unused-parameter -Werror -fno-omit-frame-pointer \
 	-fsanitize=address,undefined -fno-sanitize-recover=all -pthread -Iproto -Iflipcall/core
-# tests/core/*.c is the lead's layout: every file is a program, linked with the core.
+# Every file of tests/core is a program of its own, linked with the core.
 CTESTS := $(patsubst tests/core/%.c,$(CTEST_DIR)/%,$(wildcard tests/core/*.c))
 CORE_C := $(wildcard flipcall/core/*.c)
 CORE_H := $(wildcard flipcall/core/*.h) proto/flipcall.h
@@ -26,6 +26,7 @@ help:
 	@echo "make clean           remove what was built"
 
 venv: $(BUILT)
+	@:
 
 # pip alone knows whether an environment is whole, and takes seconds to say so: hence the stamp, written last.
 $(BUILT): $(SOURCES)

@@ -1,7 +1,6 @@
 /* endpoint.c: an endpoint's beginning and end. */
 #include "endpoint.h"
 
-#include <limits.h>
 #include <string.h>
 
 _Static_assert(sizeof(_Atomic uint32_t) == sizeof(uint32_t), "the window's words are plain u32 in memory");
@@ -32,6 +31,7 @@ int fc_init(struct fc_endpoint *ep, void *window, uint32_t length, uint32_t side
         ep->life_fd[i] = -1;
     ep->slice_ns = FC_SLICE_NS;
     ep->policy = policy;
+    ep->how = &fc_switch_futex;
     ep->deadline = FC_NO_DEADLINE;
     ep->timeout_us = FC_TIMEOUT_NONE;
     return FC_OK;
@@ -61,8 +61,7 @@ static void stop(struct fc_endpoint *ep, uint32_t why)
         return; /* the parent's connection is not this child's to end */
     atomic_compare_exchange_strong(&ep->stop, &none, why);
     atomic_exchange(fc_word(&ep->packet->conn_state), FC_SHUTDOWN);
-    /* All waiters: a peer that waits from many threads must not swallow the wake of this side's own. */
-    fc_futex_wake(fc_word(&ep->packet->conn_state), INT_MAX);
+    ep->how->close(ep);
 }
 
 void fc_shutdown(struct fc_endpoint *ep)
@@ -86,6 +85,17 @@ int fc_retire(struct fc_endpoint *ep)
     if (!atomic_compare_exchange_strong(fc_word(&ep->packet->conn_state), &seen, FC_SHUTDOWN))
         return seen != ep->mine;
     atomic_compare_exchange_strong(&ep->stop, &none, -FC_ERR_SHUTDOWN);
-    fc_futex_wake(fc_word(&ep->packet->conn_state), INT_MAX);
+    ep->how->close(ep);
     return 1;
+}
+
+/* Sleep and wake with switch `id` from now on. Precondition: nobody is inside, and the peer is asked for the same
+ * in the same flip (endpoint.py, connect and accept). */
+int fc_use_switch(struct fc_endpoint *ep, uint32_t id)
+{
+    static const struct fc_switch *const switches[] = {[FC_SWITCH_FUTEX] = &fc_switch_futex};
+    if (id >= sizeof switches / sizeof switches[0])
+        return FC_ERR_TURN;
+    ep->how = switches[id];
+    return FC_OK;
 }

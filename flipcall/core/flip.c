@@ -29,7 +29,7 @@ static int64_t send_recv(struct fc_endpoint *ep, uint32_t turn, uint32_t len, in
         return FC_ERR_TURN;
     if (len > ep->cap)
         return FC_ERR_SIZE;
-    int result = fc_give(ep, len);
+    int result = fc_give(ep, len, true);
     return result == FC_OK ? await(ep, deadline) : result;
 }
 
@@ -90,7 +90,7 @@ int fc_send(struct fc_endpoint *ep, uint32_t len)
     if (ep->turn != FC_TURN_MINE)
         result = FC_ERR_TURN;
     else
-        result = len <= ep->cap ? fc_give(ep, len) : FC_ERR_SIZE;
+        result = len <= ep->cap ? fc_give(ep, len, false) : FC_ERR_SIZE;
     fc_leave(ep);
     return result;
 }
@@ -116,11 +116,7 @@ int fc_reclaim(struct fc_endpoint *ep)
     else if (ep->turn != FC_TURN_THEIRS)
         result = FC_ERR_TURN;
     else if (atomic_load_explicit(fc_word(&ep->packet->conn_state), memory_order_acquire) == ep->theirs) {
-        if (fc_peer_gone(ep)) {
-            ep->turn = FC_TURN_OVER;
-            result = FC_ERR_DIED;
-        } else
-            result = FC_TICK;
+        result = fc_peer_gone(ep) ? fc_died(ep) : FC_TICK;
     } else
         result = fc_wait(ep); /* the state has changed, so this does not wait: it says what it changed to */
     fc_leave(ep);
