@@ -36,6 +36,7 @@ void fc_leave(struct fc_endpoint *ep);
 void fc_shutdown(struct fc_endpoint *ep);
 void fc_condemn(struct fc_endpoint *ep);
 int fc_retire(struct fc_endpoint *ep);
+int fc_seal(struct fc_endpoint *ep);
 void fc_forked(void);
 int64_t fc_send_recv(struct fc_endpoint *ep, uint32_t len, int64_t deadline);
 int64_t fc_resume(struct fc_endpoint *ep, int64_t deadline);
