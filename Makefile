@@ -11,7 +11,7 @@ SOURCES := pyproject.toml setup.py proto/flipcall.h $(wildcard flipcall/core/*.[
 
 comma := ,
 CTEST_DIR := build/ctest
-CTEST_FLAGS := -std=gnu11 -O1 -g -Wall -Wextra -Werror -fno-omit-frame-pointer \
+CTEST_FLAGS := -std=gnu11 -O1 -g -Wall -Wextra -Wno-unused-parameter -Werror -fno-omit-frame-pointer \
 	-fsanitize=address,undefined -fno-sanitize-recover=all -pthread -Iproto -Iflipcall/core
 # Every file in tests/core is a program, linked with the core. flips.c is built again for the thread sanitizer.
 TSAN_FLAGS := $(subst -fsanitize=address$(comma)undefined,-fsanitize=thread,$(CTEST_FLAGS))
@@ -28,6 +28,7 @@ help:
 	@echo "make clean           remove what was built"
 
 venv: $(BUILT)
+	@:
 
 # pip alone knows whether an environment is whole, and takes seconds to say so: hence the stamp, written last.
 $(BUILT): $(SOURCES)

@@ -4,7 +4,6 @@ States are the endpoint's: a channel that is ACTIVE can be called; WAITING, its 
 answer has not come back yet (reclaim() says when); OVER and CLOSED, it is done for.
 """
 
-from collections.abc import Callable
 from socket import socket as UnixSocket
 from typing import NamedTuple
 
@@ -16,7 +15,7 @@ from .status import Status
 
 Attachment = bytes | bytearray | memoryview
 _TICK: int = lib.FC_TICK
-_PLAIN_MAX = (1 << lib.FC_FRAME_CODE_SHIFT) - 1  # a result up to here: code OK, no attachment
+PLAIN_MAX = (1 << lib.FC_FRAME_CODE_SHIFT) - 1  # a result up to here: code OK, no attachment
 
 
 class Reply(NamedTuple):
@@ -29,55 +28,45 @@ class Reply(NamedTuple):
 class WindowChannel:
     """One channel. One thread at a time, but close() is for any. Owns endpoint and socket."""
 
-    __slots__ = ("_ep", "_window", "call", "endpoint", "socket")
+    __slots__ = ("answer", "endpoint", "ep", "socket", "window")
 
     def __init__(self, endpoint: Endpoint, sock: UnixSocket) -> None:
         self.endpoint = endpoint
         self.socket = sock
-        self._ep, self._window = endpoint.core()
-        self.call = self._make_call()
-
-    def _make_call(self) -> Callable[[int, int, bytes], bytes]:
-        """call(number, timeout_us, body) -> body of the reply: a closure, for it is the hottest path there is."""
-        ep, fc_call, unpack = self._ep, lib.fc_call, ffi.unpack
-        answer = self._window + lib.FC_PACKET_HEADER + lib.FC_FRAME_HEADER
-        null, settle = ffi.NULL, self._settle
-
-        def call(number: int, timeout_us: int, body: bytes) -> bytes:
-            result = fc_call(ep, number, timeout_us, body, len(body), null, 0)
-            if 0 <= result <= _PLAIN_MAX:
-                return unpack(answer, result)  # type: ignore[no-any-return]
-            return settle(result).body
-
-        return call
+        self.ep, self.window = endpoint.core()
+        self.answer = self.window + lib.FC_PACKET_HEADER + lib.FC_FRAME_HEADER
 
     def bulk(self, number: int, timeout_us: int, body: bytes, attachment: Attachment) -> Reply:
-        """As call(), with an attachment either way."""
+        """Call method `number`; the request and the reply may have an attachment.
+
+        Raises what the call raises; CallError (RESOURCE_EXHAUSTED), naming both sizes, for a request larger than
+        the window.
+        """
+        what = number | timeout_us << lib.FC_CALL_TIMEOUT_SHIFT
         if attachment:
             with memoryview(attachment) as view, ffi.from_buffer("char[]", view) as data:
-                result = lib.fc_call(self._ep, number, timeout_us, body, len(body), data, len(data))
+                result = lib.fc_call_attached(self.ep, what, body, len(body), data, len(data))
         else:
-            result = lib.fc_call(self._ep, number, timeout_us, body, len(body), ffi.NULL, 0)
-        if result == lib.FC_ERR_SIZE:
-            need = lib.fc_attach_offset(len(body)) + len(attachment) - lib.FC_PACKET_HEADER
-            raise self._too_big(need)
-        return self._settle(result)
+            result = lib.fc_call(self.ep, what, body, len(body))
+        return self.settle(result, len(body), len(attachment))
 
-    def _settle(self, result: int) -> Reply:
-        """Wait on over ticks, then the reply, or the error raised."""
+    def settle(self, result: int, body_len: int, attach_len: int = 0) -> Reply:
+        """What the C core's `result` of a call means: wait on over ticks, then the reply, or the error raised.
+
+        body_len, attach_len: of the request, for the error when it was too big.
+        """
         while result == _TICK:
-            result = lib.fc_call_resume(self._ep)
+            result = lib.fc_call_resume(self.ep)
+        if result == lib.FC_ERR_SIZE:
+            raise self._too_big(lib.fc_attach_offset(body_len) - lib.FC_PACKET_HEADER + attach_len)
         if result < 0:
-            if result == lib.FC_ERR_TIMEOUT:
-                lib.fc_cancel(self._ep)
             self.endpoint.fail(result)
-        body_len = result & _PLAIN_MAX
-        body = ffi.unpack(self._window + lib.FC_PACKET_HEADER + lib.FC_FRAME_HEADER, body_len)
+        body = ffi.unpack(self.answer, result & PLAIN_MAX)
         code = (result >> lib.FC_FRAME_CODE_SHIFT) & 0xFFFF
         if code:
             raise rebuild(code, body)
-        frame = self._ep.received
-        return Reply(body, ffi.unpack(self._window + frame.attach_off, frame.attach_len))
+        frame = self.ep.received
+        return Reply(body, ffi.unpack(self.window + frame.attach_off, frame.attach_len))
 
     def _too_big(self, need: int) -> CallError:
         have = self.endpoint.data_cap
@@ -88,7 +77,7 @@ class WindowChannel:
 
     def cancel(self) -> None:
         """Tell the server that nobody waits for the call under way."""
-        lib.fc_cancel(self._ep)
+        lib.fc_cancel(self.ep)
 
     @property
     def state(self) -> State:
@@ -97,7 +86,7 @@ class WindowChannel:
 
     def reclaim(self) -> bool:
         """Whether control is back, without waiting. Raises when the channel is over."""
-        result: int = lib.fc_reclaim(self._ep)
+        result: int = lib.fc_reclaim(self.ep)
         if result not in (lib.FC_OK, _TICK):
             self.endpoint.fail(result)
         return result != _TICK

@@ -11,10 +11,10 @@ import weakref
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-import msgspec
+from msgspec import DecodeError
 
-from ._core import lib
-from .channel import WindowChannel
+from ._core import ffi, lib
+from .channel import PLAIN_MAX, WindowChannel
 from .endpoint import Endpoint, Side
 from .errors import CallError, DeadlineExceeded, MisuseError, ProtocolError
 from .fds import close_fds
@@ -37,6 +37,7 @@ from .pool import Channel, Pool
 from .service import Contract, Service, contract_of
 from .status import Status
 from .stream import FrameSocket, SocketChannel
+from .switch import offered
 from .window import PacketWindow
 
 S = TypeVar("S", bound=Service)
@@ -58,6 +59,7 @@ class Connection:
         window_size: int,
         max_channels: int,
         policy: WaitPolicy,
+        switch: str | None = None,
     ) -> None:
         if transport not in ("window", "socket"):
             raise MisuseError(f"transport is 'window' or 'socket', not {transport!r}")
@@ -66,11 +68,14 @@ class Connection:
         self.path = os.fspath(path)
         self.transport: Transport = transport
         self.policy = policy
+        self.switch = switch
+        self._switches = offered(switch)
         self._connect_timeout = connect_timeout
         self._window_size = window_size
         self._wanted = {m.name: Wanted(m.fingerprint, str(m)) for m in contract.methods} if contract else {}
         self._service = contract.name if contract else ""
         self.welcome: Welcome | None = None
+        self.peer_pid = 0  # of the first channel
         self.pool = Pool(self._channel, max_channels)
         _clients.add(self)
 
@@ -87,7 +92,15 @@ class Connection:
             sock.settimeout(self._connect_timeout)
             sock.connect(self.path)
             session = self.welcome.session if self.welcome else b""
-            hello = Hello(VERSION, self._service, self._wanted, self.transport, self._window_size, session)
+            hello = Hello(
+                VERSION,
+                self._service,
+                self._wanted,
+                self.transport,
+                self._window_size,
+                self._switches,
+                session,
+            )
             send_message(sock, hello)
             answer, fds = recv_message(sock, answer_decoder, deadline, max_fds=1)
             if isinstance(answer, Refused):
@@ -118,7 +131,7 @@ class Connection:
             else:
                 window = PacketWindow.attach(fds.pop(), welcome.window)
                 window.drop_fd()
-                endpoint = Endpoint(window, Side.CLIENT, peer=pid, policy=self.policy)
+                endpoint = Endpoint(window, Side.CLIENT, peer=pid, policy=self.policy, switch=self.switch)
                 channel = WindowChannel(endpoint, sock)
                 try:
                     endpoint.connect(deadline_ns=int(deadline * 1e9))
@@ -129,7 +142,8 @@ class Connection:
             close_fds(fds)
             pid.close()
             raise
-        self.welcome = self.welcome or welcome
+        if self.welcome is None:
+            self.welcome, self.peer_pid = welcome, pid.pid
         return channel
 
 
@@ -151,15 +165,18 @@ def connect(
     window_size: int = lib.FC_WINDOW_DEFAULT,
     max_channels: int = 8,
     policy: WaitPolicy | None = None,
+    switch: str | None = None,
 ) -> S:
     """A client of the server at socket `path`; it has the methods of `service`, and is its context manager.
 
     timeout: seconds each call may take, None for ever. connect_timeout: seconds a channel may take to be made.
     window_size: bytes a request or a reply may have, with its header. max_channels: calls at the same time
-    (more wait for one another). All methods are for any thread.
+    (more wait for one another). policy, switch: how to wait (flipcall.lowlevel; a switch asked for by name is
+    used or refused, by default it is the best both sides can do). All methods are for any thread.
 
     Raises OSError (no such socket, nobody listens, not permitted), CallError (the server refused: other
-    signatures (FAILED_PRECONDITION), no room, not authorized), DeadlineExceeded, ProtocolError, MisuseError.
+    signatures (FAILED_PRECONDITION), no room, not authorized), DeadlineExceeded, ProtocolError,
+    MisuseError, UnsupportedError (the switch).
     Calls raise what the handler raised (see flipcall.failure), CallError, DeadlineExceeded, ClosedError,
     PeerDiedError, ProtocolError.
     """
@@ -172,6 +189,7 @@ def connect(
         window_size=window_size,
         max_channels=max_channels,
         policy=policy or WaitPolicy.balanced(),
+        switch=switch,
     )
     try:
         connection.open()
@@ -194,15 +212,14 @@ def with_options(client: S, *, timeout: float | None) -> S:
 def _client(contract: Contract, connection: Connection, timeout: float | None) -> Any:
     """An object of a subclass of the contract, whose methods are calls."""
     assert connection.welcome is not None
-    offered = {m.name: number for number, m in enumerate(connection.welcome.methods)}
+    numbers = {m.name: number for number, m in enumerate(connection.welcome.methods)}
     client = type(f"{contract.name}Client", (contract.owner,), {"__init__": lambda self: None})()
-    limit = timeout_us(timeout)
     for method in contract.methods:
-        number = offered.get(method.name)
-        call = _missing(method) if number is None else _stub(method, number, connection.pool, limit, timeout)
+        number = numbers.get(method.name)
+        call = _missing(method) if number is None else _stub(method, number, connection, timeout)
         setattr(client, method.name, call)
-    setattr(client, "close", connection.pool.close)
-    setattr(client, "_flipcall", connection)  # for with_options()
+    own = {"close": connection.pool.close, "_flipcall": connection}  # the latter for with_options()
+    vars(client).update(own)
     return client
 
 
@@ -213,45 +230,59 @@ def _missing(method: Method) -> Callable[..., Any]:
     return missing
 
 
-def _stub(method: Method, number: int, pool: Pool, limit: int, timeout: float | None) -> Callable[..., Any]:
-    """The call of one method. Everything it needs is in its closure."""
+def _stub(method: Method, number: int, connection: Connection, timeout: float | None) -> Callable[..., Any]:
+    """The call of one method, by the quickest way that carries it."""
+    if connection.transport == "window" and not method.bulk_params and not method.bulk_result:
+        return _window_stub(method, number, connection.pool, timeout)
+    return _bulk_stub(method, number, connection.pool, timeout)
+
+
+def _window_stub(method: Method, number: int, pool: Pool, timeout: float | None) -> Callable[..., Any]:
+    """The hottest path there is: everything it needs is in its closure, and nothing is called that need not be."""
     count, bind, decode = len(method.params), method.bind, method.decode_result
-    if method.bulk_params or method.bulk_result:
-        return _bulk_stub(method, number, pool, limit, timeout)
-    pop, take, give, mend = pool.free.pop, pool.take, pool.give, pool.mend
+    what = number | timeout_us(timeout) << lib.FC_CALL_TIMEOUT_SHIFT
+    pop, push, waiters, notify, take, mend = (
+        pool.free.pop, pool.free.append, pool.waiters, pool.notify, pool.take, pool.mend,
+    )  # fmt: skip
+    fc_call, unpack = lib.fc_call, ffi.unpack
 
     def call(*args: Any, **kwargs: Any) -> Any:
         if kwargs or len(args) != count:
             args = bind(args, kwargs)
         body = encode(args)
         try:
-            channel = pop()
+            channel: Any = pop()
         except IndexError:
             channel = take(timeout)
         try:
-            reply = channel.call(number, limit, body)
-        except BaseException as e:
+            result = fc_call(channel.ep, what, body, len(body))
+            if 0 <= result <= PLAIN_MAX:
+                reply = unpack(channel.answer, result)
+            else:
+                reply = channel.settle(result, len(body)).body
+        except BaseException:
             mend(channel)
-            raise e
-        give(channel)
+            raise
+        push(channel)
+        if waiters:
+            notify()
         try:
             return decode(reply)
-        except msgspec.DecodeError as e:
+        except DecodeError as e:
             raise _garbled(method, e) from e
 
     return call
 
 
-def _bulk_stub(
-    method: Method, number: int, pool: Pool, limit: int, timeout: float | None
-) -> Callable[..., Any]:
-    """As _stub, for methods whose arguments or result travel as the attachment."""
+def _bulk_stub(method: Method, number: int, pool: Pool, timeout: float | None) -> Callable[..., Any]:
+    """A call whose arguments or result may travel as the attachment, over any transport."""
     count, bind, decode, result_type = (
         len(method.params),
         method.bind,
         method.decode_result,
         method.result_type,
     )
+    limit = timeout_us(timeout)
 
     def call(*args: Any, **kwargs: Any) -> Any:
         if kwargs or len(args) != count:
@@ -261,21 +292,21 @@ def _bulk_stub(
         channel = pool.take(timeout)
         try:
             reply = channel.bulk(number, limit, body, attachment)
-        except BaseException as e:
+        except BaseException:
             pool.mend(channel)
-            raise e
+            raise
         pool.give(channel)
         if method.bulk_result:
             return reply.attachment if result_type is bytes else result_type(reply.attachment)
         try:
             return decode(reply.body)
-        except msgspec.DecodeError as e:
+        except DecodeError as e:
             raise _garbled(method, e) from e
 
     return call
 
 
-def _garbled(method: Method, error: msgspec.DecodeError) -> ProtocolError:
+def _garbled(method: Method, error: DecodeError) -> ProtocolError:
     return ProtocolError(f"the result of {method.name} is not what its signature says: {error}")
 
 

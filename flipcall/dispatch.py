@@ -18,6 +18,7 @@ from .service import Service, contract_of
 from .status import Status
 
 Answer = tuple[int, bytes, Any]  # status, body, attachment
+Decode = Callable[[bytes], tuple[Any, ...]]
 NOTHING = b""
 
 
@@ -30,67 +31,54 @@ class Dispatcher:
         contract = contract_of(type(service))
         self.name = contract.name
         self.methods = contract.methods
-        self._run = [self._plain(m) for m in self.methods]
         self._handlers = [getattr(service, m.name) for m in self.methods]
+        self.plain = [self._plain(m) for m in self.methods]
 
-    def answer(self, number: int, body: bytes) -> Answer:
-        """The answer to a request without attachment. Raises ProtocolError for what no honest client sends."""
-        if number >= len(self._run):
-            raise ProtocolError(f"request for method {number} of {len(self._run)}")
-        try:
-            return self._run[number](body)
-        except ProtocolError:
-            raise
-        except BaseException as e:
-            return (*describe(e, self.tracebacks), NOTHING)
-
-    def answer_bulk(self, number: int, body: bytes, attachment: memoryview) -> Answer:
-        """As answer(), for a request with an attachment, a view borrowed until the reply is sent."""
-        if number >= len(self.methods):
-            raise ProtocolError(f"request for method {number} of {len(self.methods)}")
-        method = self.methods[number]
-        if not method.bulk_params:
-            raise ProtocolError(f"{method.name} was sent {len(attachment)} bytes it has no parameter for")
-        try:
-            return self._bulk(method, body, attachment)
-        except ProtocolError:
-            raise
-        except BaseException as e:
-            return (*describe(e, self.tracebacks), NOTHING)
-
-    def _plain(self, method: Method) -> Callable[[bytes], Answer]:
-        """The quickest way through `method`: a closure."""
+    def _plain(self, method: Method) -> tuple[Decode, Callable[..., Any]] | None:
+        """What a request without bulk goes through, so that a channel's loop can do it itself: the decoder of
+        its arguments and the handler. None for a method that has bulk.
+        """
         if method.bulk_params or method.bulk_result:
-            return lambda body: self._bulk(method, body, memoryview(NOTHING))
-        handler, decode = getattr(self.service, method.name), method.decode_args
-        if method.keyword_only:
-            plain = handler
+            return None
+        handler = self._handlers[method.number]
+        if not method.keyword_only:
+            return method.decode_args, handler
+        return method.decode_args, lambda *args: method.call(handler, args)
 
-            def handler(*args: Any) -> Any:
-                return method.call(plain, args)
+    def answer(self, number: int, body: bytes, attachment: memoryview) -> Answer:
+        """The answer to a request; `attachment` is a view borrowed until the reply is sent.
 
-        def run(body: bytes) -> Answer:
-            try:
-                args = decode(body)
-            except msgspec.DecodeError as e:
-                raise _bad_arguments(method, e) from None
-            return 0, encode(handler(*args)), NOTHING
-
-        return run
-
-    def _bulk(self, method: Method, body: bytes, attachment: memoryview) -> Answer:
+        Raises ProtocolError for what no honest client sends.
+        """
+        method = self._method(number)
+        if attachment and not method.bulk_params:
+            raise ProtocolError(f"{method.name} was sent {len(attachment)} bytes it has no parameter for")
         try:
             slots = method.decode_args(body)
         except msgspec.DecodeError as e:
-            raise _bad_arguments(method, e) from None
-        result = method.call(self._handlers[method.number], method.join(slots, attachment))
-        if not method.bulk_result:
-            return 0, encode(result), NOTHING
-        memoryview(result).release()  # a TypeError here is the handler's: it returned something else
-        return 0, NOTHING, result
+            return self.undecodable(number, e)
+        args = method.join(slots, attachment) if method.bulk_params else slots
+        try:
+            result = method.call(self._handlers[number], args)
+            if not method.bulk_result:
+                return 0, encode(result), NOTHING
+            memoryview(result).release()  # a TypeError here is the handler's: it returned something else
+            return 0, NOTHING, result
+        except BaseException as e:
+            return self.failed(e)
 
+    def undecodable(self, number: int, error: msgspec.DecodeError) -> Answer:
+        """The answer to arguments that did not decode: wrong types are told, nonsense is a ProtocolError."""
+        name = self._method(number).name
+        if not isinstance(error, msgspec.ValidationError):
+            raise ProtocolError(f"the arguments of {name} cannot be read: {error}") from error
+        return self.failed(CallError(Status.INVALID_ARGUMENT, f"{name}: {error}"))
 
-def _bad_arguments(method: Method, error: msgspec.DecodeError) -> Exception:
-    if isinstance(error, msgspec.ValidationError):
-        return CallError(Status.INVALID_ARGUMENT, f"{method.name}: {error}")
-    return ProtocolError(f"the arguments of {method.name} cannot be read: {error}")
+    def failed(self, error: BaseException) -> Answer:
+        """The answer for what a handler raised."""
+        return (*describe(error, self.tracebacks), NOTHING)
+
+    def _method(self, number: int) -> Method:
+        if number >= len(self.methods):
+            raise ProtocolError(f"request for method {number} of {len(self.methods)}")
+        return self.methods[number]

@@ -122,7 +122,7 @@ class NamedWindow(PacketWindow):
 
     def drop_fd(self) -> None:
         """See PacketWindow.drop_fd. Raises MisuseError while nobody has attached: the name needs it."""
-        if not self.closed and self._fd >= 0 and self.peer is None:
+        if self._fds and self.peer is None:
             raise MisuseError(f"nobody has attached to {self!r} yet: the descriptor is needed")
         self._withdraw.detach()
         super().drop_fd()

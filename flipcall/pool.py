@@ -7,7 +7,8 @@
                          └─ OVER, CLOSED ────────► closed
 
 take() and give() are on the hot path: a list's pop and append, which the interpreter makes atomic. A waiter
-announces itself, then looks at `free` once more; give() appends, then looks for waiters: none is missed.
+announces itself, then looks at `free` once more; give() appends, then looks for waiters: none is missed. A
+client's hottest path (client._window_stub) does both itself.
 """
 
 import threading
@@ -62,9 +63,7 @@ class Pool:
         """The caller is done and the channel ACTIVE."""
         self.free.append(channel)
         if self.waiters:
-            self._notify()
-        if self._closed:
-            channel.close()
+            self.notify()
 
     def mend(self, channel: Channel) -> None:
         """The caller's call failed: keep, lend or drop the channel, as its state says."""
@@ -78,7 +77,7 @@ class Pool:
                 self._lent.append(channel)
         else:
             self._drop(channel)
-        self._notify()
+        self.notify()
 
     def close(self) -> None:
         """Close every channel; calls under way end with ClosedError."""
@@ -91,7 +90,7 @@ class Pool:
         for channel in channels:
             channel.close()
         while self.waiters:
-            self._notify()
+            self.notify()
 
     def forget(self) -> None:
         """In a forked child: these channels are the parent's. Using the pool raises ForkedError from now on."""
@@ -140,7 +139,7 @@ class Pool:
         except BaseException:
             with self._lock:
                 self._making -= 1
-            self._notify()
+            self.notify()
             raise
         with self._lock:
             self._making -= 1
@@ -175,9 +174,10 @@ class Pool:
                 self.waiters.remove(ticket)
             except ValueError:  # notified: if not needed here, another may want it
                 if self.free:
-                    self._notify()
+                    self.notify()
 
-    def _notify(self) -> None:
+    def notify(self) -> None:
+        """Wake a waiter, if there is one: a channel is free, or may be."""
         try:
             self.waiters.popleft().release()
         except IndexError:

@@ -9,19 +9,23 @@ import socket
 import threading
 from typing import Any, Protocol
 
+from msgspec import DecodeError
+
 from ._core import ffi, lib
+from .channel import PLAIN_MAX
 from .context import Context, clear_context, set_context
 from .dispatch import NOTHING, Dispatcher
 from .endpoint import Endpoint
-from .errors import CallError, FlipcallError, MisuseError
+from .errors import CallError, MisuseError
 from .failure import describe
 from .frame import REPLY, REQUEST, TIMEOUT_NONE
 from .liveness import Peer
+from .method import encode
 from .status import Status
 from .stream import FrameSocket
 
 _TICK: int = lib.FC_TICK
-_PLAIN_MAX = (1 << lib.FC_FRAME_CODE_SHIFT) - 1
+_TOO_BIG: int = lib.FC_ERR_SIZE
 _BODY: int = lib.FC_PACKET_HEADER + lib.FC_FRAME_HEADER
 
 
@@ -72,23 +76,58 @@ class WindowServing:
             clear_context()
 
     def _loop(self) -> None:
-        ep, body, unpack, null = self._ep, self._window + _BODY, ffi.unpack, ffi.NULL
-        answer, reply_request = self._dispatcher.answer, lib.fc_reply_request
-        mask, shift, attached = _PLAIN_MAX, lib.FC_FRAME_CODE_SHIFT, lib.FC_FRAME_ATTACHED
+        """Answer request after request. The plain ones (no attachment, no bulk) are served right here, for every
+        Python call on the way costs; the others take answer_bulk.
+        """
+        ep, body, unpack = self._ep, self._window + _BODY, ffi.unpack
+        plain, reply_request = self._dispatcher.plain, lib.fc_reply_request
+        mask, shift, count = PLAIN_MAX, lib.FC_FRAME_CODE_SHIFT, len(plain)
         request = lib.fc_request(ep)
         while True:
             if request < 0:
                 request = self._settle(request)
-            if request & attached:
-                status, out, data = self._answer_bulk(request)
-            else:
-                status, out, data = answer(request >> shift, unpack(body, request & mask))
-            if data is NOTHING:
-                request = reply_request(ep, status, out, len(out), null, 0)
-            else:
-                request = self._reply_bulk(out, data)
-            if request == lib.FC_ERR_SIZE:
-                request = self._reply_too_big(len(out), len(data))
+            number = request >> shift
+            way = plain[number] if number < count else None
+            if way is None:
+                request = self._answer(request)
+                continue
+            decode, handler = way
+            try:
+                args = decode(unpack(body, request & mask))
+            except DecodeError as e:
+                request = self._reply(*self._dispatcher.undecodable(number, e))
+                continue
+            try:
+                out = encode(handler(*args))
+            except BaseException as e:
+                request = self._reply(*self._dispatcher.failed(e))
+                continue
+            request = reply_request(ep, 0, out, len(out))
+            if request == _TOO_BIG:
+                request = self._reply_too_big(len(out), 0)
+
+    def _answer(self, request: int) -> int:
+        """Answer a request with an attachment, or a method with bulk; the next request.
+
+        The attachment stays in the window, as a view released when the reply has gone.
+        """
+        frame = self._ep.received
+        start = frame.attach_off - lib.FC_PACKET_HEADER
+        body = ffi.unpack(self._window + _BODY, request & PLAIN_MAX)
+        number = (request >> lib.FC_FRAME_CODE_SHIFT) & 0xFFFF
+        view = self._endpoint.data[start : start + frame.attach_len]
+        try:
+            return self._reply(*self._dispatcher.answer(number, body, view))
+        finally:
+            _release(view)
+
+    def _reply(self, status: int, out: bytes, data: Any) -> int:
+        if data is NOTHING:
+            result: int = lib.fc_reply_request(self._ep, status, out, len(out))
+        else:
+            with memoryview(data) as view, ffi.from_buffer("char[]", view) as pointer:
+                result = lib.fc_reply_request_attached(self._ep, status, out, len(out), pointer, len(pointer))
+        return self._reply_too_big(len(out), len(data)) if result == _TOO_BIG else result
 
     def _settle(self, result: int) -> int:
         while result == _TICK:
@@ -97,26 +136,12 @@ class WindowServing:
             self._endpoint.fail(result)
         return result
 
-    def _answer_bulk(self, request: int) -> Any:
-        """Answer a request whose attachment lies in the window, as a view released when the handler is done."""
-        frame = self._ep.received
-        start = frame.attach_off - lib.FC_PACKET_HEADER
-        body = ffi.unpack(self._window + _BODY, request & _PLAIN_MAX)
-        number = (request >> lib.FC_FRAME_CODE_SHIFT) & 0xFFFF
-        view = self._endpoint.data[start : start + frame.attach_len]
-        return self._dispatcher.answer_bulk(number, body, view)
-
-    def _reply_bulk(self, out: bytes, data: Any) -> int:
-        with memoryview(data) as view, ffi.from_buffer("char[]", view) as pointer:
-            result: int = lib.fc_reply_request(self._ep, 0, out, len(out), pointer, len(pointer))
-        return result
-
     def _reply_too_big(self, body_len: int, attach_len: int) -> int:
         need = lib.fc_attach_offset(body_len) - lib.FC_PACKET_HEADER + attach_len
         have = self._endpoint.data_cap
         what = f"the reply needs {need} bytes, the window has {have}: connect with a larger window_size"
         status, out = describe(CallError(Status.RESOURCE_EXHAUSTED, what))
-        result: int = lib.fc_reply_request(self._ep, status, out, len(out), ffi.NULL, 0)
+        result: int = lib.fc_reply_request(self._ep, status, out, len(out))
         return result
 
     # ---- what context() tells ---------------------------------------------------------------------------
@@ -161,13 +186,8 @@ class SocketServing:
                 frame = frames.receive(REQUEST, None)
                 with self._idle:
                     self._timeout_us, self._arrived_ns = frame.timeout_us, lib.fc_now()
-                    if frame.attachment:
-                        status, out, data = dispatcher.answer_bulk(
-                            frame.code, frame.body, memoryview(frame.attachment)
-                        )
-                    else:
-                        status, out, data = dispatcher.answer(frame.code, frame.body)
-                    self._reply(frame.call_id, status, out, data)
+                    answer = dispatcher.answer(frame.code, frame.body, memoryview(frame.attachment))
+                    self._reply(frame.call_id, *answer)
         finally:
             clear_context()
 
@@ -212,4 +232,8 @@ class SocketServing:
         return memoryview(self._buffer)[:n]
 
 
-Ended = FlipcallError | OSError  # what serve() raises in the ordinary course of things
+def _release(view: memoryview) -> None:
+    try:
+        view.release()
+    except BufferError:
+        pass  # the handler built something upon it, which keeps the memory, though not its content

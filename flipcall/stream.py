@@ -145,12 +145,8 @@ class SocketChannel:
         self._call_id = 0
         self.state = State.ACTIVE
 
-    def call(self, number: int, timeout_us: int, body: bytes) -> bytes:
-        """The body of the reply to request `body` of method `number`."""
-        return self.bulk(number, timeout_us, body, b"").body
-
     def bulk(self, number: int, timeout_us: int, body: bytes, attachment: Attachment) -> Reply:
-        """As call(), with an attachment either way."""
+        """See WindowChannel.bulk."""
         if self.state is not State.ACTIVE:
             raise BusyError("this channel waits for an answer")
         self._call_id = self._call_id % 0xFFFFFFFF + 1

@@ -42,7 +42,6 @@ import operator
 import os
 import stat
 import sys
-import threading
 import warnings
 from types import TracebackType
 from typing import Any, TypeVar
@@ -67,6 +66,8 @@ _MFD_NOEXEC_SEAL = 0x0008
 _STAT_BLOCK = 512  # the unit of st_blocks whatever the file system (stat(2))
 
 _Window = TypeVar("_Window", bound="PacketWindow")
+_Item = TypeVar("_Item")
+_Default = TypeVar("_Default")
 
 
 class PacketWindow:
@@ -83,21 +84,14 @@ class PacketWindow:
     length: int
     kind: str
 
-    def __init__(
-        self,
-        fd: int,
-        length: int,
-        offset: int = 0,
-        *,
-        kind: str = "memfd",
-    ) -> None:
-        self._fd = fd
-        self._buffer: mmap.mmap | None = None
-        self._lock = threading.Lock()
+    def __init__(self, fd: int, length: int, offset: int = 0, *, kind: str = "memfd") -> None:
+        # Each is emptied by whoever closes it: list.pop is atomic, and no lock for a fork to leave held.
+        self._fds = [fd]
+        self._maps: list[mmap.mmap] = []
         self.offset, self.length, self.kind = offset, length, kind
         try:
             os.set_inheritable(fd, False)
-            self._buffer = map_pages(fd, length, offset)
+            self._maps.append(map_pages(fd, length, offset))
         except BaseException:
             self.close()
             raise
@@ -129,21 +123,22 @@ class PacketWindow:
     @property
     def fd(self) -> int:
         """The descriptor, to be handed to the peer; stays ours. ClosedError after close() or drop_fd()."""
-        if self._fd < 0:
-            raise ClosedError(f"{self!r} has no descriptor any more")
-        return self._fd
+        try:
+            return self._fds[0]
+        except IndexError:
+            raise ClosedError(f"{self!r} has no descriptor any more") from None
 
     @property
     def buffer(self) -> mmap.mmap:
         """The whole window; byte 0 is the first of conn_state. Raises ClosedError after close()."""
-        buffer = self._buffer
-        if buffer is None:
-            raise ClosedError(f"{self!r} is closed")
-        return buffer
+        try:
+            return self._maps[0]
+        except IndexError:
+            raise ClosedError(f"{self!r} is closed") from None
 
     @property
     def closed(self) -> bool:
-        return self._buffer is None
+        return not self._maps
 
     def drop_fd(self) -> None:
         """Close the descriptor and keep the mapping. Idempotent.
@@ -151,18 +146,14 @@ class PacketWindow:
         For a side that will not hand the window on: a server with a thousand channels would otherwise hold a
         thousand descriptors nobody uses.
         """
-        with self._lock:
-            fd, self._fd = self._fd, -1
-        close_quietly(fd)
+        close_quietly(_pop(self._fds, -1))
 
     def close(self) -> None:
         """Unmap, and close the descriptor. Idempotent, callable from any thread.
 
         Views of `buffer` that are still alive keep the pages mapped until the last of them is gone.
         """
-        with self._lock:
-            fd, self._fd = self._fd, -1
-            buffer, self._buffer = self._buffer, None
+        fd, buffer = _pop(self._fds, -1), _pop(self._maps, None)
         try:
             self._before_close()
         finally:
@@ -188,13 +179,20 @@ class PacketWindow:
 
     def __del__(self) -> None:
         # getattr: an interrupt can end __init__ before its first line.
-        if getattr(self, "_buffer", None) is not None:
+        if getattr(self, "_maps", None):
             warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
             self.close()
 
     def __repr__(self) -> str:
-        state = "closed" if self.closed else "open" if self._fd >= 0 else "open, descriptor dropped"
+        state = "closed" if self.closed else "open" if self._fds else "open, descriptor dropped"
         return f"<{type(self).__name__} {self.kind}, {self.length} bytes at {self.offset}, {state}>"
+
+
+def _pop(owned: list[_Item], default: _Default) -> _Item | _Default:
+    try:
+        return owned.pop()
+    except IndexError:
+        return default
 
 
 def map_pages(fd: int, length: int, offset: int) -> mmap.mmap:

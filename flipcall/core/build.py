@@ -11,7 +11,7 @@ from pathlib import Path
 from cffi import FFI
 
 ROOT = Path(__file__).resolve().parents[2]
-SOURCES = ["endpoint.c", "futex.c", "life.c", "wait.c", "flip.c", "frame.c"]
+SOURCES = ["endpoint.c", "switch_futex.c", "life.c", "wait.c", "flip.c", "frame.c"]
 HEADERS = ["flipcall/core/cpu.h", "flipcall/core/endpoint.h", "proto/flipcall.h"]
 
 # Every object-like macro and enumerator of the two headers.
@@ -22,13 +22,14 @@ CONSTANTS = sorted({a or b for name in HEADERS for a, b in _CONSTANT.findall((RO
 
 CDEF = """
 struct fc_policy { int64_t spin_ns; uint32_t adaptive; uint32_t yields; };
-struct fc_stats { uint64_t flips, spins_paid, spins_lost, parks, wakes, wakes_skipped, rescues; };
+struct fc_stats { uint64_t flips, spins_paid, spins_lost, parks, swaps, wakes, wakes_skipped, rescues; };
 struct fc_frame_in {
     uint32_t call_id, timeout_us, body_len, attach_off, attach_len, code; int64_t arrived_ns; ...;
 };
 struct fc_endpoint {
     uint32_t cap; int32_t life_fd[2]; int64_t slice_ns; struct fc_policy policy;
-    uint32_t turn, trust_sleepers, fault; int64_t fault_value; struct fc_frame_in received; struct fc_stats stats; ...;
+    uint32_t turn, trust_sleepers, fault; int64_t fault_value;
+    struct fc_frame_in received; struct fc_stats stats; ...;
 };
 int fc_init(struct fc_endpoint *ep, void *window, uint32_t length, uint32_t side, struct fc_policy policy);
 int fc_enter(struct fc_endpoint *ep);
@@ -38,6 +39,7 @@ void fc_condemn(struct fc_endpoint *ep);
 int fc_retire(struct fc_endpoint *ep);
 int fc_seal(struct fc_endpoint *ep);
 void fc_forked(void);
+int fc_use_switch(struct fc_endpoint *ep, uint32_t id);
 int64_t fc_send_recv(struct fc_endpoint *ep, uint32_t len, int64_t deadline);
 int64_t fc_resume(struct fc_endpoint *ep, int64_t deadline);
 int64_t fc_first(struct fc_endpoint *ep, int64_t deadline);
@@ -45,14 +47,14 @@ int64_t fc_connect(struct fc_endpoint *ep, uint32_t len, int64_t deadline);
 int fc_send(struct fc_endpoint *ep, uint32_t len);
 int fc_send_last(struct fc_endpoint *ep, uint32_t len);
 int fc_reclaim(struct fc_endpoint *ep);
-int64_t fc_call(struct fc_endpoint *ep, uint32_t method, uint32_t timeout_us, const char *body, uint32_t body_len,
-                const char *attach, uint32_t attach_len);
+int64_t fc_call(struct fc_endpoint *ep, uint64_t what, const char *body, uint32_t body_len);
+int64_t fc_call_attached(struct fc_endpoint *ep, uint64_t what, const char *body, uint32_t body_len,
+                         const char *attach, uint32_t attach_len);
 int64_t fc_call_resume(struct fc_endpoint *ep);
 int64_t fc_request(struct fc_endpoint *ep);
-int64_t fc_reply(struct fc_endpoint *ep, uint32_t status, const char *body, uint32_t body_len, const char *attach,
-                 uint32_t attach_len);
-int64_t fc_reply_request(struct fc_endpoint *ep, uint32_t status, const char *body, uint32_t body_len,
-                         const char *attach, uint32_t attach_len);
+int64_t fc_reply_request(struct fc_endpoint *ep, uint32_t status, const char *body, uint32_t body_len);
+int64_t fc_reply_request_attached(struct fc_endpoint *ep, uint32_t status, const char *body, uint32_t body_len,
+                                  const char *attach, uint32_t attach_len);
 void fc_cancel(struct fc_endpoint *ep);
 int fc_cancelled(struct fc_endpoint *ep);
 uint32_t fc_attach_offset(uint32_t body_len);

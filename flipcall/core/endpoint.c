@@ -1,7 +1,6 @@
 /* endpoint.c: an endpoint's beginning and end. */
 #include "endpoint.h"
 
-#include <limits.h>
 #include <string.h>
 
 _Static_assert(sizeof(_Atomic uint32_t) == sizeof(uint32_t), "the window's words are plain u32 in memory");
@@ -35,6 +34,7 @@ int fc_init(struct fc_endpoint *ep, void *window, uint32_t length, uint32_t side
         ep->life_fd[i] = -1;
     ep->slice_ns = FC_SLICE_NS;
     ep->policy = policy;
+    ep->how = &fc_switch_futex;
     ep->deadline = FC_NO_DEADLINE;
     ep->timeout_us = FC_TIMEOUT_NONE;
     return FC_OK;
@@ -95,8 +95,7 @@ static void end(struct fc_endpoint *ep)
 {
     if (!end_given(ep))
         atomic_exchange(fc_word(&ep->packet->conn_state), FC_SHUTDOWN);
-    /* All waiters: a peer that waits from many threads must not swallow the wake of this side's own. */
-    fc_futex_wake(fc_word(&ep->packet->conn_state), INT_MAX);
+    ep->how->close(ep);
 }
 
 /* End every wait of this endpoint with `why`. conn_state is changed before the wake, so that a waiter between
@@ -132,7 +131,7 @@ int fc_retire(struct fc_endpoint *ep)
     if (!end_given(ep))
         return atomic_load(fc_word(&ep->packet->conn_state)) == FC_SHUTDOWN;
     atomic_compare_exchange_strong(&ep->stop, &none, -FC_ERR_SHUTDOWN);
-    fc_futex_wake(fc_word(&ep->packet->conn_state), INT_MAX);
+    ep->how->close(ep);
     return 1;
 }
 
@@ -144,4 +143,15 @@ int fc_break(struct fc_endpoint *ep, enum fc_result result, enum fc_fault what, 
     ep->fault_value = value;
     end(ep);
     return result;
+}
+
+/* Sleep and wake with switch `id` from now on. Precondition: nobody is inside, and the peer is asked for the same
+ * in the same flip (endpoint.py, connect and accept). */
+int fc_use_switch(struct fc_endpoint *ep, uint32_t id)
+{
+    static const struct fc_switch *const switches[] = {[FC_SWITCH_FUTEX] = &fc_switch_futex};
+    if (id >= sizeof switches / sizeof switches[0])
+        return FC_ERR_TURN;
+    ep->how = switches[id];
+    return FC_OK;
 }

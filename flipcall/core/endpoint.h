@@ -16,6 +16,27 @@
 
 #include "flipcall.h"
 
+struct fc_endpoint;
+
+/* A switch: how a side sleeps until it is its turn, and wakes the other. Called by the thread inside, except
+ * close. One file each: switch_futex.c, ... Times are absolute, CLOCK_MONOTONIC ns. Sleeping may end early for
+ * any reason: the caller looks at conn_state, and again. Results: 0 or a negative errno; -ETIMEDOUT when the
+ * time has come, -EINTR after a signal.
+ */
+struct fc_switch {
+    const char *name;
+    int (*park)(struct fc_endpoint *ep, int64_t until); /* sleep while conn_state is `theirs` */
+    int (*wake)(struct fc_endpoint *ep);                /* wake the peer */
+    int (*swap)(struct fc_endpoint *ep, int64_t until); /* wake the peer and park, in one step; NULL: cannot */
+    void (*close)(struct fc_endpoint *ep);              /* wake both sides; conn_state says why. Any thread */
+};
+
+extern const struct fc_switch fc_switch_futex;
+
+enum fc_switch_id {
+    FC_SWITCH_FUTEX = 0
+};
+
 /* Results: 0 or a count is success, these are not. The endpoint's turn says what state it is in afterwards. */
 enum fc_result {
     FC_OK = 0,
@@ -70,7 +91,8 @@ struct fc_stats {
     uint64_t spins_paid;    /* waits answered before they went on to yield or park */
     uint64_t spins_lost;    /* waits that spun in vain */
     uint64_t parks;         /* sleeps in the kernel */
-    uint64_t wakes;         /* wakes issued */
+    uint64_t swaps;         /* of these sleeps, how many woke the peer in the same step */
+    uint64_t wakes;         /* wakes issued, swaps not counted */
     uint64_t wakes_skipped; /* wakes not needed: the peer was awake */
     uint64_t rescues;       /* turns found only when a slice ran out: a wake was lost. With an honest peer 0, but for an
                                answer given while the sleeper, its slice over, was on its way out of the kernel */
@@ -98,9 +120,11 @@ struct fc_endpoint {
     int32_t life_fd[FC_LIFE_FDS]; /* -1 for none */
     int64_t slice_ns;
     struct fc_policy policy;
+    const struct fc_switch *how;  /* fixed once connected */
 
     /* the thread inside */
     uint32_t turn;
+    uint32_t owed;           /* the peer sleeps and has not been woken yet: park will swap */
     uint32_t trust_sleepers; /* both sides negotiated "sleepers" */
     uint32_t fault;
     int64_t fault_value;
@@ -129,6 +153,7 @@ int fc_retire(struct fc_endpoint *ep);
 int fc_seal(struct fc_endpoint *ep);
 int fc_break(struct fc_endpoint *ep, enum fc_result result, enum fc_fault what, int64_t value);
 void fc_forked(void);
+int fc_use_switch(struct fc_endpoint *ep, uint32_t id);
 
 /* flipping (flip.c); deadlines are absolute CLOCK_MONOTONIC ns, FC_NO_DEADLINE for none */
 int64_t fc_send_recv(struct fc_endpoint *ep, uint32_t len, int64_t deadline);
@@ -140,28 +165,30 @@ int fc_reclaim(struct fc_endpoint *ep);
 int64_t fc_connect(struct fc_endpoint *ep, uint32_t len, int64_t deadline);
 
 /* frames (frame.c); the result is FC_FRAME_* packed, or an enum fc_result */
+#define FC_CALL_TIMEOUT_SHIFT 32
 #define FC_FRAME_CODE_SHIFT 32
 #define FC_FRAME_ATTACHED (1ll << 48)
-int64_t fc_call(struct fc_endpoint *ep, uint32_t method, uint32_t timeout_us, const char *body, uint32_t body_len,
-                const char *attach, uint32_t attach_len);
+int64_t fc_call(struct fc_endpoint *ep, uint64_t what, const char *body, uint32_t body_len);
+int64_t fc_call_attached(struct fc_endpoint *ep, uint64_t what, const char *body, uint32_t body_len,
+                         const char *attach, uint32_t attach_len);
 int64_t fc_call_resume(struct fc_endpoint *ep);
 int64_t fc_request(struct fc_endpoint *ep);
-int64_t fc_reply(struct fc_endpoint *ep, uint32_t status, const char *body, uint32_t body_len, const char *attach,
-                 uint32_t attach_len);
-int64_t fc_reply_request(struct fc_endpoint *ep, uint32_t status, const char *body, uint32_t body_len,
-                         const char *attach, uint32_t attach_len);
+int64_t fc_reply_request(struct fc_endpoint *ep, uint32_t status, const char *body, uint32_t body_len);
+int64_t fc_reply_request_attached(struct fc_endpoint *ep, uint32_t status, const char *body, uint32_t body_len,
+                                  const char *attach, uint32_t attach_len);
 void fc_cancel(struct fc_endpoint *ep);
 int fc_cancelled(struct fc_endpoint *ep);
 uint32_t fc_attach_offset(uint32_t body_len);
 
 /* waiting (wait.c) */
-int fc_give(struct fc_endpoint *ep, uint32_t len);
+int fc_give(struct fc_endpoint *ep, uint32_t len, bool then_wait);
 int fc_wait(struct fc_endpoint *ep);
 int fc_turned(struct fc_endpoint *ep, uint32_t seen);
 void fc_no_spinners(void);
+int fc_died(struct fc_endpoint *ep);
 void fc_set_spinner_limit(uint32_t limit);
 
-/* the kernel (futex.c) */
+/* the kernel (switch_futex.c) */
 int fc_futex_wait(_Atomic uint32_t *word, uint32_t value, int64_t until_ns);
 int fc_futex_wake(_Atomic uint32_t *word, int count);
 

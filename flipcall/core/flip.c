@@ -26,7 +26,7 @@ static int64_t send_recv(struct fc_endpoint *ep, uint32_t turn, uint32_t len, in
         return FC_ERR_TURN;
     if (len > ep->cap)
         return FC_ERR_SIZE;
-    int result = fc_give(ep, len);
+    int result = fc_give(ep, len, true);
     return result == FC_OK ? await(ep, deadline) : result;
 }
 
@@ -99,7 +99,7 @@ static int send(struct fc_endpoint *ep, uint32_t len, enum fc_turn after)
     if (ep->turn != FC_TURN_MINE)
         result = FC_ERR_TURN;
     else
-        result = len <= ep->cap ? fc_give(ep, len) : FC_ERR_SIZE;
+        result = len <= ep->cap ? fc_give(ep, len, false) : FC_ERR_SIZE;
     if (result == FC_OK) {
         ep->turn = after;
         ep->deadline = FC_NO_DEADLINE; /* that of an earlier wait says nothing about the next one */
@@ -133,15 +133,11 @@ int fc_reclaim(struct fc_endpoint *ep)
     else if (ep->turn != FC_TURN_THEIRS)
         result = FC_ERR_TURN;
     else {
-        bool gone = fc_peer_gone(ep); /* before the look: to answer may have been the last thing it did */
         uint32_t seen = atomic_load_explicit(fc_word(&ep->packet->conn_state), memory_order_acquire);
         if (seen != ep->theirs)
             result = fc_turned(ep, seen);
-        else if (gone) {
-            ep->turn = FC_TURN_OVER;
-            result = FC_ERR_DIED;
-        } else
-            result = FC_TICK;
+        else
+            result = fc_peer_gone(ep) ? fc_died(ep) : FC_TICK;
     }
     fc_leave(ep);
     return result;

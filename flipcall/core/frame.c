@@ -106,24 +106,30 @@ static int64_t call(struct fc_endpoint *ep, struct fc_frame frame, const char *b
     ep->call_id = frame.call_id;
     ep->deadline = FC_NO_DEADLINE;
     ep->timeout_us = frame.timeout_us;
-    int result = fc_give(ep, (uint32_t)len);
+    int result = fc_give(ep, (uint32_t)len, true);
     return result == FC_OK ? wait_frame(ep, FC_REPLY) : result;
 }
 
-/* Client: ask and wait. timeout_us counts from the moment of giving; FC_TIMEOUT_NONE waits for ever. After
- * FC_TICK go on with fc_call_resume, which keeps the deadline. Precondition: MINE. */
-int64_t fc_call(struct fc_endpoint *ep, uint32_t method, uint32_t timeout_us, const char *body, uint32_t body_len,
-                const char *attach, uint32_t attach_len)
+/* Client: ask and wait. `what` is the method number, and above bit 32 timeout_us, which counts from the moment
+ * of giving (FC_TIMEOUT_NONE waits for ever): one number, because each argument costs its conversion, some 20 ns.
+ * After FC_TICK go on with fc_call_resume, which keeps the deadline. Precondition: MINE. */
+int64_t fc_call_attached(struct fc_endpoint *ep, uint64_t what, const char *body, uint32_t body_len,
+                         const char *attach, uint32_t attach_len)
 {
     int64_t result = fc_enter(ep);
     if (result != FC_OK)
         return result;
     uint32_t id = ep->call_id + 1;
-    struct fc_frame frame = {.kind = FC_REQUEST, .code = (uint16_t)method, .call_id = id ? id : 1,
-                             .body_len = body_len, .timeout_us = timeout_us};
+    struct fc_frame frame = {.kind = FC_REQUEST, .code = (uint16_t)what, .call_id = id ? id : 1,
+                             .body_len = body_len, .timeout_us = (uint32_t)(what >> FC_CALL_TIMEOUT_SHIFT)};
     result = call(ep, frame, body, attach, attach_len);
     fc_leave(ep);
     return result;
+}
+
+int64_t fc_call(struct fc_endpoint *ep, uint64_t what, const char *body, uint32_t body_len)
+{
+    return fc_call_attached(ep, what, body, body_len, NULL, 0);
 }
 
 static int64_t resume(struct fc_endpoint *ep, uint8_t kind)
@@ -158,24 +164,12 @@ static int64_t reply(struct fc_endpoint *ep, uint32_t status, const char *body, 
         return len;
     ep->deadline = FC_NO_DEADLINE;
     ep->timeout_us = FC_TIMEOUT_NONE;
-    return fc_give(ep, (uint32_t)len);
-}
-
-/* Server: answer, and do not wait for the next request yet. Precondition: MINE. */
-int64_t fc_reply(struct fc_endpoint *ep, uint32_t status, const char *body, uint32_t body_len, const char *attach,
-                 uint32_t attach_len)
-{
-    int64_t result = fc_enter(ep);
-    if (result != FC_OK)
-        return result;
-    result = reply(ep, status, body, body_len, attach, attach_len);
-    fc_leave(ep);
-    return result;
+    return fc_give(ep, (uint32_t)len, true);
 }
 
 /* Server: answer and wait for the next request, in one step. Precondition: MINE. */
-int64_t fc_reply_request(struct fc_endpoint *ep, uint32_t status, const char *body, uint32_t body_len,
-                         const char *attach, uint32_t attach_len)
+int64_t fc_reply_request_attached(struct fc_endpoint *ep, uint32_t status, const char *body, uint32_t body_len,
+                                  const char *attach, uint32_t attach_len)
 {
     int64_t result = fc_enter(ep);
     if (result != FC_OK)
@@ -185,6 +179,11 @@ int64_t fc_reply_request(struct fc_endpoint *ep, uint32_t status, const char *bo
         result = wait_frame(ep, FC_REQUEST);
     fc_leave(ep);
     return result;
+}
+
+int64_t fc_reply_request(struct fc_endpoint *ep, uint32_t status, const char *body, uint32_t body_len)
+{
+    return fc_reply_request_attached(ep, status, body, body_len, NULL, 0);
 }
 
 /* Client: tell the server that nobody waits for the call under way. */

@@ -60,7 +60,16 @@ void fc_no_spinners(void)
     atomic_store(&spinners, 0);
 }
 
-int fc_give(struct fc_endpoint *ep, uint32_t len)
+/* Will the wait that begins now spin? Asked before it is: so nothing is counted. */
+static bool will_spin(const struct fc_endpoint *ep)
+{
+    int64_t budget = ep->policy.spin_ns;
+    return budget > 0 && (!ep->policy.adaptive || ep->answer_ns <= budget || ep->unspun + 1 >= FC_PROBE);
+}
+
+/* Write the length, flip the word, and see to it that the peer wakes: at once, or, where this side is about to
+ * sleep itself (then_wait, and no spinning) and the switch can do both in one step, when it does. */
+int fc_give(struct fc_endpoint *ep, uint32_t len, bool then_wait)
 {
     struct fc_packet *p = ep->packet;
     uint32_t seen = ep->mine;
@@ -79,8 +88,12 @@ int fc_give(struct fc_endpoint *ep, uint32_t len)
         FC_COUNT(ep, wakes_skipped);
         return FC_OK;
     }
+    if (then_wait && ep->how->swap && !will_spin(ep)) {
+        ep->owed = 1;
+        return FC_OK;
+    }
     FC_COUNT(ep, wakes);
-    int err = fc_futex_wake(fc_word(&p->conn_state), 1);
+    int err = ep->how->wake(ep);
     return err ? fc_break(ep, FC_ERR_OS, FC_FAULT_SYSCALL, -err) : FC_OK;
 }
 
@@ -104,6 +117,16 @@ int fc_turned(struct fc_endpoint *ep, uint32_t seen)
 static inline uint32_t look(struct fc_endpoint *ep)
 {
     return atomic_load_explicit(fc_word(&ep->packet->conn_state), memory_order_acquire);
+}
+
+/* The peer is gone. It may have answered just before: its last word counts (proto/model, "last word"). */
+int fc_died(struct fc_endpoint *ep)
+{
+    uint32_t seen = look(ep);
+    if (seen != ep->theirs)
+        return fc_turned(ep, seen);
+    ep->turn = FC_TURN_OVER;
+    return FC_ERR_DIED;
 }
 
 /* ---- spinning ------------------------------------------------------------------------------------------- */
@@ -147,15 +170,23 @@ static uint32_t spin(struct fc_endpoint *ep, int64_t start, int64_t budget)
 
 /* ---- parking -------------------------------------------------------------------------------------------- */
 
-/* Sleep until the state changes, or `until`. 0, or the negative errno of the sleep. */
+/* Sleep until the state changes, or `until`. 0, or the negative errno of the sleep. A wake that is owed to the
+ * peer is paid in any case: by the swap, or because there is nothing to sleep for any more. */
 static int sleep_once(struct fc_endpoint *ep, int64_t until)
 {
     struct fc_packet *p = ep->packet;
+    bool owed = ep->owed;
     int err = 0;
+    ep->owed = 0;
     atomic_fetch_or(fc_word(&p->sleepers), ep->my_bit);
     if (atomic_load(fc_word(&p->conn_state)) == ep->theirs && !atomic_load(&ep->stop)) {
         FC_COUNT(ep, parks);
-        err = fc_futex_wait(fc_word(&p->conn_state), ep->theirs, until);
+        if (owed)
+            FC_COUNT(ep, swaps);
+        err = owed ? ep->how->swap(ep, until) : ep->how->park(ep, until);
+    } else if (owed) {
+        FC_COUNT(ep, wakes);
+        err = ep->how->wake(ep);
     }
     atomic_fetch_and(fc_word(&p->sleepers), ~ep->my_bit);
     return err;
@@ -168,13 +199,7 @@ static int slice_over(struct fc_endpoint *ep, int64_t now)
         return fc_turned(ep, ep->theirs);
     if (now >= ep->deadline)
         return FC_ERR_TIMEOUT;
-    if (!fc_peer_gone(ep))
-        return FC_TICK;
-    uint32_t seen = look(ep); /* once more: to answer may have been the last thing it did */
-    if (seen != ep->theirs)
-        return fc_turned(ep, seen);
-    ep->turn = FC_TURN_OVER;
-    return FC_ERR_DIED;
+    return fc_peer_gone(ep) ? fc_died(ep) : FC_TICK;
 }
 
 static int park(struct fc_endpoint *ep, int64_t now)
@@ -207,12 +232,12 @@ static int park(struct fc_endpoint *ep, int64_t now)
 int fc_wait(struct fc_endpoint *ep)
 {
     uint32_t seen = look(ep);
-    if (ep->policy.spin_ns > 0)
+    if (ep->policy.spin_ns > 0 && !ep->owed)
         for (int i = 0; i < FC_BURST && seen == ep->theirs; i++) {
             fc_cpu_relax();
             seen = look(ep);
         }
-    if (seen != ep->theirs && !ep->since) {
+    if (seen != ep->theirs && !ep->since && !ep->owed) {
         ep->answer_ns -= ep->answer_ns / 4; /* quicker than the clock is worth reading for */
         FC_COUNT(ep, spins_paid);
         return fc_turned(ep, seen);
@@ -226,7 +251,7 @@ int fc_wait(struct fc_endpoint *ep)
         ep->deadline = start + ep->timeout_us * 1000ll;
         ep->timeout_us = FC_TIMEOUT_NONE;
     }
-    int64_t budget = seen == ep->theirs ? spin_budget(ep, start - ep->since) : 0;
+    int64_t budget = seen == ep->theirs && !ep->owed ? spin_budget(ep, start - ep->since) : 0;
     if (budget > ep->slice_ns)
         budget = ep->slice_ns; /* a spinning side, too, looks after signals and the peer's life */
     if (ep->deadline - start < budget)
@@ -242,11 +267,11 @@ int fc_wait(struct fc_endpoint *ep)
             return slice_over(ep, now);
         FC_COUNT(ep, spins_lost);
     }
-    for (uint32_t i = 0; !begun && i < ep->policy.yields && seen == ep->theirs; i++) {
+    for (uint32_t i = 0; !begun && i < ep->policy.yields && seen == ep->theirs && !ep->owed; i++) {
         sched_yield();
         seen = look(ep);
     }
-    int result = seen == ep->theirs ? park(ep, fc_now()) : fc_turned(ep, seen);
+    int result = seen == ep->theirs || ep->owed ? park(ep, fc_now()) : fc_turned(ep, seen);
     if (result != FC_TICK)
         learn(ep, fc_now() - ep->since, false);
     return result;

@@ -18,7 +18,17 @@ static void same(const char *at, uint32_t n, uint32_t seed)
 /* The client's half of a call, without waiting: fc_call with a deadline that has passed. */
 static void ask(struct pair *p, uint32_t method, const char *body, uint32_t n, const char *attach, uint32_t m)
 {
-    CHECK_EQ(fc_call(&p->client, method, 0, body, n, attach, m), FC_ERR_TIMEOUT);
+    CHECK_EQ(fc_call_attached(&p->client, method, body, n, attach, m), FC_ERR_TIMEOUT);
+}
+
+/* The server's half: answer, and wait for the next request for as short as can be. */
+static int answer(struct pair *p, uint32_t status, const char *body, uint32_t n, const char *attach, uint32_t m)
+{
+    int64_t slice = p->server.slice_ns;
+    p->server.slice_ns = 1;
+    int64_t result = fc_reply_request_attached(&p->server, status, body, n, attach, m);
+    p->server.slice_ns = slice;
+    return result == FC_TICK ? FC_OK : (int)result;
 }
 
 /* Bodies and attachments of every length round the alignment cross whole, both ways. */
@@ -43,7 +53,7 @@ static void test_body_and_attachment(void)
             same((char *)p.server.packet + p.server.received.attach_off, m, 2);
             fill(body, m, 3);
             fill(attach, n, 4);
-            CHECK_EQ(fc_reply(&p.server, 0xffff, body, m, attach, n), FC_OK);
+            CHECK_EQ(answer(&p, 0xffff, body, m, attach, n), FC_OK);
             got = fc_call_resume(&p.client);
             CHECK_EQ(got & 0xffffffff, m);
             CHECK_EQ(got >> FC_FRAME_CODE_SHIFT & 0xffff, 0xffff);
@@ -61,22 +71,22 @@ static void test_the_largest(void)
     struct pair p;
     pair_connected(&p, FRUGAL);
     uint32_t most = p.client.cap - FC_FRAME_HEADER;
-    CHECK_EQ(fc_call(&p.client, 1, 0, bytes, most + 1, NULL, 0), FC_ERR_SIZE);
-    CHECK_EQ(fc_call(&p.client, 1, 0, bytes, UINT32_MAX, NULL, 0), FC_ERR_SIZE);
-    CHECK_EQ(fc_call(&p.client, 1, 0, NULL, 0, bytes, most + 1), FC_ERR_SIZE);
-    CHECK_EQ(fc_call(&p.client, 1, 0, NULL, 0, bytes, UINT32_MAX), FC_ERR_SIZE);
-    CHECK_EQ(fc_call(&p.client, 1, 0, bytes, most, bytes, UINT32_MAX), FC_ERR_SIZE);
-    CHECK_EQ(fc_call(&p.client, 1, 0, bytes, most, bytes, 1), FC_ERR_SIZE);
+    CHECK_EQ(fc_call(&p.client, 1, bytes, most + 1), FC_ERR_SIZE);
+    CHECK_EQ(fc_call(&p.client, 1, bytes, UINT32_MAX), FC_ERR_SIZE);
+    CHECK_EQ(fc_call_attached(&p.client, 1, NULL, 0, bytes, most + 1), FC_ERR_SIZE);
+    CHECK_EQ(fc_call_attached(&p.client, 1, NULL, 0, bytes, UINT32_MAX), FC_ERR_SIZE);
+    CHECK_EQ(fc_call_attached(&p.client, 1, bytes, most, bytes, UINT32_MAX), FC_ERR_SIZE);
+    CHECK_EQ(fc_call_attached(&p.client, 1, bytes, most, bytes, 1), FC_ERR_SIZE);
     CHECK_EQ(p.client.turn, FC_TURN_MINE);
     CHECK_EQ(p.client.stats.flips, 0);
     static const char zero[WINDOW];
     CHECK(memcmp(p.client.packet, zero, WINDOW) == 0);
     ask(&p, 1, bytes, most, NULL, 0);
     CHECK_EQ(fc_request(&p.server) & 0xffffffff, most);
-    CHECK_EQ(fc_reply(&p.server, 0, bytes, most + 1, NULL, 0), FC_ERR_SIZE);
-    CHECK_EQ(fc_reply_request(&p.server, 0, NULL, 0, bytes, most + 1), FC_ERR_SIZE);
+    CHECK_EQ(fc_reply_request(&p.server, 0, bytes, most + 1), FC_ERR_SIZE);
+    CHECK_EQ(fc_reply_request_attached(&p.server, 0, NULL, 0, bytes, most + 1), FC_ERR_SIZE);
     CHECK_EQ(p.server.turn, FC_TURN_MINE);
-    CHECK_EQ(fc_reply(&p.server, 0, NULL, 0, bytes, most), FC_OK);
+    CHECK_EQ(answer(&p, 0, NULL, 0, bytes, most), FC_OK);
     CHECK_EQ(fc_call_resume(&p.client), FC_FRAME_ATTACHED);
     CHECK_EQ(p.client.received.attach_len, most);
     pair_close(&p);
@@ -95,7 +105,7 @@ static void test_attachment_lies_in_the_window(void)
             char *window = (char *)p.server.packet;
             fill(window + from, 1000, 5);
             fill(body, n, 6);
-            CHECK_EQ(fc_reply(&p.server, 0, body, n, window + from, 1000), FC_OK);
+            CHECK_EQ(answer(&p, 0, body, n, window + from, 1000), FC_OK);
             CHECK_EQ(fc_call_resume(&p.client) & 0xffffffff, n);
             same(BODY(&p.client), n, 6);
             CHECK_EQ(p.client.received.attach_len, 1000);
@@ -117,7 +127,7 @@ static void test_call_ids(void)
         CHECK_EQ(p.server.received.call_id, ids[i]);
         if (i == 2)
             p.server.call_id = 1;
-        CHECK_EQ(fc_reply(&p.server, 0, NULL, 0, NULL, 0), FC_OK);
+        CHECK_EQ(answer(&p, 0, NULL, 0, NULL, 0), FC_OK);
         CHECK_EQ(fc_call_resume(&p.client), i < 2 ? 0 : FC_ERR_PROTOCOL);
     }
     CHECK_EQ(p.client.fault, FC_FAULT_CALL_ID);
@@ -134,7 +144,7 @@ static void test_cancel(void)
     CHECK_EQ(fc_cancelled(&p.server), 0);
     fc_cancel(&p.client);
     CHECK_EQ(fc_cancelled(&p.server), 1);
-    CHECK_EQ(fc_reply(&p.server, 0, NULL, 0, NULL, 0), FC_OK);
+    CHECK_EQ(answer(&p, 0, NULL, 0, NULL, 0), FC_OK);
     CHECK_EQ(fc_reclaim(&p.client), FC_OK);
     fc_cancel(&p.client); /* nothing is under way: nothing happens */
     ask(&p, 1, NULL, 0, NULL, 0);
@@ -151,7 +161,7 @@ static void test_call_deadline(void)
     struct pair p;
     pair_connected(&p, FRUGAL);
     p.client.slice_ns = 2 * MS;
-    int64_t begun = fc_now(), result = fc_call(&p.client, 1, 15000, NULL, 0, NULL, 0);
+    int64_t begun = fc_now(), result = fc_call(&p.client, 1 | 15000ull << FC_CALL_TIMEOUT_SHIFT, NULL, 0);
     while (result == FC_TICK)
         result = fc_call_resume(&p.client);
     CHECK_EQ(result, FC_ERR_TIMEOUT);
@@ -168,10 +178,10 @@ static void test_call_out_of_turn(void)
 {
     struct pair p;
     pair_connected(&p, FRUGAL);
-    CHECK_EQ(fc_reply(&p.server, 0, NULL, 0, NULL, 0), FC_ERR_TURN);
+    CHECK_EQ(fc_reply_request(&p.server, 0, NULL, 0), FC_ERR_TURN);
     CHECK_EQ(fc_call_resume(&p.client), FC_ERR_TURN);
     ask(&p, 1, NULL, 0, NULL, 0);
-    CHECK_EQ(fc_call(&p.client, 1, 0, NULL, 0, NULL, 0), FC_ERR_TURN);
+    CHECK_EQ(fc_call(&p.client, 1, NULL, 0), FC_ERR_TURN);
     pair_close(&p);
 }
 
@@ -222,7 +232,7 @@ static void test_every_bad_reply(void)
         CHECK_EQ(p.client.fault, BAD[i].fault);
         CHECK_EQ(p.client.fault_value, BAD[i].value);
         CHECK_EQ(p.client.turn, FC_TURN_OVER);
-        CHECK_EQ(fc_call(&p.client, 1, 0, NULL, 0, NULL, 0), FC_ERR_TURN);
+        CHECK_EQ(fc_call(&p.client, 1, NULL, 0), FC_ERR_TURN);
         CHECK_EQ(fc_request(&p.server), FC_ERR_SHUTDOWN); /* an honest peer need not wait for its deadline */
         pair_close(&p);
     }
@@ -356,7 +366,7 @@ static void test_scribbling_peer(void)
             CHECK(prey.server.received.body_len <= prey.server.cap - 16);
             CHECK(prey.server.received.attach_off + prey.server.received.attach_len <= WINDOW ||
                   !prey.server.received.attach_len);
-            got = fc_reply(&prey.server, 0, "", 0, NULL, 0);
+            got = fc_reply_request(&prey.server, 0, "", 0);
         }
         CHECK(got == FC_OK || got == FC_TICK || got == FC_ERR_PROTOCOL || got == FC_ERR_SHUTDOWN);
     }

@@ -1,0 +1,151 @@
+"""The seed's BM_Open: files through the gofer, over window and Unix socket, beside the system call.
+
+open_close is what a user does, GoferClient.open_raw(path).close(): three round trips (walk, open, close),
+against one openat and one close. The file is in the page cache, so the way to it is what takes the time.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Literal
+
+import msgspec
+
+from bench.measure import Contender, CpuTimes, Effort, Sample, sample_calls
+from bench.peer import GoferConfig
+from bench.placement import Placement
+from bench.policies import switch_of
+from bench.process import PeerProcess
+from bench.rows import Labels, Row, find_row, ratio
+from bench.run import Case, Progress, measure_group
+from examples.gofer.client import GoferClient
+from examples.gofer.export import Export
+from examples.gofer.server import GoferServer
+
+NAME = "file.bin"
+FILE_BYTES = 1 << 20
+TRANSPORTS: dict[str, Literal["window", "socket"]] = {"flipcall": "window", "socket": "socket"}
+SIZES: dict[str, int | None] = {"open_close": None, "stat": None, "read_4k": 4096, "read_1m": FILE_BYTES}
+
+Operations = dict[str, Callable[[], object]]
+
+
+class FileOperation:
+    """One operation over one transport; processes and connections are the family's."""
+
+    def __init__(self, labels: Labels, call: Callable[[], object], cpu_times: Callable[[], CpuTimes]) -> None:
+        self.labels = labels
+        self._call = call
+        self._cpu_times = cpu_times
+
+    def run(self, effort: Effort) -> Sample:
+        """One back-to-back run."""
+        return sample_calls(self._call, effort.seconds, self._cpu_times)
+
+
+class _Way(msgspec.Struct, frozen=True):
+    """One way to the file: what can be done with it there, and who pays."""
+
+    transport: str
+    operations: Operations
+    cpu_times: Callable[[], CpuTimes]
+
+
+def measure_family(effort: Effort, progress: Progress) -> tuple[list[Row], dict[str, float | None]]:
+    """All rows and ratios of the family. Each operation is one comparison of three ways."""
+    rows: list[Row] = []
+    with ExitStack() as stack:
+        directory = Path(stack.enter_context(TemporaryDirectory(prefix="flipcall-bench-")))
+        root = directory / "root"
+        root.mkdir()
+        (root / NAME).write_bytes(os.urandom(FILE_BYTES))
+        progress("starting the gofers")
+        ways = [_proxied(stack, transport, directory, root) for transport in TRANSPORTS]
+        ways.append(_direct(stack, root))
+        for case in SIZES:
+            rows += measure_group([_case(case, way) for way in ways], effort, progress)
+    return rows, ratios(rows)
+
+
+def ratios(rows: list[Row]) -> dict[str, float | None]:
+    """How much longer each operation takes over the socket than the window, and there than directly."""
+
+    def over(case: str, transport: str, under: str) -> float | None:
+        return ratio(find_row(rows, case, transport=transport), find_row(rows, case, transport=under))
+
+    found: dict[str, float | None] = {}
+    for case in SIZES:
+        name = "open" if case == "open_close" else case
+        found[f"{name}_socket_over_flipcall"] = over(case, "socket", "flipcall")
+        found[f"{name}_flipcall_over_direct"] = over(case, "flipcall", "direct")
+    return found
+
+
+def serve(config: GoferConfig, ready: Callable[[], None], until: Callable[[], object]) -> None:
+    """The server process: a read-only gofer over `config.root`, until `until` returns."""
+    export = Export(config.root, read_only=True)
+    try:
+        with GoferServer(export, config.path):
+            ready()
+            until()
+    finally:
+        export.close()
+
+
+def _proxied(stack: ExitStack, transport: str, directory: Path, root: Path) -> _Way:
+    path = str(directory / f"{transport}.sock")
+    peer = stack.enter_context(PeerProcess(GoferConfig(path=path, root=str(root))))
+    client = stack.enter_context(GoferClient(path, transport=TRANSPORTS[transport]))
+    opened = stack.enter_context(client.open_raw(NAME))
+    if opened.pread(FILE_BYTES, 0) != (root / NAME).read_bytes():
+        raise AssertionError("the gofer's file is not what was written")
+
+    def open_close() -> None:
+        client.open_raw(NAME).close()
+
+    operations: Operations = {
+        "open_close": open_close,
+        "stat": partial(client.stat, NAME),
+        "read_4k": partial(opened.pread, 4096, 0),
+        "read_1m": partial(opened.pread, FILE_BYTES, 0),
+    }
+    return _Way(transport, operations, peer.cpu_times)
+
+
+def _direct(stack: ExitStack, root: Path) -> _Way:
+    path = os.fspath(root / NAME)
+    fd = os.open(path, os.O_RDONLY)
+    stack.callback(os.close, fd)
+
+    def open_close() -> None:
+        os.close(os.open(path, os.O_RDONLY))
+
+    operations: Operations = {
+        "open_close": open_close,
+        "stat": partial(os.stat, path),
+        "read_4k": partial(os.pread, fd, 4096, 0),
+        "read_1m": partial(os.pread, fd, FILE_BYTES, 0),
+    }
+    return _Way("direct", operations, lambda: CpuTimes(client=time.process_time_ns(), server=None))
+
+
+def _case(case: str, way: _Way) -> Case:
+    through_window = way.transport == "flipcall"
+    labels = Labels(
+        case=case,
+        transport=way.transport,
+        switch=switch_of("balanced", Placement.FREE) if through_window else None,
+        policy="balanced" if through_window else None,
+        size=SIZES[case],
+    )
+
+    def open_operation() -> AbstractContextManager[Contender]:
+        return nullcontext(FileOperation(labels, way.operations[case], way.cpu_times))
+
+    return Case(labels, open_operation)

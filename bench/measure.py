@@ -1,0 +1,187 @@
+"""Running contenders in alternation, and turning what they return into rows."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from itertools import repeat
+from statistics import median
+from typing import Protocol, TypeVar
+
+import msgspec
+
+from bench.rows import Labels, Row
+
+T = TypeVar("T")
+
+
+class Effort(msgspec.Struct, frozen=True, kw_only=True):
+    """How long to measure. The quick one only shows that everything runs; its figures mean little."""
+
+    runs: int
+    seconds: float  # each of the two loops (stamped, plain) of one run
+    spins: int  # calls per loop of a spinning C program
+    sleeps: int  # calls per loop of a sleeping C program
+    paced: int  # calls of one paced run
+    idle_seconds: float  # how long an idle server is watched
+
+
+FULL = Effort(runs=9, seconds=0.15, spins=200_000, sleeps=4_000, paced=60, idle_seconds=5.0)
+QUICK = Effort(runs=2, seconds=0.01, spins=2_000, sleeps=100, paced=3, idle_seconds=0.5)
+
+PACE_SECONDS = 0.010
+
+
+class CpuTimes(msgspec.Struct, frozen=True):
+    """CPU time used so far by both sides, in ns; None for a side that does not exist."""
+
+    client: int | None
+    server: int | None
+
+
+class Sample(msgspec.Struct, frozen=True, kw_only=True):
+    """One run of one contender. Times in ns; the last four are per call."""
+
+    p50: float | None = None
+    p99: float | None = None
+    mean: float | None = None
+    client_cpu: float | None = None
+    server_cpu: float | None = None
+    elapsed: float | None = None  # wall time per call, pauses included
+
+
+class Contender(Protocol):
+    """One thing that is measured. It stays open, at rest, while the others have their turn."""
+
+    @property
+    def labels(self) -> Labels: ...
+
+    def run(self, effort: Effort) -> Sample: ...
+
+
+def percentile(ordered: Sequence[float], fraction: float) -> float:
+    """The nearest-rank percentile: the smallest member that at least `fraction` of `ordered` does not exceed.
+
+    `ordered` ascends and is not empty; `fraction` is above 0 and at most 1.
+    """
+    if not ordered or not 0.0 < fraction <= 1.0:
+        raise ValueError("a percentile needs values and a fraction in (0, 1]")
+    return ordered[max(math.ceil(fraction * len(ordered)), 1) - 1]
+
+
+def alternate(contenders: Sequence[T], runs: int) -> Iterator[tuple[int, T]]:
+    """(run, contender) in the order of measurement: everyone's first run, then everyone's second, ..."""
+    for run in range(runs):
+        for contender in contenders:
+            yield run, contender
+
+
+def measure(
+    contenders: Sequence[Contender], effort: Effort, started: Callable[[int, Labels], None] | None = None
+) -> list[Row]:
+    """Run all `contenders` in alternation; one row each, in their order. `started` hears of each run."""
+    samples: list[list[Sample]] = [[] for _ in contenders]
+    for run, (index, contender) in alternate(list(enumerate(contenders)), effort.runs):
+        if started is not None:
+            started(run, contender.labels)
+        samples[index].append(contender.run(effort))
+    return [summarise(c.labels, taken) for c, taken in zip(contenders, samples, strict=True)]
+
+
+def summarise(labels: Labels, samples: Sequence[Sample]) -> Row:
+    """The row of one contender: the median of each figure over its runs, in µs."""
+
+    def values(figure: str) -> list[float]:
+        return [value / 1000 for sample in samples if (value := getattr(sample, figure)) is not None]
+
+    def middle(figure: str) -> float | None:
+        return median(found) if (found := values(figure)) else None
+
+    p50s = values("p50")
+    sides = [cpu for cpu in (middle("client_cpu"), middle("server_cpu")) if cpu is not None]
+    elapsed = middle("elapsed")
+    return Row.labelled(
+        labels,
+        p50_us=middle("p50"),
+        p99_us=middle("p99"),
+        mean_us=middle("mean"),
+        cpu_us_per_call=sum(sides) if sides else None,
+        calls_per_s=1e6 / elapsed if elapsed else None,
+        runs=len(samples),
+        p50_min_us=min(p50s, default=None),
+        p50_max_us=max(p50s, default=None),
+        client_cpu_us_per_call=middle("client_cpu"),
+        server_cpu_us_per_call=middle("server_cpu"),
+    )
+
+
+def sample_calls(call: Callable[[], object], seconds: float, cpu_times: Callable[[], CpuTimes]) -> Sample:
+    """One back-to-back run: calls with a clock reading around each for `seconds`, then as long without."""
+    clock = time.perf_counter_ns
+    warm_until = clock() + int(seconds * 2e8)
+    warmed = 0
+    warm_started = clock()
+    while clock() < warm_until or warmed < 3:
+        call()
+        warmed += 1
+    per_call = (clock() - warm_started) / warmed
+    count = min(max(int(seconds * 1e9 / per_call), 5), 500_000)
+    stamps = [0] * count
+    for index in range(count):
+        before = clock()
+        call()
+        stamps[index] = clock() - before
+    stamps.sort()
+    cpu_before = cpu_times()
+    started = clock()
+    for _ in repeat(None, count):
+        call()
+    elapsed = (clock() - started) / count
+    client_cpu, server_cpu = cpu_spent(cpu_before, cpu_times(), count)
+    return Sample(
+        p50=percentile(stamps, 0.50),
+        p99=percentile(stamps, 0.99),
+        mean=elapsed,
+        client_cpu=client_cpu,
+        server_cpu=server_cpu,
+        elapsed=elapsed,
+    )
+
+
+def sample_paced(call: Callable[[], object], count: int, cpu_times: Callable[[], CpuTimes]) -> Sample:
+    """One paced run: `count` calls, each after a pause in which both CPUs go idle.
+
+    The pause is outside the latency but inside the CPU time: what a waiting side burns meanwhile is a cost
+    of the call. (So is the client's own sleep, a few µs, the same for every contender.)
+    """
+    clock, sleep = time.perf_counter_ns, time.sleep
+    call()
+    stamps = []
+    cpu_before = cpu_times()
+    started = clock()
+    for _ in repeat(None, count):
+        sleep(PACE_SECONDS)
+        before = clock()
+        call()
+        stamps.append(clock() - before)
+    elapsed = (clock() - started) / count
+    client_cpu, server_cpu = cpu_spent(cpu_before, cpu_times(), count)
+    stamps.sort()
+    return Sample(
+        p50=percentile(stamps, 0.50),
+        p99=percentile(stamps, 0.99),
+        mean=sum(stamps) / count,
+        client_cpu=client_cpu,
+        server_cpu=server_cpu,
+        elapsed=elapsed,
+    )
+
+
+def cpu_spent(before: CpuTimes, after: CpuTimes, calls: int) -> tuple[float | None, float | None]:
+    """CPU time per call of the client and of the server between two readings, ns."""
+
+    def spent(then: int | None, now: int | None) -> float | None:
+        return None if then is None or now is None else (now - then) / calls
+
+    return spent(before.client, after.client), spent(before.server, after.server)

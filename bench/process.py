@@ -1,0 +1,104 @@
+"""The other side of a Python contender: a child process that serves until it is told to stop.
+
+It cannot outlive the bench: its standard input is a pipe that only the bench holds (its end is the order to
+stop), and the kernel kills it when the bench dies (PR_SET_PDEATHSIG, set by the child itself, see peer.py).
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from types import TracebackType
+
+import msgspec
+
+from bench.compile import ROOT
+from bench.measure import CpuTimes
+
+READY = b"ready\n"
+START_SECONDS = 20.0
+STOP_SECONDS = 5.0
+
+
+class PeerError(Exception):
+    """The server process ended, or never became ready."""
+
+
+class PeerProcess:
+    """A child running bench.peer with a `config` of that module; ready when the constructor returns.
+
+    Raises PeerError if it ends or is silent for START_SECONDS.
+    """
+
+    def __init__(self, config: msgspec.Struct, pass_fds: Sequence[int] = ()) -> None:
+        self._child = subprocess.Popen(
+            [sys.executable, "-m", "bench.peer", str(os.getpid()), msgspec.json.encode(config).decode()],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            pass_fds=pass_fds,
+            cwd=ROOT,
+        )
+        try:
+            self._wait_ready()
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def pid(self) -> int:
+        return self._child.pid
+
+    def cpu_ns(self) -> int:
+        """CPU time of all the child's threads so far, ns (that of a running one is up to a tick old)."""
+        return time.clock_gettime_ns(_process_clock(self._child.pid))
+
+    def cpu_times(self) -> CpuTimes:
+        """CPU time of this process as the client, and of the child as the server."""
+        return CpuTimes(client=time.process_time_ns(), server=self.cpu_ns())
+
+    def pin(self, cpu: int) -> None:
+        """Run all the child's threads, and those they start from now on, on `cpu` alone; -1 changes nothing."""
+        if cpu >= 0:
+            for task in os.listdir(f"/proc/{self.pid}/task"):
+                os.sched_setaffinity(int(task), {cpu})
+
+    def close(self) -> None:
+        """Stop the child: asked, then told, then killed. Idempotent."""
+        child = self._child
+        if child.stdin is not None:
+            child.stdin.close()
+        if child.stdout is not None:
+            child.stdout.close()
+        for insist in (child.terminate, child.kill):
+            try:
+                child.wait(STOP_SECONDS)
+                return
+            except subprocess.TimeoutExpired:
+                insist()
+        child.wait()
+
+    def __enter__(self) -> PeerProcess:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _wait_ready(self) -> None:
+        assert self._child.stdout is not None
+        readable, _, _ = select.select([self._child.stdout], [], [], START_SECONDS)
+        if not readable:
+            raise PeerError(f"the server process {self.pid} was not ready within {START_SECONDS:.0f} s")
+        if self._child.stdout.readline() != READY:
+            status = self._child.wait(STOP_SECONDS)
+            raise PeerError(f"the server process ended with status {status} before it was ready")
+
+
+def _process_clock(pid: int) -> int:
+    """The id of another process's CPU clock, as clock_getcpuclockid(3) makes it (CPUCLOCK_SCHED)."""
+    return (~pid << 3) | 2

@@ -1,0 +1,125 @@
+"""The report as a person reads it: a table, the ratios with their targets, and how to read them."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from bench.rows import Report, Row
+from bench.targets import TARGETS
+
+NOTES = {
+    "sendrecv": (
+        "c_spin_over_cacheline compares means (unstamped); the others compare p50.",
+        "free: not pinned, so the scheduler puts both sides on one CPU or on two, and may change its mind.",
+        "In brackets the library's presets, balanced the default; C spins without limit or not at all.",
+    ),
+    "call": (
+        "Both sides are Python. In brackets the library's presets; balanced is the default.",
+        "Paced: the pause is outside the latency but inside the CPU time (the client's own sleep too).",
+        "idle_server_cpu_percent: a server with one connected client that asks nothing.",
+    ),
+    "gofer": (
+        "direct: the same file operation as a system call of this process, no gofer.",
+        "The file is in the page cache; what is compared is the way to it.",
+    ),
+}
+
+
+def render(family: str, report: Report, console: Console) -> None:
+    """Print `report` of `family` on `console`."""
+    machine = report.machine
+    console.print(Text(_machine_line(report), style="bold"))
+    console.print(_rows_table(report.rows))
+    for row in report.rows:
+        if row.note:
+            console.print(Text(f"not measured: {row.case} {row.transport or ''} {row.placement}: {row.note}"))
+    console.print(_ratios_table(family, report))
+    notes = [
+        "Medians over the runs; [least … most] is the p50's spread. Contenders alternate, run by run.",
+        f"p50 and p99: a clock reading around each call, nothing subtracted (Python's costs "
+        f"{machine['clock_overhead_ns']:.0f} ns). Mean, calls/s and CPU: loops without readings.",
+        "CPU is of both sides together, in µs a call; beside it client + server.",
+        *NOTES[family],
+    ]
+    for note in notes:
+        console.print(Text(f"  {note}", style="dim"))
+
+
+def _machine_line(report: Report) -> str:
+    m = report.machine
+    gil = "" if m["gil"] else " without GIL"
+    quota = f", quota {m['cpu_quota']:g} CPUs" if m["cpu_quota"] else ""
+    return (
+        f"Linux {m['kernel']} {m['architecture']}, {m['cpu']}, "
+        f"{m['cpus_allowed']} of {m['cpus']} CPUs{quota}, virtualisation {m['virtualisation']}, "
+        f"clocksource {m['clocksource']}, load {m['load_average']}, "
+        f"{m['implementation']} {m['python']}{gil}, commit {m['commit']}, {m['time']}"
+    )
+
+
+def _rows_table(rows: list[Row]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("case", "transport", "switch (policy)", "placement", "load"):
+        table.add_column(name)
+    for name in (
+        "size",
+        "p50 µs",
+        "[least … most]",
+        "p99 µs",
+        "mean µs",
+        "CPU µs",
+        "client+server",
+        "calls/s",
+    ):
+        table.add_column(name, justify="right")
+    table.add_column("runs", justify="right")
+    for row in rows:
+        table.add_row(
+            row.case,
+            row.transport or "",
+            f"{row.switch} ({row.policy})" if row.policy else row.switch or "",
+            row.placement,
+            row.load,
+            "" if row.size is None else str(row.size),
+            _figure(row.p50_us),
+            "" if row.p50_min_us is None else f"\\[{_figure(row.p50_min_us)} … {_figure(row.p50_max_us)}]",
+            _figure(row.p99_us),
+            _figure(row.mean_us),
+            _figure(row.cpu_us_per_call),
+            f"{_figure(row.client_cpu_us_per_call)}+{_figure(row.server_cpu_us_per_call)}",
+            "" if row.calls_per_s is None else f"{row.calls_per_s:,.0f}",
+            str(row.runs),
+        )
+    return table
+
+
+def _ratios_table(family: str, report: Report) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("ratio or target")
+    table.add_column("measured", justify="right")
+    table.add_column("target", justify="right")
+    table.add_column("")
+    targets = TARGETS[family]
+    for target in targets:
+        value = target.value_of(report)
+        verdict = {True: "[green]met[/]", False: "[red]missed[/]", None: "not measured"}[
+            target.verdict(report)
+        ]
+        measured = f"{_figure(value)}{target.unit}"
+        table.add_row(target.name, measured, f"{target.sense} {target.limit:g}{target.unit}", verdict)
+    with_target = {target.name for target in targets}
+    for name, value in report.ratios.items():
+        if name not in with_target:
+            table.add_row(name, _figure(value), "", "")
+    return table
+
+
+def _figure(value: float | None) -> str:
+    """Three significant digits, never an exponent."""
+    if value is None:
+        return "–"
+    if value < 9.995:
+        return f"{value:.2f}" if value >= 0.9995 or value == 0 else f"{value:.3f}"
+    return f"{value:.1f}" if value < 99.95 else f"{value:,.0f}"

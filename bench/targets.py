@@ -1,0 +1,53 @@
+"""What the figures must reach: the targets of the issues, by the names their ratios and rows have."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+
+import msgspec
+
+from bench.rows import Report
+
+
+class Target(msgspec.Struct, frozen=True):
+    """`name` must be at most, or at least, `limit`."""
+
+    name: str
+    sense: str  # "<=", ">=" or "<"
+    limit: float
+    unit: str
+    value_of: Callable[[Report], float | None]
+
+    def verdict(self, report: Report) -> bool | None:
+        """Whether `report` meets it; None if it was not measured."""
+        compare = {"<=": operator.le, ">=": operator.ge, "<": operator.lt}[self.sense]
+        value = self.value_of(report)
+        return None if value is None else bool(compare(value, self.limit))
+
+
+def _ratio(name: str, sense: str, limit: float, unit: str = "×") -> Target:
+    return Target(name, sense, limit, unit, lambda report: report.ratios.get(name))
+
+
+def _p50(name: str, limit: float, **labels: str) -> Target:
+    def value_of(report: Report) -> float | None:
+        row = report.find(name, **labels)
+        return None if row is None else row.p50_us
+
+    return Target(f"{name} p50", "<=", limit, " µs", value_of)
+
+
+TARGETS: dict[str, list[Target]] = {
+    "sendrecv": [
+        _ratio("c_spin_over_cacheline", "<=", 2.0),
+        _ratio("c_futex_over_bare", "<=", 1.1),
+        _p50("python_spin", 1.0, placement="two-cpus"),
+    ],
+    "call": [
+        _p50("typed", 3.0, transport="flipcall", load="back-to-back", placement="free", policy="balanced"),
+        _ratio("typed_socket_over_flipcall", ">=", 10.0),
+        _ratio("idle_server_cpu_percent", "<", 0.5, " %"),
+    ],
+    "gofer": [_ratio("open_socket_over_flipcall", ">=", 4.0)],
+}

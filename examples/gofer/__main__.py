@@ -1,0 +1,5 @@
+"""`python -m examples.gofer`."""
+
+from examples.gofer.cli import main
+
+main()

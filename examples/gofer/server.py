@@ -1,0 +1,86 @@
+"""A running gofer: an exported tree behind a flipcall server."""
+
+from __future__ import annotations
+
+import signal
+from typing import Literal
+
+import flipcall
+from examples.gofer.export import DEFAULT_MAX_FIDS, Export, raise_descriptor_limit
+from examples.gofer.protocol import WINDOW
+from examples.gofer.session import Session
+
+Transports = Literal["both", "window", "socket"]
+
+_TRANSPORTS: dict[Transports, tuple[str, ...]] = {
+    "both": ("window", "socket"),
+    "window": ("window",),
+    "socket": ("socket",),
+}
+
+
+class GoferServer(flipcall.Server):
+    """A flipcall server with one Session per client, which closes its FIDs when the client is gone."""
+
+    def __init__(
+        self,
+        export: Export,
+        path: str,
+        *,
+        transport: Transports = "both",
+        stop_with_parent: bool = False,
+        announcement: str | None = None,
+    ) -> None:
+        """`announcement`: a line for stdout once clients can connect, for whoever started this process."""
+
+        def session(_peer: flipcall.Peer) -> Session:
+            return Session(export)
+
+        super().__init__(
+            session,
+            path,
+            window_max=WINDOW,
+            transports=_TRANSPORTS[transport],
+            stop_with_parent=stop_with_parent,
+        )
+        self._announcement = announcement
+
+    def start(self) -> None:
+        """As Server.start, and say so."""
+        super().start()
+        if self._announcement is not None:
+            print(self._announcement, flush=True)
+
+
+def serve(
+    directory: str,
+    path: str,
+    *,
+    read_only: bool = False,
+    transport: Transports = "both",
+    max_fids: int = DEFAULT_MAX_FIDS,
+    stop_with_parent: bool = False,
+) -> None:
+    """Serve `directory` on the socket `path` until SIGTERM or SIGINT; says so on stdout once it is ready.
+
+    For a process of its own: it sets its limit of descriptors and its signal handlers. New files have
+    the mode a client asks for, less this process's umask: the operator says what may be world-writable.
+    Raises OSError and flipcall.FlipcallError when the tree or the socket cannot be had.
+    """
+    # Half of them stay free at the least: for sockets, windows and the next session.
+    limit = min(max_fids, raise_descriptor_limit() // 2)
+    export = Export(directory, read_only=read_only, max_fids=limit)
+    try:
+        access = "read-only" if read_only else "read-write"
+        server = GoferServer(
+            export,
+            path,
+            transport=transport,
+            stop_with_parent=stop_with_parent,
+            announcement=f"gofer: serving {directory} {access} on {path}",
+        )
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: server.request_stop())
+        server.serve_forever()
+    finally:
+        export.close()

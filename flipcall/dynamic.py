@@ -1,0 +1,125 @@
+"""Calls without the service's class: what the handshake's method table is enough for (flipcall call, inspect).
+
+Arguments and results are plain values (what JSON has, plus bytes): the server checks the types.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Any
+
+import msgspec
+
+from .client import Connection
+from .errors import MisuseError
+from .frame import timeout_us
+from .handshake import Offered, Transport, Welcome
+from .method import encode
+from .policy import WaitPolicy
+
+_decode = msgspec.msgpack.decode
+
+
+class DynamicClient:
+    """A client of whatever service is served at `path`. Any thread.
+
+    Raises as flipcall.connect() does.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        timeout: float | None = 30.0,
+        connect_timeout: float = 5.0,
+        transport: Transport = "window",
+        window_size: int = 65536,
+    ) -> None:
+        self._timeout = timeout
+        self._connection = Connection(
+            None,
+            path,
+            connect_timeout=connect_timeout,
+            transport=transport,
+            window_size=window_size,
+            max_channels=1,
+            policy=WaitPolicy.balanced(),
+        )
+        try:
+            self.welcome: Welcome = self._connection.open()
+        except BaseException:
+            self.close()
+            raise
+
+    def method(self, name: str) -> tuple[int, Offered]:
+        """Number and description of a method. Raises MisuseError when the server has none of that name."""
+        for number, offered in enumerate(self.welcome.methods):
+            if offered.name == name:
+                return number, offered
+        have = ", ".join(m.name for m in self.welcome.methods)
+        raise MisuseError(f"{self.welcome.service} has no method {name} (it has {have})")
+
+    def call(self, name: str, arguments: Sequence[Any] | Mapping[str, Any] = ()) -> Any:
+        """Call method `name` with arguments by place or by name; its result as plain values.
+
+        A bulk parameter takes bytes, a bulk result is bytes. Raises MisuseError for arguments that do not fit
+        the method's parameters, and whatever the call raises.
+        """
+        number, offered = self.method(name)
+        slots = _in_order(offered, arguments)
+        parts = []
+        for i, (value, param) in enumerate(zip(slots, offered.params, strict=False)):
+            if param.bulk:
+                if not isinstance(value, (bytes, bytearray, memoryview)):
+                    raise MisuseError(f"{name}: {param.name} takes bytes")
+                parts.append(bytes(value))
+                slots[i] = len(value)
+        pool = self._connection.pool
+        channel = pool.take(self._timeout)
+        try:
+            reply = channel.bulk(number, timeout_us(self._timeout), encode(slots), b"".join(parts))
+        except BaseException as e:
+            pool.mend(channel)
+            raise e
+        pool.give(channel)
+        return reply.attachment if offered.bulk_result else _decode(reply.body)
+
+    @property
+    def peer_pid(self) -> int:
+        """The server's process, 0 when it is not visible here."""
+        return self._connection.peer_pid
+
+    def close(self) -> None:
+        """End the connection. Idempotent."""
+        self._connection.pool.close()
+
+    def __enter__(self) -> "DynamicClient":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _in_order(offered: Offered, arguments: Sequence[Any] | Mapping[str, Any]) -> list[Any]:
+    """`arguments` in the order of the parameters; trailing optional ones may be missing."""
+    params = offered.params
+    if not isinstance(arguments, Mapping):
+        slots = list(arguments)
+        named = {p.name: v for p, v in zip(params, slots, strict=False)}
+        if len(slots) > len(params):
+            raise MisuseError(f"{offered.signature} takes {len(params)} arguments, not {len(slots)}")
+    else:
+        named = dict(arguments)
+        unknown = sorted(set(named) - {p.name for p in params})
+        if unknown:
+            raise MisuseError(f"{offered.signature} has no parameter {', '.join(unknown)}")
+    missing = [p.name for p in params if p.required and p.name not in named]
+    if missing:
+        raise MisuseError(f"{offered.signature} also needs {', '.join(missing)}")
+    last = max((i for i, p in enumerate(params) if p.name in named), default=-1)
+    gaps = [p.name for p in params[: last + 1] if p.name not in named]
+    if gaps:
+        raise MisuseError(f"{offered.signature}: {', '.join(gaps)} must be given, as a later one is")
+    return [named[p.name] for p in params[: last + 1]]

@@ -1,0 +1,124 @@
+"""What `check` runs: every switch, which must hold, and every known fault, which must be found.
+
+A case is one model file, the -D flags that choose its variant, and what the checker must say about it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+HOLDS = "holds"
+LOST = "lost wake"
+STUCK = "stuck"
+TWO = "two active"
+LENGTH = "wrong length"
+WORD = "answer dropped"
+
+
+@dataclass(frozen=True)
+class Case:
+    """One run of spin."""
+
+    name: str
+    switch: str
+    flags: tuple[str, ...] = ()
+    expect: tuple[str, ...] = (HOLDS,)
+    """The verdicts that are right: HOLDS alone, or the ways in which a fault may show itself."""
+    ltl: str | None = None
+    """The temporal property to check, under weak fairness; None for the safety properties."""
+    deep: bool = False
+    """Only with --deep: larger, and nothing a smaller case does not already show."""
+
+
+CALM = ("SPURIOUS=0", "EXPIRIES=0")
+"""No spurious wakeups and no deadlines: what is left is flips, shutdown and death."""
+
+
+def _holds() -> list[Case]:
+    cases = [Case("all", switch) for switch in ("futex", "swap", "notify")]
+    cases.append(Case("all but deadlines", "same_cpu", ("EXPIRIES=0",)))  # futex, placed; see same_cpu.pml
+    cases += [Case("fc_retire", switch, ("RETIRE", "EXPIRIES=0")) for switch in ("futex", "swap", "notify")]
+    # Store buffers multiply the states; deadlines add nothing to what they can reorder.
+    cases += [
+        Case("TSO, seq_cst accesses", switch, ("TSO", "EXPIRIES=0")) for switch in ("futex", "swap", "notify")
+    ]
+    for switch, fewer in (("futex", ()), ("swap", ("EXPIRIES=0",))):
+        cases += [
+            Case("server is {}", switch, ("EXT_SERVER=0", *fewer)),
+            Case("client is {}", switch, ("EXT_CLIENT=0", *fewer)),
+            Case("both are {}", switch, ("EXT_CLIENT=0", "EXT_SERVER=0", *fewer)),
+        ]
+    for switch in ("futex", "swap", "notify"):
+        cases += [
+            Case("always unblocked", switch, ("LIVE", *CALM), ltl="unblocked"),
+            Case("always woken", switch, ("LIVE", *CALM), ltl="woken"),
+            Case("always unblocked, all events", switch, ("LIVE",), ltl="unblocked", deep=True),
+            Case("always woken, all events", switch, ("LIVE",), ltl="woken", deep=True),
+            Case("TSO, all events", switch, ("TSO",), deep=True),
+            Case("both shut down", switch, ("BOTH_STOP",), deep=True),
+            Case("two of each event", switch, ("SPURIOUS=2", "EXPIRIES=2"), deep=True),
+        ]
+    # Not faults, though they look like ones; each says why.
+    # The kernel's own look at the word, under its lock, makes the waiter's order redundant with FUTEX_WAIT: these
+    # two hold here and fail with notify, whose sleeps do not look.
+    cases += [
+        Case("look, then set", "futex", ("FAULT_LOOK_THEN_SET", "EXPIRIES=0")),
+        Case("TSO, waiter not seq_cst", "futex", ("TSO", "WEAK_PARK", "EXPIRIES=0")),
+        # An honest peer and its own side never sleep at once, so one is all; INT_MAX is against dishonest ones.
+        Case("shutdown wakes one waiter", "futex", ("FAULT_SHUTDOWN_WAKES_ONE", "BOTH_STOP", *CALM)),
+        # Whoever makes the server leave has closed the listener, or the client has ended its trap itself.
+        Case("listener left open by a leaver", "notify", ("FAULT_NOTIFY_LEAVE_OPEN", *CALM)),
+    ]
+    return cases
+
+
+def _faults() -> list[Case]:
+    def fault(name: str, switch: str, *flags: str, expect: tuple[str, ...] = (LOST,)) -> Case:
+        return Case(name, switch, flags, expect)
+
+    return [
+        fault("one shared sleeper flag", "futex", "FAULT_SHARED_FLAG"),
+        fault("one shared sleeper flag", "swap", "FAULT_SHARED_FLAG"),
+        fault("one shared sleeper flag", "notify", "FAULT_SHARED_FLAG", expect=(LOST, STUCK)),
+        fault("look, then set", "notify", "FAULT_LOOK_THEN_SET"),
+        fault("a sleep that does not compare", "futex", "FAULT_NO_COMPARE"),
+        fault("TSO, giver not seq_cst", "futex", "TSO", "WEAK_GIVE", *CALM),
+        fault("TSO, giver not seq_cst", "swap", "TSO", "WEAK_GIVE", *CALM),
+        fault("TSO, giver not seq_cst", "notify", "TSO", "WEAK_GIVE", *CALM),
+        fault("TSO, waiter not seq_cst", "notify", "TSO", "WEAK_PARK", *CALM),
+        fault("woken, so it must be my turn", "futex", "FAULT_NO_LOOP", "ONLY_TWO", expect=(TWO,)),
+        fault("woken, so it must be my turn", "notify", "FAULT_NO_LOOP", "ONLY_TWO", expect=(TWO,)),
+        fault("trusts the bit of a {} peer", "futex", "FAULT_TRUST_ANYONE", "EXT_SERVER=0"),
+        fault("sets its bit only once connected", "futex", "FAULT_LATE_BITS"),
+        fault("gives by a store, not a CAS", "futex", "FAULT_STORE_GIVE", expect=(LOST, STUCK)),
+        fault("shutdown wakes, then stores", "futex", "FAULT_WAKE_BEFORE_STORE"),
+        fault("no slice: death unnoticed", "futex", "FAULT_NO_SLICE", expect=(STUCK,)),
+        fault("takes control back at its deadline", "futex", "FAULT_TAKE_BACK", "ONLY_TWO", expect=(TWO,)),
+        fault("data_len after giving", "futex", "FAULT_LEN_AFTER_GIVE", expect=(LENGTH,)),
+        fault("deadline forgets the deferred wake", "swap", "FAULT_DROP_OWED"),
+        fault("a late trap is not answered", "notify", "FAULT_NOTIFY_NO_LATE_ANSWER", expect=(LOST, STUCK)),
+        fault("server leaves the listener", "notify", "FAULT_NOTIFY_SERVER_AWAY"),
+        fault("stop() leaves the listener open", "notify", "FAULT_NOTIFY_STOP_OPEN"),
+        fault("client cannot end its own trap", "notify", "FAULT_NOTIFY_NO_ABORT", expect=(LOST, STUCK)),
+        fault("a voided swap does not ring", "notify", "FAULT_NOTIFY_VOID"),
+        fault("server's swap without a second look", "notify", "FAULT_NOTIFY_BLIND_SWAP"),
+        # Not a lost wake: the peer answers and dies between park()'s look and fc_peer_gone().
+        fault("death noticed, no last look", "futex", "FAULT_NO_LAST_LOOK", expect=(WORD,)),
+        Case(
+            "death unnoticed, as a liveness fault",
+            "futex",
+            ("LIVE", "FAULT_NO_SLICE", *CALM),
+            (STUCK,),
+            "unblocked",
+        ),
+        Case(
+            "shared flag, as a liveness fault",
+            "futex",
+            ("LIVE", "FAULT_SHARED_FLAG", *CALM),
+            (STUCK,),
+            "woken",
+        ),
+    ]
+
+
+CASES: tuple[Case, ...] = (*_holds(), *_faults())

@@ -1,0 +1,82 @@
+"""Helpers of the gofer's tests: an odd name, and short ways to a FID."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+import pytest
+
+from examples.gofer.client import GoferClient
+from examples.gofer.protocol import Place
+from examples.gofer.session import Session
+
+ROOT = Path(__file__).resolve().parents[2]
+"""Of the project: where `python -m examples.gofer` is started."""
+LATIN1 = b"caf\xe9"
+"""A name that is not UTF-8."""
+SECRET = b"bytes from outside the tree"
+CLIMBING = [
+    b"..",
+    b".",
+    b"",
+    b"/",
+    b"/etc",
+    b"/etc/passwd",
+    b"../secret",
+    b"dir/..",
+    b"a\0b",
+    b"..\0",
+    b"dir/deep",
+]
+"""Names that are not one entry of a directory."""
+
+
+def descriptors() -> dict[str, str]:
+    """This process's open descriptors and what they are of."""
+    found: dict[str, str] = {}
+    for number in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(FileNotFoundError):  # listdir's own
+            found[number] = os.readlink(f"/proc/self/fd/{number}")
+    return found
+
+
+def walk(session: Session, root: int, path: bytes) -> int:
+    """The control FID of a path of plain names."""
+    walked = session.walk(root, path.split(b"/"))
+    assert len(walked.inodes) == path.count(b"/") + 1, path
+    return walked.inodes[-1].fid
+
+
+def opened(session: Session, root: int, path: bytes, flags: int = os.O_RDONLY) -> int:
+    """An open FID of a path of plain names."""
+    return session.open(walk(session, root, path), flags)
+
+
+def create(session: Session, root: int, name: bytes, content: bytes = b"") -> int:
+    """A new file's open FID."""
+    fid = session.create(Place(root, name), os.O_RDWR, 0o644).opened
+    done = 0
+    while done < len(content):
+        done += session.write(fid, done, memoryview(content)[done:])
+    return fid
+
+
+@contextlib.contextmanager
+def fails(code: int) -> Iterator[None]:
+    """What is in the block raises OSError with this errno."""
+    with pytest.raises(OSError) as caught:  # noqa: PT011 - the errno is what is checked
+        yield
+    assert caught.value.errno == code, f"{caught.value!r} is not {errno.errorcode[code]}"
+
+
+class Connect(Protocol):
+    """Makes a client of a server over the test's tree; keywords are GoferClient's, and Export's terms."""
+
+    def __call__(self, **options: Any) -> GoferClient:
+        """A new server and a client of it."""
+        raise NotImplementedError

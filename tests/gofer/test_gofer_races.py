@@ -1,0 +1,130 @@
+"""What another process does to the tree meanwhile, and what a session's own channels do to each other."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import stat
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from gofer_support import SECRET, create, opened
+
+from examples.gofer.session import Session
+
+
+def test_symlink_swap_race(session: Session, root: int, tree: Path) -> None:
+    """While a directory is swapped for a link that leads out, no walk ever gets out."""
+    (tree / "target").mkdir()
+    (tree / "target" / "secret").write_bytes(b"inside")
+    os.symlink("..", tree / "evil")
+    with swapping(tree / "target", tree / "evil"):
+        seen = attack(session, root, [b"target", b"secret"])
+    assert seen <= {b"inside"}
+    assert b"inside" in seen, "the attack never got through to the file: it proved nothing"
+
+
+def test_file_swap_race(session: Session, root: int, tree: Path) -> None:
+    """The same with the last name: a file swapped for a link to the secret."""
+    (tree / "target").write_bytes(b"inside")
+    os.symlink("../secret", tree / "evil")
+    with swapping(tree / "target", tree / "evil"):
+        seen = attack(session, root, [b"target"])
+    assert seen <= {b"inside"}
+    assert b"inside" in seen
+
+
+def test_rename_race(session: Session, root: int, tree: Path) -> None:
+    """While the middle of a path moves about, a walk ends beneath the root or nowhere."""
+    (tree / "a" / "b").mkdir(parents=True)
+    (tree / "a" / "b" / "secret").write_bytes(b"inside")
+    (tree / "c").mkdir()
+
+    def move() -> None:
+        os.rename(tree / "a/b", tree / "c/b")
+        os.rename(tree / "c/b", tree / "a/b")
+
+    with repeating(move):
+        seen = attack(session, root, [b"a", b"b", b"secret"])
+    assert seen <= {b"inside"}
+    assert b"inside" in seen
+
+
+def attack(session: Session, root: int, names: list[bytes], seconds: float = 1.0) -> set[bytes]:
+    """Walk and read for a while; everything that was read."""
+    seen: set[bytes] = set()
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        walked = session.walk(root, names)
+        fids = [inode.fid for inode in walked.inodes]
+        if len(walked.inodes) == len(names) and stat.S_ISREG(walked.inodes[-1].stat.mode):
+            fid = session.open(fids[-1], os.O_RDONLY)
+            seen.add(bytes(session.read(fid, 0, 100)))
+            fids.append(fid)
+        assert SECRET not in seen
+        session.close_fids(fids)
+        for told in session.walk_stat(root, names).stats[len(names) - 1 :]:
+            assert told.size != len(SECRET), "looked at the secret"
+    return seen
+
+
+@contextlib.contextmanager
+def swapping(one: Path, other: Path) -> Iterator[None]:
+    """Another thread exchanges two names (RENAME_EXCHANGE: there is never neither) as fast as it can."""
+    renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
+    with repeating(lambda: renameat2(-100, os.fsencode(one), -100, os.fsencode(other), 2)):
+        yield
+
+
+@contextlib.contextmanager
+def repeating(action: Callable[[], object]) -> Iterator[None]:
+    """Another thread does this all the time."""
+    stop = threading.Event()
+
+    def run() -> None:
+        while not stop.is_set():
+            action()
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+def test_concurrent_operations_on_one_session(session: Session, root: int, tree: Path) -> None:
+    """Channels of one session work at the same time: every read is whole, every listing complete."""
+    for number in range(50):
+        create(session, root, b"f%d" % number, b"%d" % number * 1000)
+    expected = sorted(os.listdir(os.fsencode(tree)))
+    directory = session.open(root, os.O_RDONLY)  # shared: its position must not be
+    failures: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            for number in range(150):
+                fid = opened(session, root, b"f%d" % (number % 50))
+                assert bytes(session.read(fid, 0, 1 << 16)) == b"%d" % (number % 50) * 1000
+                session.close_fids([fid])
+                if number % 10 == 0:
+                    found: list[bytes] = []
+                    cookie, end = 0, False
+                    while not end:
+                        dents = session.getdents(directory, cookie, 600, False)
+                        found += [dent.name for dent in dents.entries]
+                        cookie, end = dents.next, dents.end
+                    assert sorted(found) == expected
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=run) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures, failures

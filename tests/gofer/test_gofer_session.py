@@ -1,0 +1,309 @@
+"""The operations on a tree of good will, called directly: what each does, byte for byte."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+from gofer_support import LATIN1, create, fails, opened, walk
+
+from examples.gofer.protocol import Dent, Place, Stop
+from examples.gofer.session import Session
+
+
+def listing(session: Session, fid: int, limit: int = 65536, stats: bool = False) -> list[Dent]:
+    """All entries, in as many calls as it takes."""
+    found: list[Dent] = []
+    cookie, end = 0, False
+    while not end:
+        dents = session.getdents(fid, cookie, limit, stats)
+        assert dents.entries or dents.end, "a call that neither gives nor ends"
+        found += dents.entries
+        cookie, end = dents.next, dents.end
+    return found
+
+
+def test_mount_gives_root_and_limits(session: Session, tree: Path) -> None:
+    """The root is the tree's directory; each mount gives a FID of its own."""
+    mounted, again = session.mount(), session.mount()
+    assert mounted.root.stat.ino == tree.stat().st_ino
+    assert mounted.root.fid != again.root.fid
+    assert mounted.max_read >= 1 << 20
+
+
+def test_walk_whole_path(session: Session, root: int, tree: Path) -> None:
+    """Every inode on the way comes back, with its stat."""
+    walked = session.walk(root, [b"dir", b"deep", b"file"])
+    assert walked.stop is Stop.DONE
+    paths = [tree / "dir", tree / "dir/deep", tree / "dir/deep/file"]
+    assert [inode.stat.ino for inode in walked.inodes] == [path.stat().st_ino for path in paths]
+    assert walked.inodes[-1].stat.size == 4
+
+
+def test_walk_no_names(session: Session, root: int) -> None:
+    """An empty walk is done at once and makes nothing."""
+    assert session.walk(root, []).inodes == []
+    assert session.walk_stat(root, []).stats == []
+
+
+def test_walk_stops_at_missing(session: Session, root: int) -> None:
+    """What exists is given; the status says why there is no more."""
+    walked = session.walk(root, [b"dir", b"nothing", b"file"])
+    assert (len(walked.inodes), walked.stop) == (1, Stop.MISSING)
+    looked = session.walk_stat(root, [b"dir", b"nothing", b"file"])
+    assert (len(looked.stats), looked.stop) == (1, Stop.MISSING)
+    assert session.walk_stat(root, [b"nothing"]).stop is Stop.MISSING
+
+
+def test_walk_stops_at_symlink(session: Session, root: int) -> None:
+    """The link itself is the last inode, and nothing after it is looked at."""
+    for names in ([b"dirlink", b"deep", b"file"], [b"dirlink"], [b"out"], [b"up", b"secret"], [b"loop"]):
+        walked = session.walk(root, names)
+        assert (len(walked.inodes), walked.stop) == (1, Stop.SYMLINK)
+        assert stat.S_ISLNK(walked.inodes[0].stat.mode)
+        looked = session.walk_stat(root, names)
+        assert (len(looked.stats), looked.stop) == (1, Stop.SYMLINK)
+        assert looked.stats[0].ino == walked.inodes[0].stat.ino
+
+
+def test_walk_through_a_file(session: Session, root: int) -> None:
+    """ENOTDIR, and the FIDs of the way there are not left behind."""
+    before = len(session._fids)
+    with fails(errno.ENOTDIR):
+        session.walk(root, [b"dir", b"deep", b"file", b"x"])
+    with fails(errno.ENOTDIR):
+        session.walk_stat(root, [b"hello", b"x"])
+    assert len(session._fids) == before
+
+
+def test_stat_of_both_kinds(session: Session, root: int, tree: Path) -> None:
+    """Control and open FIDs tell the same, and what os.stat tells."""
+    control = walk(session, root, b"hello")
+    info = os.stat(tree / "hello")
+    for fid in (control, session.open(control, os.O_RDONLY)):
+        told = session.stat(fid)
+        assert (told.mode, told.size, told.mtime_ns) == (info.st_mode, info.st_size, info.st_mtime_ns)
+        assert (told.ino, told.nlink, told.uid, told.blocks) == (
+            info.st_ino,
+            info.st_nlink,
+            info.st_uid,
+            info.st_blocks,
+        )
+
+
+def test_readlink(session: Session, root: int, tree: Path) -> None:
+    """A target is told as it is, wherever it points; anything else is EINVAL."""
+    assert session.readlink(walk(session, root, b"out")) == b"../secret"
+    assert session.readlink(walk(session, root, b"absolute")) == os.fsencode(tree.parent / "secret")
+    with fails(errno.EINVAL):
+        session.readlink(walk(session, root, b"hello"))
+
+
+def test_read(session: Session, root: int) -> None:
+    """Whole, in part, at the end, past the end, an empty file."""
+    fid = opened(session, root, b"hello")
+    assert bytes(session.read(fid, 0, 100)) == b"hello, world\n"
+    assert bytes(session.read(fid, 7, 5)) == b"world"
+    assert bytes(session.read(fid, 13, 5)) == b""
+    assert bytes(session.read(fid, 1 << 40, 5)) == b""
+    assert bytes(session.read(fid, 0, 0)) == b""
+    assert bytes(session.read(opened(session, root, b"empty"), 0, 10)) == b""
+
+
+def test_non_utf8_names(session: Session, root: int, tree: Path) -> None:
+    """Such a name is walked, listed, made, renamed and removed as any other."""
+    assert bytes(session.read(opened(session, root, LATIN1), 0, 9)) == b"latin"
+    assert LATIN1 in [dent.name for dent in listing(session, session.open(root, os.O_RDONLY))]
+    odd = b"\xff\xfe\x80 \n\x1b[31m"
+    create(session, root, odd, b"odd")
+    assert odd in os.listdir(os.fsencode(tree))
+    session.rename(Place(root, odd), Place(root, odd + b"2"))
+    assert odd + b"2" in os.listdir(os.fsencode(tree))
+    session.unlink(Place(root, odd + b"2"), False)
+    assert not [name for name in os.listdir(os.fsencode(tree)) if name.startswith(odd)]
+
+
+def test_create_write_read_back(session: Session, root: int, tree: Path) -> None:
+    """A new file has the mode asked for, and the content that was written."""
+    created = session.create(Place(root, b"new"), os.O_RDWR, 0o640)
+    assert stat.S_IMODE(created.inode.stat.mode) == 0o640 & ~_umask()
+    assert session.write(created.opened, 0, memoryview(b"content")) == 7
+    assert (tree / "new").read_bytes() == b"content"
+    assert session.stat(created.inode.fid).size == 7
+    assert created.inode.stat.ino == (tree / "new").stat().st_ino
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def test_create_never_opens_what_is_there(session: Session, root: int) -> None:
+    """EEXIST for a file, a directory, a symbolic link, even a dangling one."""
+    for name in (b"hello", b"dir", b"link", b"out", b"loop", b"fifo"):
+        with fails(errno.EEXIST):
+            session.create(Place(root, name), os.O_RDWR, 0o644)
+
+
+def test_truncate_and_append(session: Session, root: int, tree: Path) -> None:
+    """O_TRUNC empties; O_APPEND writes at the end whatever the offset."""
+    control = walk(session, root, b"hello")
+    append = session.open(control, os.O_WRONLY | os.O_APPEND)
+    session.write(append, 0, memoryview(b"more"))
+    assert (tree / "hello").read_bytes() == b"hello, world\nmore"
+    session.open(control, os.O_WRONLY | os.O_TRUNC)
+    assert (tree / "hello").read_bytes() == b""
+
+
+def test_holes(session: Session, root: int, tree: Path) -> None:
+    """Writing far out makes a hole, which reads as zeros."""
+    fid = create(session, root, b"sparse")
+    session.write(fid, 1 << 32, memoryview(b"end"))
+    assert (tree / "sparse").stat().st_size == (1 << 32) + 3
+    assert bytes(session.read(fid, 1 << 20, 4096)) == bytes(4096)
+    assert bytes(session.read(fid, (1 << 32) - 2, 100)) == b"\0\0end"
+
+
+def test_getdents_lists_all_with_any_limit(session: Session, root: int, tree: Path) -> None:
+    """1000 entries come over once each, in one call or many, without `.` and `..`."""
+    many = tree / "many"
+    many.mkdir()
+    names = {b"%04d" % number + b"x" * (number % 250) for number in range(1000)}
+    for name in names:
+        os.close(os.open(os.path.join(os.fsencode(many), name), os.O_CREAT))
+    fid = opened(session, root, b"many")
+    for limit, stats in ((4096, False), (4096, True), (1 << 20, False), (1 << 20, True)):
+        found = listing(session, fid, limit, stats)
+        assert len(found) == 1000
+        assert {dent.name for dent in found} == names
+        assert all((dent.stat is not None) is stats for dent in found)
+
+
+def test_getdents_replies_within_the_limit(session: Session, root: int, tree: Path) -> None:
+    """The encoded entries are never longer than asked for."""
+    import msgspec
+
+    many = tree / "many"
+    many.mkdir()
+    for number in range(300):
+        (many / f"{number}").touch()
+    fid = opened(session, root, b"many")
+    for limit in (2048, 4096, 10000):
+        for stats in (False, True):
+            dents = session.getdents(fid, 0, limit, stats)
+            assert len(msgspec.msgpack.encode(dents.entries)) <= limit
+
+
+def test_getdents_kinds_and_inodes(session: Session, root: int, tree: Path) -> None:
+    """An entry's kind and inode number are those of lstat."""
+    for dent in listing(session, session.open(root, os.O_RDONLY), stats=True):
+        info = os.lstat(os.path.join(os.fsencode(tree), dent.name))
+        assert dent.kind in (0, stat.S_IFMT(info.st_mode) >> 12)
+        assert dent.ino == info.st_ino
+        assert dent.stat is not None
+        assert dent.stat.mode == info.st_mode
+
+
+def test_getdents_refuses_what_is_no_directory(session: Session, root: int) -> None:
+    """ENOTDIR for a file; EBADF for a control FID; EINVAL for no room."""
+    with fails(errno.ENOTDIR):
+        session.getdents(opened(session, root, b"hello"), 0, 4096, False)
+    with fails(errno.EBADF):
+        session.getdents(root, 0, 4096, False)
+    for limit in (-1, 0, 100):
+        with fails(errno.EINVAL):
+            session.getdents(session.open(root, os.O_RDONLY), 0, limit, False)
+
+
+def test_mkdir_rename_unlink(session: Session, root: int, tree: Path) -> None:
+    """A directory is made, filled, renamed into another, emptied and removed."""
+    made = session.mkdir(Place(root, b"made"), 0o755)
+    create(session, made.fid, b"inside", b"x")
+    dir_fid = walk(session, root, b"dir")
+    session.rename(Place(root, b"made"), Place(dir_fid, b"moved"))
+    assert (tree / "dir/moved/inside").read_bytes() == b"x"
+    with fails(errno.ENOTEMPTY):
+        session.unlink(Place(dir_fid, b"moved"), True)
+    session.unlink(Place(made.fid, b"inside"), False)  # the FID follows the directory, not its name
+    session.unlink(Place(dir_fid, b"moved"), True)
+    assert not (tree / "dir/moved").exists()
+
+
+def test_unlink_wants_the_right_kind(session: Session, root: int) -> None:
+    """A directory is not unlinked as a file, nor a file as a directory; a link goes, not its target."""
+    with fails(errno.EISDIR):
+        session.unlink(Place(root, b"dir"), False)
+    with fails(errno.ENOTDIR):
+        session.unlink(Place(root, b"hello"), True)
+    session.unlink(Place(root, b"link"), False)
+    assert session.walk(root, [b"hello"]).stop is Stop.DONE
+
+
+def test_rename_over(session: Session, root: int, tree: Path) -> None:
+    """What the new name stood for is replaced; a file does not replace a directory."""
+    session.rename(Place(root, b"hello"), Place(root, b"empty"))
+    assert (tree / "empty").read_bytes() == b"hello, world\n"
+    with fails(errno.EISDIR):
+        session.rename(Place(root, b"empty"), Place(root, b"dir"))
+    with fails(errno.ENOENT):
+        session.rename(Place(root, b"hello"), Place(root, b"x"))
+
+
+def test_an_open_file_outlives_its_name(session: Session, root: int) -> None:
+    """Unlinked while open: it still reads, as any open file."""
+    fid = opened(session, root, b"hello")
+    session.unlink(Place(root, b"hello"), False)
+    assert bytes(session.read(fid, 0, 5)) == b"hello"
+    assert session.stat(fid).nlink == 0
+
+
+def test_fsync_many(session: Session, root: int) -> None:
+    """All are synchronised; a bad one is reported, after the others."""
+    fids = [create(session, root, b"%d" % number, b"x") for number in range(3)]
+    session.fsync(fids, False)
+    session.fsync(fids, True)
+    with fails(errno.EBADF):
+        session.fsync([root, *fids], False)
+
+
+def test_read_only(make_session: Callable[..., Session], tree: Path) -> None:
+    """Every operation that would change something is EROFS; reading works."""
+    session = make_session(read_only=True)
+    root = session.mount().root.fid
+    before = sorted(os.listdir(os.fsencode(tree)))
+    control = walk(session, root, b"hello")
+    for flags in (os.O_WRONLY, os.O_RDWR, os.O_WRONLY | os.O_TRUNC, os.O_WRONLY | os.O_APPEND):
+        with fails(errno.EROFS):
+            session.open(control, flags)
+    for flags in (os.O_RDONLY, os.O_RDWR):
+        with fails(errno.EROFS):
+            session.create(Place(root, b"new"), flags, 0o644)
+    with fails(errno.EROFS):
+        session.mkdir(Place(root, b"new"), 0o755)
+    with fails(errno.EROFS):
+        session.unlink(Place(root, b"hello"), False)
+    with fails(errno.EROFS):
+        session.rename(Place(root, b"hello"), Place(root, b"new"))
+    reading = session.open(control, os.O_RDONLY)
+    with fails(errno.EBADF):
+        session.write(reading, 0, memoryview(b"x"))
+    assert bytes(session.read(reading, 0, 5)) == b"hello"
+    assert sorted(os.listdir(os.fsencode(tree))) == before
+
+
+def test_disconnect_closes_everything(make_session: Callable[..., Session]) -> None:
+    """Nothing of a session is left when its client is gone (the leak check of every test looks too)."""
+    session = make_session()
+    root = session.mount().root.fid
+    for name in (b"hello", b"dir", LATIN1):
+        opened(session, root, name)
+    session.on_disconnect()
+    assert len(session._fids) == 0
+    with fails(errno.EBADF):
+        session.stat(root)
+    with fails(errno.EBADF):
+        session.mount()
