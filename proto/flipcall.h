@@ -77,7 +77,7 @@ _Static_assert((FC_PACKET_HEADER + FC_FRAME_HEADER) % FC_ATTACH_ALIGN == 0, "an 
 /* ---- limits --------------------------------------------------------------------------------------------- */
 
 #define FC_PROTOCOL_VERSION 1u
-#define FC_HANDSHAKE_MAX 65536u       /* bytes of one handshake message on the control socket */
+#define FC_HANDSHAKE_MAX 1048576u     /* bytes of one handshake message on the control socket: 1 KiB a method */
 #define FC_METHODS_MAX 1024u          /* methods of one service */
 #define FC_CONNECT_JSON_MAX 4096u     /* bytes of the JSON object that connects a window */
 
