@@ -10,7 +10,15 @@ from collections.abc import Callable
 from .allocator import MemfdAllocator
 from .dispatch import Dispatcher
 from .endpoint import Endpoint, Side
-from .errors import CallError, ClosedError, DeadlineExceeded, FlipcallError, ProtocolError, WindowError
+from .errors import (
+    CallError,
+    ClosedError,
+    DeadlineExceeded,
+    FlipcallError,
+    ProtocolError,
+    UnsupportedError,
+    WindowError,
+)
 from .failure import readable
 from .handshake import (
     VERSION,
@@ -29,6 +37,7 @@ from .serving import Serving, SocketServing, WindowServing
 from .session import Session, Sessions
 from .status import Status
 from .stream import FrameSocket
+from .switch import offered, taken
 
 HANDSHAKE_S = 5.0
 _SHOWN = 10  # mismatched methods in one refusal
@@ -46,12 +55,15 @@ class Admission:
         window_max: int,
         transports: tuple[str, ...],
         authorize: Callable[[Peer], bool],
+        switch: str | None,
     ) -> None:
         self.sessions = sessions
         self._policy = policy
         self._window_max = window_max
         self._transports = transports
         self._authorize = authorize
+        self._switch = switch
+        self._switches = offered(switch)
         self._allocator = MemfdAllocator()
 
     def admit(self, sock: socket.socket) -> tuple[Serving, Session, Liveness]:
@@ -103,6 +115,11 @@ class Admission:
         if hello.transport == "window" and not 0 <= hello.window <= self._window_max:
             what = f"a window of {hello.window} bytes was asked for, at most {self._window_max} are allowed"
             raise CallError(Status.RESOURCE_EXHAUSTED, what)
+        if hello.transport == "window":
+            try:
+                taken(self._switches, hello.switches)
+            except UnsupportedError as e:
+                raise CallError(Status.FAILED_PRECONDITION, str(e)) from None
         session = self.sessions.join(hello.session, peer)
         try:
             _agree(hello, session.dispatcher)
@@ -122,7 +139,12 @@ class Admission:
                 return SocketServing(frames, session.dispatcher), session, life
             window = self._allocator.allocate(hello.window)
             endpoint = Endpoint(
-                window, Side.SERVER, policy=self._policy, watched=True, peer=Liveness.named(life.pid)
+                window,
+                Side.SERVER,
+                policy=self._policy,
+                watched=True,
+                peer=Liveness.named(life.pid),
+                switch=self._switch,
             )
             try:
                 send_message(sock, self._welcome(session, window.length), (window.fd,))

@@ -37,6 +37,7 @@ from .pool import Channel, Pool
 from .service import Contract, Service, contract_of
 from .status import Status
 from .stream import FrameSocket, SocketChannel
+from .switch import offered
 from .window import PacketWindow
 
 S = TypeVar("S", bound=Service)
@@ -61,6 +62,7 @@ class Connection:
         window_size: int,
         max_channels: int,
         policy: WaitPolicy,
+        switch: str | None = None,
     ) -> None:
         if transport not in ("window", "socket"):
             raise MisuseError(f"transport is 'window' or 'socket', not {transport!r}")
@@ -69,6 +71,8 @@ class Connection:
         self.path = os.fspath(path)
         self.transport: Transport = transport
         self.policy = policy
+        self.switch = switch
+        self._switches = offered(switch)
         self._connect_timeout = connect_timeout
         self._window_size = window_size
         self._wanted = {m.name: Wanted(m.fingerprint, str(m)) for m in contract.methods} if contract else {}
@@ -92,7 +96,15 @@ class Connection:
         try:
             _reach(sock, self.path, deadline)
             session = self.welcome.session if self.welcome else b""
-            hello = Hello(VERSION, self._service, self._wanted, self.transport, self._window_size, session)
+            hello = Hello(
+                VERSION,
+                self._service,
+                self._wanted,
+                self.transport,
+                self._window_size,
+                self._switches,
+                session,
+            )
             try:
                 send_message(sock, hello)
             except ClosedError:
@@ -132,7 +144,7 @@ class Connection:
             else:
                 window = PacketWindow.attach(fds.pop(), welcome.window)
                 window.drop_fd()
-                endpoint = Endpoint(window, Side.CLIENT, peer=pid, policy=self.policy)
+                endpoint = Endpoint(window, Side.CLIENT, peer=pid, policy=self.policy, switch=self.switch)
                 channel = WindowChannel(endpoint, sock)
                 try:
                     endpoint.connect(deadline_ns=int(deadline * 1e9))
@@ -179,15 +191,18 @@ def connect(
     window_size: int = lib.FC_WINDOW_DEFAULT,
     max_channels: int = 8,
     policy: WaitPolicy | None = None,
+    switch: str | None = None,
 ) -> S:
     """A client of the server at socket `path`; it has the methods of `service`, and is its context manager.
 
     timeout: seconds each call may take, None for ever. connect_timeout: seconds a channel may take to be made.
     window_size: bytes a request or a reply may have, with its header. max_channels: calls at the same time
-    (more wait for one another). All methods are for any thread.
+    (more wait for one another). policy, switch: how to wait (flipcall.lowlevel; a switch asked for by name is
+    used or refused, by default it is the best both sides can do). All methods are for any thread.
 
     Raises OSError (no such socket, nobody listens, not permitted), CallError (the server refused: other
-    signatures (FAILED_PRECONDITION), no room, not authorized), DeadlineExceeded, ProtocolError, MisuseError.
+    signatures (FAILED_PRECONDITION), no room, not authorized), DeadlineExceeded, ProtocolError,
+    MisuseError, UnsupportedError (the switch).
     Calls raise what the handler raised (see flipcall.failure), CallError, DeadlineExceeded, ClosedError,
     PeerDiedError, ProtocolError.
     """
@@ -200,6 +215,7 @@ def connect(
         window_size=window_size,
         max_channels=max_channels,
         policy=policy or WaitPolicy.balanced(),
+        switch=switch,
     )
     try:
         connection.open()
@@ -222,13 +238,13 @@ def with_options(client: S, *, timeout: float | None) -> S:
 def _client(contract: Contract, connection: Connection, timeout: float | None) -> Any:
     """An object of a subclass of the contract, whose methods are calls."""
     assert connection.welcome is not None
-    offered = {m.name: number for number, m in enumerate(connection.welcome.methods)}
+    numbers = {m.name: number for number, m in enumerate(connection.welcome.methods)}
     # The names are in the class, too, so that a contract may have abstract methods.
     names = dict.fromkeys((m.name for m in contract.methods), None)
     namespace: dict[str, Any] = {"__init__": lambda self: None, **names}
     client = type(f"{contract.name}Client", (contract.owner,), namespace)()
     for method in contract.methods:
-        number = offered.get(method.name)
+        number = numbers.get(method.name)
         call = _missing(method) if number is None else _stub(method, number, connection, timeout)
         setattr(client, method.name, call)
     own = {"close": connection.pool.close, "_flipcall": connection}  # the latter for with_options()

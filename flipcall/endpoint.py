@@ -36,6 +36,7 @@ from .errors import (
 )
 from .liveness import Liveness
 from .policy import WaitPolicy, waits
+from .switch import FUTEX, number, offered, taken
 from .window import PacketWindow
 
 os.register_at_fork(after_in_child=lib.fc_forked)
@@ -73,6 +74,7 @@ class Stats(msgspec.Struct, frozen=True):
     spins_paid: int
     spins_lost: int
     parks: int
+    swaps: int
     wakes: int
     wakes_skipped: int
     rescues: int
@@ -95,8 +97,9 @@ class Endpoint:
     """One side of a connection over `window`, which it owns from now on, as it does `peer`.
 
     peer: how to notice the other process's death; without it only deadlines and shutdown end a wait.
+    switch: the only one to use (see flipcall.switch); by default the best that both sides can do.
     watched: somebody else watches the peer and calls condemn(), so waits here need not look every 50 ms.
-    Raises MisuseError for a window that is closed or has an endpoint already.
+    Raises UnsupportedError for a switch that cannot work here.
     """
 
     def __init__(
@@ -107,9 +110,12 @@ class Endpoint:
         peer: Liveness | None = None,
         policy: WaitPolicy | None = None,
         watched: bool = False,
+        switch: str | None = None,
     ) -> None:
         self.side = Side(side)
         self.policy = policy or WaitPolicy.balanced()
+        self.switch = FUTEX  # until connected
+        self._offer = offered(switch)
         self._window = window
         self._peer = peer or Liveness()
         self._lock = threading.Lock()  # shutdown and close, against each other
@@ -134,13 +140,14 @@ class Endpoint:
         deadline_ns: absolute, CLOCK_MONOTONIC. Raises DeadlineExceeded (the connection is then over, as the
         answer would be taken for a datagram), ClosedError, PeerDiedError, ProtocolError.
         """
-        offer = json.dumps({"sleepers": 1}).encode()
+        offer = json.dumps({"sleepers": 1, "switches": self._offer}).encode()
         if self.state is not State.NEW or self.side is not Side.CLIENT:
             raise MisuseError(f"connect() on a {self.side.name.lower()} endpoint in state {self.state.name}")
         self.data[: len(offer)] = offer
         try:
             n = self._settle(lib.fc_connect(self._ep, len(offer), _deadline(deadline_ns)), deadline_ns)
-            self._agree(n)
+            answer = self._agree(n)
+            self._use(taken(self._offer, [answer["switch"]] if "switch" in answer else None))
         except BaseException:
             self.shutdown()
             raise
@@ -159,9 +166,13 @@ class Endpoint:
         """
         try:
             n = self._settle(lib.fc_first(self._ep, _deadline(deadline_ns)), deadline_ns)
-            answer = json.dumps({"sleepers": 1} if self._agree(n) else {}).encode()
+            offer = self._agree(n)
+            switch = taken(self._offer, offer.get("switches"))
+            reply = {"sleepers": 1, "switch": switch} if offer else {}
+            answer = json.dumps(reply).encode()
             self.data[: len(answer)] = answer
             self._check(lib.fc_send(self._ep, len(answer)))
+            self._use(switch)
         except MisuseError:
             raise
         except BaseException:
@@ -264,8 +275,8 @@ class Endpoint:
     def __repr__(self) -> str:
         spin = f"spin {self._ep.policy.spin_ns} ns" if self._ep.policy.spin_ns else "no spin"
         return (
-            f"<Endpoint {self.side.name.lower()} {self.state.name} cap={self.data_cap} switch=futex ({spin}) "
-            f"peer={self.peer_pid}>"
+            f"<Endpoint {self.side.name.lower()} {self.state.name} cap={self.data_cap} "
+            f"switch={self.switch} ({spin}) peer={self.peer_pid}>"
         )
 
     def core(self) -> tuple[Any, Any]:
@@ -276,17 +287,20 @@ class Endpoint:
 
     # ---- below the verbs --------------------------------------------------------------------------------
 
-    def _agree(self, n: int) -> bool:
-        """Read the peer's JSON object of n bytes; whether both sides keep their sleepers bits."""
+    def _use(self, switch: str) -> None:
+        self._check(lib.fc_use_switch(self._ep, number(switch)))
+        self.switch = switch
+
+    def _agree(self, n: int) -> dict[str, Any]:
+        """Read the peer's JSON object of n bytes; trust its sleepers bit if it says that it keeps one."""
         try:
             offer = json.loads(bytes(self.data[: min(n, lib.FC_CONNECT_JSON_MAX)]))
         except (ValueError, RecursionError):
             offer = None
         if not isinstance(offer, dict):
             raise ProtocolError(self._name("connected with something else than a JSON object"), self.peer_pid)
-        trusted = offer.get("sleepers") == 1
-        self._ep.trust_sleepers = trusted
-        return trusted
+        self._ep.trust_sleepers = offer.get("sleepers") == 1
+        return offer
 
     def _settle(self, result: int, deadline_ns: int | None) -> int:
         """Wait on over ticks, letting Python see its signals at each; the length, or the error raised."""

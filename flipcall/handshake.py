@@ -40,6 +40,7 @@ class Hello(msgspec.Struct, tag="hello"):
     methods: dict[str, Wanted]
     transport: str
     window: int
+    switches: list[str]  # that the client can do, best first
     session: bytes = b""  # of an earlier Welcome: this channel belongs to the same client
 
 

@@ -47,10 +47,10 @@ class Server:
 
     implementation: a service all clients share (its methods run in many threads at once), or a callable that
     makes one for each client (Peer -> Service; its on_disconnect() is called when that client is gone).
-    path: of the socket, made with mode 0600. authorize: which peers may connect; by default the same user and
-    root. window_max: bytes of window a client may ask for. max_channels: connections at the same time; more
-    are refused. tracebacks: send those of handlers to clients. stop_with_parent: stop when the process that
-    started this one ends.
+    path: of the socket, made with mode 0600. policy, switch: how to wait, as for connect(). authorize: which
+    peers may connect; by default the same user and root. window_max: bytes of window a client may ask for.
+    max_channels: connections at the same time; more are refused. tracebacks: send those of handlers to clients.
+    stop_with_parent: stop when the process that started this one ends.
 
     Raises MisuseError for what cannot be served.
     """
@@ -61,6 +61,7 @@ class Server:
         path: Path,
         *,
         policy: WaitPolicy | None = None,
+        switch: str | None = None,
         window_max: int = 64 * 1024 * 1024,
         max_channels: int = 1024,
         transports: Sequence[str] = ("window", "socket"),
@@ -78,6 +79,7 @@ class Server:
             window_max=window_max,
             transports=tuple(transports),
             authorize=authorize,
+            switch=switch,
         )
         self._stop_with_parent = stop_with_parent
         self._parent_pid = os.getppid()

@@ -11,7 +11,7 @@ from pathlib import Path
 from cffi import FFI
 
 ROOT = Path(__file__).resolve().parents[2]
-SOURCES = ["endpoint.c", "futex.c", "life.c", "wait.c", "flip.c", "frame.c"]
+SOURCES = ["endpoint.c", "switch_futex.c", "life.c", "wait.c", "flip.c", "frame.c"]
 HEADERS = ["flipcall/core/cpu.h", "flipcall/core/endpoint.h", "proto/flipcall.h"]
 
 # Every object-like macro and enumerator of the two headers.
@@ -22,7 +22,7 @@ CONSTANTS = sorted({a or b for name in HEADERS for a, b in _CONSTANT.findall((RO
 
 CDEF = """
 struct fc_policy { int64_t spin_ns; uint32_t adaptive; uint32_t yields; };
-struct fc_stats { uint64_t flips, spins_paid, spins_lost, parks, wakes, wakes_skipped, rescues; };
+struct fc_stats { uint64_t flips, spins_paid, spins_lost, parks, swaps, wakes, wakes_skipped, rescues; };
 struct fc_frame_in {
     uint32_t call_id, timeout_us, body_len, attach_off, attach_len, code; int64_t arrived_ns; ...;
 };
@@ -37,7 +37,9 @@ void fc_leave(struct fc_endpoint *ep);
 void fc_shutdown(struct fc_endpoint *ep);
 void fc_condemn(struct fc_endpoint *ep);
 int fc_retire(struct fc_endpoint *ep);
+int fc_seal(struct fc_endpoint *ep);
 void fc_forked(void);
+int fc_use_switch(struct fc_endpoint *ep, uint32_t id);
 int64_t fc_send_recv(struct fc_endpoint *ep, uint32_t len, int64_t deadline);
 int64_t fc_resume(struct fc_endpoint *ep, int64_t deadline);
 int64_t fc_first(struct fc_endpoint *ep, int64_t deadline);

@@ -40,10 +40,7 @@ static int64_t put(struct fc_endpoint *ep, struct fc_frame frame, const char *bo
 
 static int64_t broken(struct fc_endpoint *ep, enum fc_fault what, int64_t value)
 {
-    ep->turn = FC_TURN_OVER;
-    ep->fault = what;
-    ep->fault_value = value;
-    return FC_ERR_PROTOCOL;
+    return fc_break(ep, FC_ERR_PROTOCOL, what, value);
 }
 
 /* Check the frame that came. Each header byte is read once: two 64-bit loads that the compiler may not repeat. */
@@ -109,7 +106,7 @@ static int64_t call(struct fc_endpoint *ep, struct fc_frame frame, const char *b
     ep->call_id = frame.call_id;
     ep->deadline = FC_NO_DEADLINE;
     ep->timeout_us = frame.timeout_us;
-    int result = fc_give(ep, (uint32_t)len);
+    int result = fc_give(ep, (uint32_t)len, true);
     return result == FC_OK ? wait_frame(ep, FC_REPLY) : result;
 }
 
@@ -167,7 +164,7 @@ static int64_t reply(struct fc_endpoint *ep, uint32_t status, const char *body, 
         return len;
     ep->deadline = FC_NO_DEADLINE;
     ep->timeout_us = FC_TIMEOUT_NONE;
-    return fc_give(ep, (uint32_t)len);
+    return fc_give(ep, (uint32_t)len, true);
 }
 
 /* Server: answer and wait for the next request, in one step. Precondition: MINE. */

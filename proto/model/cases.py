@@ -37,6 +37,7 @@ CALM = ("SPURIOUS=0", "EXPIRIES=0")
 def _holds() -> list[Case]:
     cases = [Case("all", switch) for switch in ("futex", "swap", "notify")]
     cases.append(Case("all but deadlines", "same_cpu", ("EXPIRIES=0",)))  # futex, placed; see same_cpu.pml
+    cases += [Case("fc_retire", switch, ("RETIRE", "EXPIRIES=0")) for switch in ("futex", "swap", "notify")]
     # Store buffers multiply the states; deadlines add nothing to what they can reorder.
     cases += [
         Case("TSO, seq_cst accesses", switch, ("TSO", "EXPIRIES=0")) for switch in ("futex", "swap", "notify")
@@ -57,9 +58,6 @@ def _holds() -> list[Case]:
             Case("both shut down", switch, ("BOTH_STOP",), deep=True),
             Case("two of each event", switch, ("SPURIOUS=2", "EXPIRIES=2"), deep=True),
         ]
-    cases.append(
-        Case("death noticed, a last look", "futex", ("PROPERTY_LAST_WORD", "LOOK_AT_LAST", "EXPIRIES=0"))
-    )
     # Not faults, though they look like ones; each says why.
     # The kernel's own look at the word, under its lock, makes the waiter's order redundant with FUTEX_WAIT: these
     # two hold here and fail with notify, whose sleeps do not look.
@@ -104,8 +102,8 @@ def _faults() -> list[Case]:
         fault("client cannot end its own trap", "notify", "FAULT_NOTIFY_NO_ABORT", expect=(LOST, STUCK)),
         fault("a voided swap does not ring", "notify", "FAULT_NOTIFY_VOID"),
         fault("server's swap without a second look", "notify", "FAULT_NOTIFY_BLIND_SWAP"),
-        # Not a lost wake: the peer answers and dies between park()'s look and fc_peer_gone(). wait.c does this today.
-        fault("death noticed, no last look", "futex", "PROPERTY_LAST_WORD", expect=(WORD,)),
+        # Not a lost wake: the peer answers and dies between park()'s look and fc_peer_gone().
+        fault("death noticed, no last look", "futex", "FAULT_NO_LAST_LOOK", expect=(WORD,)),
         Case(
             "death unnoticed, as a liveness fault",
             "futex",

@@ -35,6 +35,18 @@ inline shutdown(who, th) {
     shutting[who] = false
 }
 
+/* fc_retire: over, but only if the peer is active, and so has sent nothing that would be lost */
+inline retire(who, th) {
+    shutting[who] = true;
+    if
+    :: d_step { conn == PEER(who) -> conn = SHUT; shut = true; owes[th] = true };
+        stop[who] = true;
+        UNBLOCK(who, th)
+    :: conn != PEER(who) -> skip
+    fi;
+    shutting[who] = false
+}
+
 /* turned(): it is this side's turn. Property 2, and that data_len is the giver's, are asserted right here. */
 inline take(me) {
     d_step {
@@ -59,7 +71,7 @@ proctype side(byte me) {
         fi;
 
 Mine:
-        /* fc_give, of fc_send_recv, fc_call, fc_reply, fc_reply_request, fc_send_last, fc_connect */
+        /* fc_give, of fc_connect, fc_send_recv, fc_send, fc_send_last, fc_call, fc_reply_request */
 #ifdef FAULT_LEN_AFTER_GIVE
         cas_conn(me, seen);
         put_len(me);
@@ -99,7 +111,7 @@ Mine:
         fi;
         if
         :: goto Wait
-        :: CAN_IDLE(me) -> goto Idle        /* fc_send_last; or fc_reply, with no fc_request to follow */
+        :: CAN_IDLE(me) -> goto Idle        /* fc_send_last; or fc_send, with no fc_resume to follow */
         fi;
 
 Wait:   /* fc_wait: look, spin, yield, until the budget is over */
@@ -135,15 +147,13 @@ Woken:
         if
         :: expired[me] -> goto Expired      /* FC_ERR_TIMEOUT */
         :: !expired[me] && dead[PEER(me)] ->                                /* fc_peer_gone: FC_ERR_DIED */
-#ifdef LOOK_AT_LAST
-            if                              /* not in wait.c: the peer may have answered, then died */
+#ifndef FAULT_NO_LAST_LOOK
+            if                              /* fc_died: the peer may have answered, then died */
             :: atomic { LOOK(me) == me && !stop[me] -> take(me); goto Mine }
             :: LOOK(me) != me || stop[me] -> skip
             fi;
 #endif
-#ifdef PROPERTY_LAST_WORD
-            assert(conn != me || stop[me]); /* what the peer gave before it died is not thrown away */
-#endif
+            HONEST(conn != me || stop[me]); /* what the peer gave before it died is not thrown away */
             goto Over
         :: !expired[me] && !dead[PEER(me)] -> goto Wait                     /* go round; or FC_TICK, fc_resume */
         fi;
@@ -167,17 +177,22 @@ Over:   CLOSE(me);                          /* FC_TURN_OVER */
     } unless { dead[me] }
 }
 
-/* Another thread of a side calls fc_shutdown, once, at any moment; or never. */
+/* Another thread of a side calls fc_shutdown (-DRETIRE: fc_retire), once, at any moment; or never. */
 proctype stopper(byte me) {
     {
         if
+#ifdef RETIRE
+        :: true -> retire(me, me + 2)
+#else
         :: true -> shutdown(me, me + 2)
+#endif
         :: true -> skip
         fi
     } unless { dead[me] }
 }
 
 inline kill(i) {
+    FENCE(i);                               /* what it has stored is seen before its death is */
     dead[i] = true; gone[i] = true;
     mine[i] = false; shutting[i] = false; idle[i] = false; owes[i] = false; owes[i + 2] = false;
     stop[i] = false; trust[i] = false; expired[i] = false;  /* nobody reads these now: fewer states */

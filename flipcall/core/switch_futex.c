@@ -1,8 +1,11 @@
-/* futex.c: the futex switch, futex(2). The word is in memory shared by two processes, so never PRIVATE. */
+/* switch_futex.c: FUTEX_WAIT and FUTEX_WAKE on conn_state, futex(2). Works on every kernel.
+ *
+ * The word lies in memory shared by two processes, so never FUTEX_PRIVATE_FLAG. */
 #define _GNU_SOURCE
 #include "endpoint.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <linux/futex.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -31,3 +34,23 @@ int fc_futex_wake(_Atomic uint32_t *word, int count)
         return 0;
     return -errno;
 }
+
+static int futex_park(struct fc_endpoint *ep, int64_t until)
+{
+    return fc_futex_wait(fc_word(&ep->packet->conn_state), ep->theirs, until);
+}
+
+static int futex_wake(struct fc_endpoint *ep)
+{
+    return fc_futex_wake(fc_word(&ep->packet->conn_state), 1);
+}
+
+/* All waiters: a peer that waits from many threads must not swallow the wake of this side's own. */
+static void futex_close(struct fc_endpoint *ep)
+{
+    fc_futex_wake(fc_word(&ep->packet->conn_state), INT_MAX);
+}
+
+const struct fc_switch fc_switch_futex = {
+    .name = "futex", .park = futex_park, .wake = futex_wake, .swap = NULL, .close = futex_close,
+};
