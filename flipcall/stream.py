@@ -127,7 +127,7 @@ class FrameSocket:
         return frame
 
     def _grow(self, end: int) -> None:
-        """Room for a frame that ends there; for a very large one only as fast as it comes, for it may never come."""
+        """Room for a frame that ends there; for a very large one only as fast as it comes."""
         if end > _TRUSTED:
             if self._got < len(self._into):
                 return

@@ -1,9 +1,10 @@
-"""A client is typed as its contract: mypy and pyright accept right programs and find each mistake of a wrong one."""
+"""A client is typed as its contract: type checkers accept right programs and find each mistake of a wrong one."""
 
 from __future__ import annotations
 
 import json
 import re
+import shutil
 import sys
 from pathlib import Path
 
@@ -37,11 +38,12 @@ def mypy(file: Path, cache: Path) -> set[int]:
 
 def pyright(file: Path, cache: Path) -> set[int]:
     """Numbers of the lines in which pyright, strict, finds an error."""
+    shutil.copy(file, cache)  # it does not look outside its project
     (cache / "pyrightconfig.json").write_text(
         json.dumps(
             {
-                "include": [str(file)],
-                "strict": [str(file)],
+                "include": [file.name],
+                "strict": [file.name],
                 "pythonVersion": "3.10",
                 "extraPaths": [str(HERE.parents[1])],
                 "reportUnusedVariable": False,
