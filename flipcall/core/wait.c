@@ -62,7 +62,7 @@ static int fault(struct fc_endpoint *ep, enum fc_result result, enum fc_fault wh
     return result;
 }
 
-static int64_t spin_budget(struct fc_endpoint *ep);
+static bool will_spin(const struct fc_endpoint *ep);
 
 /* Write the length, flip the word, and see to it that the peer wakes: at once, or, where this side is about to
  * sleep itself (then_wait, and no spinning) and the switch can do both in one step, when it does. */
@@ -84,7 +84,7 @@ int fc_give(struct fc_endpoint *ep, uint32_t len, bool then_wait)
         FC_COUNT(ep, wakes_skipped);
         return FC_OK;
     }
-    if (then_wait && ep->how->swap && spin_budget(ep) == 0) {
+    if (then_wait && ep->how->swap && !will_spin(ep)) {
         ep->owed = 1;
         return FC_OK;
     }
@@ -123,6 +123,13 @@ int fc_died(struct fc_endpoint *ep)
 }
 
 /* ---- spinning ------------------------------------------------------------------------------------------- */
+
+/* What spin_budget() is about to say, without the counting it does: the wait that follows asks it again. */
+static bool will_spin(const struct fc_endpoint *ep)
+{
+    int64_t budget = ep->policy.spin_ns;
+    return budget > 0 && (!ep->policy.adaptive || ep->answer_ns <= budget || ep->unspun + 1 >= FC_PROBE);
+}
 
 static int64_t spin_budget(struct fc_endpoint *ep)
 {
@@ -235,7 +242,7 @@ int fc_wait(struct fc_endpoint *ep)
         ep->deadline = start + ep->timeout_us * 1000ll;
         ep->timeout_us = FC_TIMEOUT_NONE;
     }
-    int64_t budget = ep->owed ? 0 : spin_budget(ep);
+    int64_t budget = spin_budget(ep); /* 0 with a wake owed: will_spin() has said so */
     if (ep->deadline - start < budget)
         budget = ep->deadline > start ? ep->deadline - start : 0;
     if (budget > 0 && (seen = spin(ep, start, budget)) != ep->theirs) {
