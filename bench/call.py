@@ -48,7 +48,8 @@ class TypedCall:
         policy = labels.policy or "balanced"
         path = str(directory / f"{labels.transport}-{policy}-{placement.value}-{labels.load}.sock")
         with ExitStack() as stack, pinned(making_cpu(placement)):
-            self.peer = stack.enter_context(PeerProcess(EchoConfig(path=path, policy=policy, cpu=server_cpu)))
+            config = EchoConfig(path=path, policy=policy, cpu=making_cpu(placement))
+            self.peer = stack.enter_context(PeerProcess(config))
             self._echo = stack.enter_context(
                 flipcall.connect(
                     Echo, path, transport=TRANSPORTS[labels.transport], policy=policy_named(policy)
@@ -56,6 +57,7 @@ class TypedCall:
             )
             if self._echo.echo(ITEM) != ITEM:
                 raise AssertionError("the echo is not what was sent")
+            self.peer.pin(server_cpu)  # now that the channel is made: see making_cpu
             self._open = stack.pop_all()
 
     def run(self, effort: Effort) -> Sample:
@@ -82,6 +84,7 @@ def measure_family(effort: Effort, progress: Progress) -> tuple[list[Row], dict[
         rows: list[Row] = []
         for load, placement in (
             (BACK_TO_BACK, Placement.FREE),
+            (BACK_TO_BACK, Placement.TWO_CPUS),
             (BACK_TO_BACK, Placement.ONE_CPU),
             (PACED, Placement.FREE),
         ):
@@ -103,6 +106,7 @@ def ratios(rows: list[Row]) -> dict[str, float | None]:
     return {
         "typed_socket_over_flipcall": over(BACK_TO_BACK, Placement.FREE),
         "typed_cpu_socket_over_flipcall": over(BACK_TO_BACK, Placement.FREE, "cpu_us_per_call"),
+        "typed_two_cpus_socket_over_flipcall": over(BACK_TO_BACK, Placement.TWO_CPUS),
         "typed_one_cpu_socket_over_flipcall": over(BACK_TO_BACK, Placement.ONE_CPU),
         "typed_paced_socket_over_flipcall": over(PACED, Placement.FREE),
         "typed_paced_cpu_socket_over_flipcall": over(PACED, Placement.FREE, "cpu_us_per_call"),

@@ -60,6 +60,12 @@ class PeerProcess:
         """CPU time of this process as the client, and of the child as the server."""
         return CpuTimes(client=time.process_time_ns(), server=self.cpu_ns())
 
+    def pin(self, cpu: int) -> None:
+        """Run all the child's threads, and those they start from now on, on `cpu` alone; -1 changes nothing."""
+        if cpu >= 0:
+            for task in os.listdir(f"/proc/{self.pid}/task"):
+                os.sched_setaffinity(int(task), {cpu})
+
     def close(self) -> None:
         """Stop the child: asked, then told, then killed. Idempotent."""
         child = self._child

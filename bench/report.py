@@ -16,7 +16,7 @@ NOTES = {
         "In brackets the library's presets, balanced the default; C spins without limit or not at all.",
     ),
     "call": (
-        "Both sides are Python, not pinned, with the library's default policy unless the row says otherwise.",
+        "Both sides are Python. In brackets the library's presets; balanced is the default.",
         "Paced: the pause is outside the latency but inside the CPU time (the client's own sleep too).",
         "idle_server_cpu_percent: a server with one connected client that asks nothing.",
     ),

@@ -45,7 +45,7 @@ TARGETS: dict[str, list[Target]] = {
         _p50("python_spin", 1.0, placement="two-cpus"),
     ],
     "call": [
-        _p50("typed", 3.0, transport="flipcall", load="back-to-back"),
+        _p50("typed", 3.0, transport="flipcall", load="back-to-back", placement="free", policy="balanced"),
         _ratio("typed_socket_over_flipcall", ">=", 10.0),
         _ratio("idle_server_cpu_percent", "<", 0.5, " %"),
     ],

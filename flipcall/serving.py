@@ -9,15 +9,13 @@ import socket
 import threading
 from typing import Any, Protocol
 
-from msgspec import DecodeError
-
 from ._core import ffi, lib
-from .channel import PLAIN_MAX
+from .channel import PLAIN_MAX, message_size
 from .context import Context, clear_context, set_context
 from .dispatch import NOTHING, Dispatcher
 from .endpoint import Endpoint
 from .errors import CallError, MisuseError
-from .failure import describe
+from .failure import describe, shortened
 from .frame import REPLY, REQUEST, TIMEOUT_NONE
 from .liveness import Peer
 from .method import encode
@@ -64,7 +62,6 @@ class WindowServing:
         self.condemn = endpoint.condemn
         self.retire = endpoint.retire
         self.stop = endpoint.shutdown
-        self.close = endpoint.close
 
     def serve(self) -> None:
         """See Serving.serve."""
@@ -74,6 +71,11 @@ class WindowServing:
             self._loop()
         finally:
             clear_context()
+
+    def close(self) -> None:
+        """See Serving.close. Unmaps now: an exception of a handler that is kept has this object in its frames."""
+        self._endpoint.close()
+        ffi.release(self._window)
 
     def _loop(self) -> None:
         """Answer request after request. The plain ones (no attachment, no bulk) are served right here, for every
@@ -94,7 +96,7 @@ class WindowServing:
             decode, handler = way
             try:
                 args = decode(unpack(body, request & mask))
-            except DecodeError as e:
+            except BaseException as e:
                 request = self._reply(*self._dispatcher.undecodable(number, e))
                 continue
             try:
@@ -124,10 +126,17 @@ class WindowServing:
     def _reply(self, status: int, out: bytes, data: Any) -> int:
         if data is NOTHING:
             result: int = lib.fc_reply_request(self._ep, status, out, len(out))
+        elif len(data) > self._endpoint.data_cap:  # and perhaps more than a u32 can say
+            result = _TOO_BIG
         else:
             with memoryview(data) as view, ffi.from_buffer("char[]", view) as pointer:
                 result = lib.fc_reply_request_attached(self._ep, status, out, len(out), pointer, len(pointer))
-        return self._reply_too_big(len(out), len(data)) if result == _TOO_BIG else result
+        if result != _TOO_BIG:
+            return result
+        if status:  # an error: some of it is better than another one
+            out = shortened(out, self._endpoint.data_cap - int(lib.FC_FRAME_HEADER))
+            return int(lib.fc_reply_request(self._ep, status, out, len(out)))
+        return self._reply_too_big(len(out), len(data))
 
     def _settle(self, result: int) -> int:
         while result == _TICK:
@@ -137,7 +146,7 @@ class WindowServing:
         return result
 
     def _reply_too_big(self, body_len: int, attach_len: int) -> int:
-        need = lib.fc_attach_offset(body_len) - lib.FC_PACKET_HEADER + attach_len
+        need = message_size(body_len, attach_len)
         have = self._endpoint.data_cap
         what = f"the reply needs {need} bytes, the window has {have}: connect with a larger window_size"
         status, out = describe(CallError(Status.RESOURCE_EXHAUSTED, what))
@@ -171,6 +180,7 @@ class SocketServing:
         self._frames = frames
         self._dispatcher = dispatcher
         self._idle = threading.Lock()  # held while a call is served
+        self._retired = False
         self._timeout_us = TIMEOUT_NONE
         self._arrived_ns = 0
         self._buffer = bytearray()
@@ -185,6 +195,8 @@ class SocketServing:
             while True:
                 frame = frames.receive(REQUEST, None)
                 with self._idle:
+                    if self._retired:
+                        return  # it was read at the moment the channel ended: do not half do it
                     self._timeout_us, self._arrived_ns = frame.timeout_us, lib.fc_now()
                     answer = dispatcher.answer(frame.code, frame.body, memoryview(frame.attachment))
                     self._reply(frame.call_id, *answer)
@@ -194,14 +206,16 @@ class SocketServing:
     def _reply(self, call_id: int, status: int, out: bytes, data: Any) -> None:
         try:
             self._frames.send(REPLY, status, call_id, 0, out, data)
-        except CallError as e:  # too big
-            status, out = describe(e)
+        except CallError as e:  # too big; of an error, some is better than another one
+            most = self._frames.frame_max - int(lib.FC_FRAME_HEADER)
+            status, out = (status, shortened(out, most)) if status else describe(e)
             self._frames.send(REPLY, status, call_id, 0, out, NOTHING)
 
     def retire(self) -> bool:
         """See Serving.retire."""
         if not self._idle.acquire(blocking=False):
             return False
+        self._retired = True
         self._frames.shutdown()
         self._idle.release()
         return True
@@ -225,8 +239,9 @@ class SocketServing:
 
     def reply_view(self, n: int) -> memoryview:
         """See Context.reply_view: here a buffer of this channel, used again call after call."""
-        if not 0 <= n <= self._frames.frame_max:
-            raise MisuseError(f"a reply has room for {self._frames.frame_max} bytes, not {n}")
+        room = self._frames.frame_max - lib.FC_FRAME_HEADER
+        if not 0 <= n <= room:
+            raise MisuseError(f"a reply has room for {room} bytes, not {n}")
         if n > len(self._buffer):
             self._buffer = bytearray(n)
         return memoryview(self._buffer)[:n]

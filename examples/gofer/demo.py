@@ -135,8 +135,11 @@ def _here(directory: bytes, path: bytes) -> Kept | None:
         mode = os.lstat(local).st_mode
         content = None
         if stat.S_ISREG(mode):
-            with open(local, "rb") as file:
-                content = Digested(hashlib.file_digest(file, "sha256").hexdigest(), file.tell())
+            sha = hashlib.sha256()
+            with open(local, "rb", buffering=0) as file:
+                while data := file.read(1 << 20):
+                    sha.update(data)
+                content = Digested(sha.hexdigest(), file.tell())
         return Kept(mode, content, os.readlink(local) if stat.S_ISLNK(mode) else None)
     except OSError:
         return None
@@ -233,13 +236,13 @@ def _print_read(console: Console, directory: str, read: ReadTree) -> None:
         console.print("Every SHA-256, link target and mode is the original's, and nothing is missing.\n")
 
 
-_WHY = """\
-Over the socket every call is two messages through the kernel: the sender's write wakes the other process, and
-\\ the reader goes to sleep until it is woken in turn. Over flipcall the request and the reply are written to a
-page \\ both processes map; giving control away is one store to a word the other side is already looking at,
-and the \\ kernel is asked only when somebody has waited too long for that. What is left of an open is the file
-system's \\ own work, which is the same in both columns. Content is read by the gofer straight into the shared
-window."""
+_WHY = (
+    "Over the socket every call is two messages through the kernel: the sender wakes the other process, and the"
+    " reader sleeps until it is woken in turn. Over flipcall, request and reply are written to pages both"
+    " processes map; giving control away is one store to a word the other side is already looking at, and the"
+    " kernel is asked only when somebody has waited too long for that. What is left of an open is the file"
+    " system's own work, the same in both columns. Content is read by the gofer straight into the window."
+)
 
 
 def _print_latencies(console: Console, measured: dict[str, Latency]) -> None:
@@ -252,6 +255,13 @@ def _print_latencies(console: Console, measured: dict[str, Latency]) -> None:
     console.print(table)
     console.print(f"Same gofer, same calls, {_RUNS} alternating runs; {os.cpu_count()} CPUs here.\n")
     console.print(_WHY)
+    load = os.getloadavg()[0]
+    if load > (os.cpu_count() or 1) / 2:
+        console.print(
+            f"\nThis machine is busy (load average {load:.1f}). Looking at a word pays only while both processes"
+            " have a CPU to themselves; without, every call waits to be woken. On an idle machine the left column"
+            " is what flipcall costs."
+        )
 
 
 def _file_to_open(client: GoferClient) -> bytes | None:

@@ -20,7 +20,7 @@ _TRANSPORTS: dict[Transports, tuple[str, ...]] = {
 
 
 class GoferServer(flipcall.Server):
-    """A flipcall server with one Session per client, which closes its FIDs when the client is gone."""
+    """A flipcall server of an exported tree: one Session per client, which ends with the client."""
 
     def __init__(
         self,

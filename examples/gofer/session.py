@@ -3,6 +3,10 @@
 Every operation follows the same order: check what was asked (names, numbers, read-only), pin the FIDs, make
 the one system call, publish what was made. No operation knows a path; each starts from a descriptor.
 
+A FID follows its object, not a name. One the tree's owner moves out of the tree stays within reach of the
+sessions that hold a FID of it, as of any process that has it open; nobody can climb from there to what is
+around it.
+
 Threads: a session's channels call concurrently. The FID table has its own lock (fids.py); the one lock taken
 here is an open directory's `position`, across a seek and the listing that follows it, under which nothing
 else is locked but the table. Everything else is one system call on a pinned descriptor, which the kernel
@@ -218,6 +222,10 @@ class Session(Gofer):
             os.rename(old.name, new.name, src_dir_fd=source.fd, dst_dir_fd=target.fd)
 
     def fsync(self, fids: list[int], data_only: bool) -> None:
+        if len(fids) > self._export.max_fids:
+            raise _error(
+                errno.EINVAL
+            )  # one request keeps the disk busy for each FID once, not for a megabyte
         failed: OSError | None = None
         for fid in fids:
             try:

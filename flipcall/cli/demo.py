@@ -30,9 +30,9 @@ def _server() -> Iterator[str]:
     """A server of Echo in a process of its own; yields its socket. Gone, with its directory, afterwards."""
     with tempfile.TemporaryDirectory(prefix="flipcall-demo-") as directory:
         path = os.path.join(directory, "echo.sock")
-        with subprocess.Popen(
-            [sys.executable, "-m", "flipcall.cli.echo", path], stdin=subprocess.DEVNULL
-        ) as process:
+        command = [sys.executable, "-m", "flipcall.cli.echo", path]
+        # In a session of its own: Ctrl-C is for this process, which then ends the other.
+        with subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True) as process:
             try:
                 _wait_for(Path(path), process)
                 yield path

@@ -31,4 +31,4 @@ class EchoServer(Echo):
 
 
 if __name__ == "__main__":
-    flipcall.Server(EchoServer(), sys.argv[1], stop_with_parent=True).serve_forever()
+    flipcall.serve(EchoServer(), sys.argv[1], stop_with_parent=True)

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
 import sys
+from pathlib import Path
+from subprocess import PIPE
 from typing import Any
 
 import click
@@ -11,6 +16,7 @@ import pytest
 
 from flipcall.cli import demo
 from tests.cli.conftest import Flipcall
+from tests.support import PATIENCE_S, is_gone, wait_until
 
 
 def test_json(flipcall: Flipcall) -> None:
@@ -65,3 +71,18 @@ def test_server_that_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", "/bin/false")
     with pytest.raises(click.ClickException, match="did not start"):
         demo.measure(10)
+
+
+def test_ctrl_c_ends_both_processes() -> None:
+    """Ctrl-C on a terminal reaches the whole process group: one line, and no second voice from the server."""
+    program = [str(Path(sys.executable).parent / "flipcall"), "demo", "--calls", "100000000"]
+    with subprocess.Popen(program, stdout=PIPE, stderr=PIPE, text=True, start_new_session=True) as process:
+        try:
+            wait_until(lambda: "/memfd:" in Path(f"/proc/{process.pid}/maps").read_text(), what="it measures")
+            (server,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+            os.killpg(process.pid, signal.SIGINT)
+            out, err = process.communicate(timeout=PATIENCE_S)
+        finally:
+            process.kill()
+    assert (process.returncode, out, err) == (130, "", "flipcall: interrupted\n")
+    assert is_gone(int(server))

@@ -1,57 +1,26 @@
-"""What the gofer's tests share: a tree to export, sessions called directly, and a check for leaked
-descriptors.
-"""
+"""What the gofer's tests share: a tree to export, sessions called directly, clients of a real server."""
 
 from __future__ import annotations
 
 import contextlib
-import gc
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from gofer_support import LATIN1, SECRET, Connect, descriptors
+from gofer_support import Connect, plant
 
 import flipcall
-from examples.gofer.client import GoferClient
+from examples.gofer.client import GoferClient, Transport
 from examples.gofer.export import Export
 from examples.gofer.server import GoferServer
 from examples.gofer.session import Session
 
 
-@pytest.fixture(autouse=True)
-def no_leaked_descriptors() -> Iterator[None]:
-    """Every test ends with the descriptors it began with (pytest's own capture files are there before)."""
-    gc.collect()
-    before = descriptors()
-    yield
-    gc.collect()
-    after = descriptors()
-    leaked = {number: target for number, target in after.items() if number not in before}
-    assert not leaked, f"descriptors left open: {leaked}"
-
-
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
     """A small tree of everything, beside a secret that is not in it."""
-    (tmp_path / "secret").write_bytes(SECRET)
-    top = tmp_path / "tree"
-    (top / "dir" / "deep").mkdir(parents=True)
-    (top / "empty").touch()
-    (top / "hello").write_bytes(b"hello, world\n")
-    (top / "dir" / "deep" / "file").write_bytes(b"deep")
-    os.symlink("hello", top / "link")
-    os.symlink("dir", top / "dirlink")
-    os.symlink("../secret", top / "out")
-    os.symlink(tmp_path / "secret", top / "absolute")
-    os.symlink("..", top / "up")
-    os.symlink("loop", top / "loop")
-    os.mkfifo(top / "fifo")
-    with open(os.path.join(os.fsencode(top), LATIN1), "wb") as file:
-        file.write(b"latin")
-    return top
+    return plant(tmp_path)
 
 
 class FakeContext:
@@ -96,13 +65,13 @@ def root(session: Session) -> int:
 
 
 @pytest.fixture(params=["window", "socket"])
-def transport(request: pytest.FixtureRequest) -> str:
+def transport(request: pytest.FixtureRequest) -> Transport:
     """How calls travel."""
-    return str(request.param)
+    return "window" if request.param == "window" else "socket"
 
 
 @pytest.fixture
-def connect(tree: Path, transport: str, tmp_path: Path) -> Iterator[Connect]:
+def connect(tree: Path, transport: Transport, tmp_path: Path) -> Iterator[Connect]:
     """Clients over the transport; each set of terms has a server of its own, in threads of this process."""
     terms_of_export = ("read_only", "max_fids")
     servers: dict[tuple[tuple[str, Any], ...], GoferServer] = {}
@@ -115,7 +84,8 @@ def connect(tree: Path, transport: str, tmp_path: Path) -> Iterator[Connect]:
                 export = Export(tree, **terms)
                 stack.callback(export.close)
                 path = str(tmp_path / f"socket{len(servers)}")
-                servers[key] = stack.enter_context(GoferServer(export, path))
+                servers[key] = GoferServer(export, path)
+                stack.enter_context(servers[key])
             client = GoferClient(servers[key].path, transport=transport, **options)
             stack.callback(client.close)
             return client

@@ -15,6 +15,8 @@ from gofer_support import LATIN1, ROOT
 from examples.gofer.export import Export
 from examples.gofer.server import GoferServer
 
+both = pytest.mark.parametrize("transport", ["window", "socket"])
+
 
 class Shell:
     """Runs gofer commands on one server."""
@@ -35,6 +37,12 @@ class Shell:
             check=False,
             env={**os.environ, "LC_ALL": "C.UTF-8", "TZ": "UTC"},
         )
+
+
+@pytest.fixture
+def transport() -> str:
+    """The default; the commands that move data are run over both."""
+    return "window"
 
 
 @pytest.fixture
@@ -83,6 +91,7 @@ def test_ls_errors(shell: Shell) -> None:
     assert listed.stdout == b"hello\n"
 
 
+@both
 def test_cat(shell: Shell, tree: Path) -> None:
     """Bytes as they are, one after the other; a missing one is told, and the rest still comes."""
     content = random.Random(5).randbytes((1 << 20) + 5)
@@ -95,6 +104,7 @@ def test_cat(shell: Shell, tree: Path) -> None:
     assert shell("cat", "out").stderr == b"cat: out: No such file or directory\n"
 
 
+@both
 def test_cp_both_ways(shell: Shell, tree: Path, tmp_path: Path) -> None:
     """Out and in, to a name and into a directory, digests equal, permission bits kept."""
     content = random.Random(6).randbytes((2 << 20) + 5)

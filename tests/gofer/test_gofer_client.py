@@ -11,6 +11,7 @@ import os
 import random
 import stat
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -161,7 +162,7 @@ def test_errors_are_as_of_os(connect: Connect, tree: Path) -> None:
             (lambda: client.rename("nothing", "x"), FileNotFoundError),
         ):
             with pytest.raises(kind) as caught:
-                attempt()  # type: ignore[no-untyped-call]
+                attempt()
             assert caught.value.errno
         with fails(errno.EINVAL):
             client.stat("a\0b")
@@ -246,6 +247,24 @@ def test_an_abandoned_listing_gives_its_fid_back(connect: Connect) -> None:
             next(client.scandir("/")) if _ % 2 else client.scandir("/")
 
 
+def test_fids_for_direct_use(connect: Connect, tree: Path) -> None:
+    """A path's control FID is the caller's: it is good for calls, links followed, and closing it hurts
+    nobody.
+    """
+    with connect() as client:
+        for path, there in (
+            ("dirlink/deep/file", tree / "dir/deep/file"),
+            ("/", tree),
+            ("hello", tree / "hello"),
+        ):
+            fid = client.fid(path)
+            assert client.gofer.stat(fid).ino == there.stat().st_ino
+            client.gofer.close_fids([fid])
+        with pytest.raises(FileNotFoundError):
+            client.fid("nothing")
+        assert client.read_bytes("hello") == b"hello, world\n"
+
+
 def test_files_after_the_client_is_closed(connect: Connect) -> None:
     """Using one is an error; closing one is not."""
     client = connect()
@@ -299,13 +318,14 @@ def test_read_only_server(connect: Connect, tree: Path) -> None:
     """EROFS with the path; reading works; nothing was made."""
     with connect(read_only=True) as client:
         assert client.limits.read_only
-        for attempt in (
+        attempts: list[Callable[[], object]] = [
             lambda: client.write_bytes("hello", b""),
             lambda: client.write_bytes("new", b""),
             lambda: client.mkdir("new"),
             lambda: client.unlink("hello"),
             lambda: client.rename("hello", "new"),
-        ):
+        ]
+        for attempt in attempts:
             with fails(errno.EROFS):
                 attempt()
         assert client.read_bytes("hello") == b"hello, world\n"

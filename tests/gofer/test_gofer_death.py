@@ -8,21 +8,21 @@ import signal
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from gofer_support import ROOT, descriptors
 
 import flipcall
-from examples.gofer.client import GoferClient
+from examples.gofer.client import GoferClient, Transport
 from examples.gofer.export import Export
 from examples.gofer.server import GoferServer
+from tests.support import wait_until
 
 CLIENT = """
 import sys
-from examples.gofer.client import GoferClient
+from examples.gofer.client import GoferClient, Transport
 client = GoferClient(sys.argv[1], transport=sys.argv[2])
 held = [client.open("dir/deep/file", "rb") for _ in range(20)]
 client.gofer.walk(client.root.fid, [b"dir", b"deep"])
@@ -33,16 +33,6 @@ if sys.argv[3] == "busy":
         client.listdir("/")
 sys.stdin.read()
 """
-
-
-def eventually(condition: Callable[[], bool], seconds: float = 10.0) -> bool:
-    """Look until it is so, or for too long."""
-    end = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.01)
-    return True
 
 
 @contextlib.contextmanager
@@ -64,7 +54,7 @@ def process(*arguments: str) -> Iterator[subprocess.Popen[str]]:
 
 
 @pytest.mark.parametrize("doing", ["idle", "busy"])
-def test_killed_client(tree: Path, tmp_path: Path, transport: str, doing: str) -> None:
+def test_killed_client(tree: Path, tmp_path: Path, transport: Transport, doing: str) -> None:
     """SIGKILL of a client closes every descriptor it held in the server, which serves the next one."""
     export = Export(tree)
     path = str(tmp_path / "socket")
@@ -73,18 +63,18 @@ def test_killed_client(tree: Path, tmp_path: Path, transport: str, doing: str) -
         with process("-c", CLIENT, path, transport, doing) as child:
             assert len(descriptors()) > before + 20
             child.kill()
-        assert eventually(lambda: server.channels == 0), "the server still has the client's channel"
-        assert eventually(lambda: len(descriptors()) <= before), "the server still has its descriptors"
-        with GoferClient(path, transport=transport) as client:  # type: ignore[arg-type]
+        wait_until(lambda: server.channels == 0, what="the server lets go of the client's channel")
+        wait_until(lambda: len(descriptors()) <= before, what="the server closes its descriptors")
+        with GoferClient(path, transport=transport) as client:
             assert client.read_bytes("hello") == b"hello, world\n"
     export.close()
 
 
-def test_killed_server(tree: Path, tmp_path: Path, transport: str) -> None:
+def test_killed_server(tree: Path, tmp_path: Path, transport: Transport) -> None:
     """SIGKILL of the server is a PeerError at the client's next call; connecting again is an error too."""
     path = str(tmp_path / "socket")
     with process("-m", "examples.gofer", "serve", str(tree), "--socket", path) as server:
-        with GoferClient(path, transport=transport) as client:  # type: ignore[arg-type]
+        with GoferClient(path, transport=transport) as client:
             file = client.open("hello", "rb")
             server.kill()
             server.wait()
@@ -95,16 +85,16 @@ def test_killed_server(tree: Path, tmp_path: Path, transport: str) -> None:
             with contextlib.suppress(flipcall.FlipcallError, OSError):
                 file.close()
         with pytest.raises((flipcall.FlipcallError, OSError)):
-            GoferClient(path, transport=transport, connect_timeout=0.5)  # type: ignore[arg-type]
+            GoferClient(path, transport=transport, connect_timeout=0.5)
 
 
-def test_server_killed_under_load(tree: Path, tmp_path: Path, transport: str) -> None:
+def test_server_killed_under_load(tree: Path, tmp_path: Path, transport: Transport) -> None:
     """Threads in the middle of calls all get an error, and none a wrong byte or a hang."""
     path = str(tmp_path / "socket")
     outcomes: list[object] = []
     with (
         process("-m", "examples.gofer", "serve", str(tree), "--socket", path) as server,
-        GoferClient(path, transport=transport) as client,  # type: ignore[arg-type]
+        GoferClient(path, transport=transport) as client,
     ):
         started = threading.Barrier(5)
 
@@ -156,4 +146,4 @@ def test_server_ends_with_its_parent(tree: Path, tmp_path: Path) -> None:
         with GoferClient(path) as client:
             assert client.exists("hello")
         parent.kill()
-    assert eventually(lambda: not os.path.exists(path)), "the gofer runs on"
+    wait_until(lambda: not os.path.exists(path), what="the gofer ends with its parent")

@@ -42,7 +42,12 @@ def test_rename_race(session: Session, root: int, tree: Path) -> None:
     (tree / "a" / "b").mkdir(parents=True)
     (tree / "a" / "b" / "secret").write_bytes(b"inside")
     (tree / "c").mkdir()
-    with repeating(lambda: (os.rename(tree / "a/b", tree / "c/b"), os.rename(tree / "c/b", tree / "a/b"))):
+
+    def move() -> None:
+        os.rename(tree / "a/b", tree / "c/b")
+        os.rename(tree / "c/b", tree / "a/b")
+
+    with repeating(move):
         seen = attack(session, root, [b"a", b"b", b"secret"])
     assert seen <= {b"inside"}
     assert b"inside" in seen
