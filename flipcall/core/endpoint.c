@@ -44,8 +44,10 @@ int fc_enter(struct fc_endpoint *ep)
 {
     if (ep->generation != atomic_load_explicit(&generation, memory_order_relaxed))
         return FC_ERR_FORKED;
-    if (atomic_exchange_explicit(&ep->busy, 1, memory_order_acquire))
-        return FC_ERR_BUSY;
+    if (atomic_exchange_explicit(&ep->busy, 1, memory_order_acquire)) {
+        uint32_t why = atomic_load(&ep->stop); /* whoever closes stops it first: over is the truer word then */
+        return why ? -(int)why : FC_ERR_BUSY;
+    }
     return FC_OK;
 }
 

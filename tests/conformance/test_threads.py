@@ -127,7 +127,7 @@ def test_close_while_calls_are_answered(jobs: Jobs, connect: Callable[..., Desk]
         with ThreadPoolExecutor(2) as threads:
             running = [threads.submit(hammer) for _ in range(2)]
             begun.wait()
-            wait_until(lambda: len(pool_of(desk).channels()) == 2)
+            wait_until(lambda desk=desk: len(pool_of(desk).channels()) == 2)
             desk.close()
             assert all(f.result() >= 0 for f in running)
 
