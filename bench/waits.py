@@ -23,7 +23,7 @@ from bench.compile import BARE, CompileError, build
 from bench.measure import alternate
 from bench.policies import policy_named
 
-POLICIES = ("latency", "balanced", "frugal")
+POLICIES: tuple[str, ...] = ("latency", "balanced", "frugal")
 
 
 class Load(msgspec.Struct, frozen=True):
@@ -136,7 +136,9 @@ def _shares(runs: list[Run], side: str) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     """The exit status."""
-    parser = argparse.ArgumentParser(prog="python -m bench.waits", description=__doc__.split("\n", 1)[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.waits", description=(__doc__ or "").split("\n", 1)[0]
+    )
     parser.add_argument("loads", nargs="*", metavar="LOAD", help=f"{', '.join(LOADS)} (default: all)")
     parser.add_argument("--policy", action="append", help="a preset, or SPIN_NS,ADAPTIVE,YIELDS; repeatable")
     parser.add_argument("--runs", type=int, default=7)

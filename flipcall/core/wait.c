@@ -241,7 +241,9 @@ int fc_wait(struct fc_endpoint *ep)
         ep->timeout_us = FC_TIMEOUT_NONE;
     }
     fc_place(ep);
-    int64_t budget = seen == ep->theirs && !ep->owed ? fc_spin_budget(ep, start - ep->since) : 0;
+    int64_t budget = seen == ep->theirs || ep->owed ? fc_spin_budget(ep, start - ep->since) : 0;
+    if (ep->owed)
+        budget = 0; /* asked for all the same: else PARKING would never probe */
     if (budget > ep->slice_ns)
         budget = ep->slice_ns; /* a spinning side, too, looks after signals and the peer's life */
     if (ep->deadline - start < budget)
