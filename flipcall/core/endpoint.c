@@ -37,6 +37,7 @@ int fc_init(struct fc_endpoint *ep, void *window, uint32_t length, uint32_t side
     ep->how = &fc_switch_futex;
     ep->deadline = FC_NO_DEADLINE;
     ep->timeout_us = FC_TIMEOUT_NONE;
+    fc_adapt_init(ep);
     return FC_OK;
 }
 
