@@ -9,19 +9,22 @@ BUILT := $(VENV)/.built-from
 # What the extension and the environment are made from: a change of any of these rebuilds them.
 SOURCES := pyproject.toml setup.py proto/flipcall.h $(wildcard flipcall/core/*.[ch]) $(wildcard flipcall/core/*.py)
 
+comma := ,
 CTEST_DIR := build/ctest
 CTEST_FLAGS := -std=gnu11 -O1 -g -Wall -Wextra -Wno-unused-parameter -Werror -fno-omit-frame-pointer \
 	-fsanitize=address,undefined -fno-sanitize-recover=all -pthread -Iproto -Iflipcall/core
-# Every file of tests/core is a program of its own, linked with the core.
+# Every file in tests/core is a program, linked with the core. flips.c is built again for the thread sanitizer.
+TSAN_FLAGS := $(subst -fsanitize=address$(comma)undefined,-fsanitize=thread,$(CTEST_FLAGS))
 CTESTS := $(patsubst tests/core/%.c,$(CTEST_DIR)/%,$(wildcard tests/core/*.c))
 CORE_C := $(wildcard flipcall/core/*.c)
 CORE_H := $(wildcard flipcall/core/*.h) proto/flipcall.h
 
-.PHONY: help venv demo test lint types ctest pytest clean
+.PHONY: help venv demo model test lint types ctest ctest-tsan pytest clean
 
 help:
 	@echo "make demo [DIR=...]  read a directory tree through the gofer and measure a call (default: this tree)"
 	@echo "make test            linters, type checkers, C tests, pytest"
+	@echo "make model           the model of flipping control, checked by spin (minutes)"
 	@echo "make venv            the environment both use, in $(VENV)"
 	@echo "make clean           remove what was built"
 
@@ -37,7 +40,7 @@ $(BUILT): $(SOURCES)
 demo: venv
 	$(BIN)/python -m examples.gofer.demo $(DIR)
 
-test: lint types ctest pytest
+test: lint types ctest ctest-tsan pytest
 
 lint: venv
 	$(BIN)/ruff check .
@@ -47,6 +50,10 @@ types: venv
 	$(BIN)/mypy
 	$(BIN)/pyright
 
+# The whole table; needs Debian's spin. tests/model/ runs a sample of it.
+model:
+	proto/model/check
+
 # Every program runs, and the first that fails stops make. None at all is said aloud, not passed over.
 ctest: $(CTESTS)
 	@[ -n "$(CTESTS)" ] || echo "ctest: no tests in tests/core yet"
@@ -55,6 +62,13 @@ ctest: $(CTESTS)
 $(CTEST_DIR)/%: tests/core/%.c $(CORE_C) $(CORE_H) $(wildcard tests/core/*.h)
 	@mkdir -p $(@D)
 	$(CC) $(CTEST_FLAGS) -o $@ $< $(CORE_C)
+
+ctest-tsan: $(CTEST_DIR)/flips-tsan
+	@echo "ctest-tsan: $<"; ./$<
+
+$(CTEST_DIR)/flips-tsan: tests/core/flips.c tests/core/check.h $(CORE_C) $(CORE_H)
+	@mkdir -p $(@D)
+	$(CC) $(TSAN_FLAGS) -o $@ $< $(CORE_C)
 
 pytest: venv
 	$(BIN)/python -m pytest

@@ -35,7 +35,7 @@ def message_size(body_len: int, attach_len: int) -> int:
 class WindowChannel:
     """One channel. One thread at a time, but close() is for any. Owns endpoint and socket."""
 
-    __slots__ = ("answer", "endpoint", "ep", "socket", "window")
+    __slots__ = ("__weakref__", "answer", "endpoint", "ep", "socket", "window")
 
     def __init__(self, endpoint: Endpoint, sock: UnixSocket) -> None:
         self.endpoint = endpoint
@@ -100,7 +100,15 @@ class WindowChannel:
             self.endpoint.fail(result)
         return result != _TICK
 
+    def abandon(self) -> None:
+        """In a forked child: the channel is the parent's, who is told nothing."""
+        self.socket.close()
+
     def close(self) -> None:
         """End it. Any thread, idempotent."""
         self.endpoint.close()
         self.socket.close()
+
+    def __del__(self) -> None:
+        if hasattr(self, "window"):
+            self.close()

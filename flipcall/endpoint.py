@@ -280,8 +280,10 @@ class Endpoint:
         )
 
     def core(self) -> tuple[Any, Any]:
-        """The C endpoint, and a char pointer to the window's first byte; both only until close()."""
-        return self._ep, ffi.cast("char *", self._base)
+        """The C endpoint, and the window's bytes, which stay mapped for as long as that object lives: a thread
+        that has just been answered may still be reading them when another one calls close().
+        """
+        return self._ep, ffi.from_buffer("char[]", self._window.buffer)
 
     # ---- below the verbs --------------------------------------------------------------------------------
 

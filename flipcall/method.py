@@ -54,7 +54,12 @@ class Method:
         if "return" not in hints:
             raise MisuseError(f"{where}: the result has no annotation")
 
-        self.signature = signature.replace(parameters=parameters)
+        # Resolved, so that it reads the same whether or not annotations are strings in the source.
+        shown = {name: None if hint is type(None) else hint for name, hint in hints.items()}
+        self.signature = signature.replace(
+            parameters=[p.replace(annotation=shown[p.name]) for p in parameters],
+            return_annotation=shown["return"],
+        )
         self.types = [hints[p.name] for p in parameters]
         self.result_type = hints["return"]
         self.params = tuple(Param(p.name, p.default is p.empty, hints[p.name] in BULK) for p in parameters)
@@ -142,7 +147,7 @@ class Method:
     # ---- what the other side compares -------------------------------------------------------------------
 
     def __str__(self) -> str:
-        return f"{self.name}{inspect.signature(_shown(self))}"
+        return f"{self.name}{self.signature}"
 
     def _fingerprint(self) -> str:
         """A digest of the wire types: equal on two sides that understand each other."""
@@ -159,13 +164,6 @@ def octets(data: Any) -> memoryview:
     if not view.nbytes:
         return memoryview(b"")  # cast() refuses views with a zero in their shape
     return view.cast("B")
-
-
-def _shown(method: Method) -> Callable[..., Any]:
-    def shown() -> None: ...
-
-    shown.__signature__ = method.signature  # type: ignore[attr-defined]
-    return shown
 
 
 def _schema(kind: Any) -> Any:

@@ -13,6 +13,7 @@ static _Atomic uint32_t generation;
 void fc_forked(void)
 {
     atomic_fetch_add(&generation, 1);
+    fc_no_spinners(); /* threads that were spinning are not in this process: they would be counted for ever */
 }
 
 int fc_init(struct fc_endpoint *ep, void *window, uint32_t length, uint32_t side, struct fc_policy policy)
@@ -26,6 +27,8 @@ int fc_init(struct fc_endpoint *ep, void *window, uint32_t length, uint32_t side
     ep->theirs = side == FC_CLIENT_ACTIVE ? FC_SERVER_ACTIVE : FC_CLIENT_ACTIVE;
     ep->my_bit = side == FC_CLIENT_ACTIVE ? FC_SLEEPS_CLIENT : FC_SLEEPS_SERVER;
     ep->their_bit = side == FC_CLIENT_ACTIVE ? FC_SLEEPS_SERVER : FC_SLEEPS_CLIENT;
+    ep->my_gave = side == FC_CLIENT_ACTIVE ? FC_GAVE_CLIENT : FC_GAVE_SERVER;
+    ep->their_gave = side == FC_CLIENT_ACTIVE ? FC_GAVE_SERVER : FC_GAVE_CLIENT;
     ep->generation = atomic_load(&generation);
     for (int i = 0; i < FC_LIFE_FDS; i++)
         ep->life_fd[i] = -1;
@@ -41,8 +44,10 @@ int fc_enter(struct fc_endpoint *ep)
 {
     if (ep->generation != atomic_load_explicit(&generation, memory_order_relaxed))
         return FC_ERR_FORKED;
-    if (atomic_exchange_explicit(&ep->busy, 1, memory_order_acquire))
-        return FC_ERR_BUSY;
+    if (atomic_exchange_explicit(&ep->busy, 1, memory_order_acquire)) {
+        uint32_t why = atomic_load(&ep->stop); /* whoever closes stops it first: over is the truer word then */
+        return why ? -(int)why : FC_ERR_BUSY;
+    }
     return FC_OK;
 }
 
@@ -51,17 +56,60 @@ void fc_leave(struct fc_endpoint *ep)
     atomic_store_explicit(&ep->busy, 0, memory_order_release);
 }
 
+/* Take the endpoint for good, before its memory goes: FC_OK, also when it has been taken so before (a close that a
+ * signal interrupted goes on where it was); FC_ERR_BUSY while a thread is inside. */
+int fc_seal(struct fc_endpoint *ep)
+{
+    if (atomic_load(&ep->sealed))
+        return FC_OK;
+    if (atomic_exchange_explicit(&ep->busy, 1, memory_order_acquire)) {
+        if (ep->generation == atomic_load_explicit(&generation, memory_order_relaxed))
+            return atomic_load(&ep->sealed) ? FC_OK : FC_ERR_BUSY;
+        /* forked: the thread inside stayed in the parent */
+    }
+    atomic_store(&ep->sealed, 1);
+    return FC_OK;
+}
+
+static bool inherited(const struct fc_endpoint *ep)
+{
+    return ep->generation != atomic_load_explicit(&generation, memory_order_relaxed);
+}
+
+/* From "the peer is active" to SHUTDOWN; false when it was not. What was given to the peer stays given: it may not
+ * have looked yet, and without the mark it could not tell an answer followed by the end from the end. The mark is
+ * set first, and taken back when control came back meanwhile; it says nothing in any state but SHUTDOWN. Two threads
+ * of one side at once can take each other's mark back, which costs the peer that answer and no more. */
+static bool end_given(struct fc_endpoint *ep)
+{
+    struct fc_packet *p = ep->packet;
+    uint32_t seen = atomic_load(fc_word(&p->conn_state));
+    if (seen != ep->theirs)
+        return false;
+    atomic_fetch_or(fc_word(&p->sleepers), ep->my_gave);
+    if (atomic_compare_exchange_strong(fc_word(&p->conn_state), &seen, FC_SHUTDOWN))
+        return true;
+    atomic_fetch_and(fc_word(&p->sleepers), ~ep->my_gave);
+    return false;
+}
+
+static void end(struct fc_endpoint *ep)
+{
+    if (!end_given(ep))
+        atomic_exchange(fc_word(&ep->packet->conn_state), FC_SHUTDOWN);
+    ep->how->close(ep);
+}
+
 /* End every wait of this endpoint with `why`. conn_state is changed before the wake, so that a waiter between
  * its look at the word and its sleep finds the word changed (FUTEX_WAIT says EAGAIN): no wake is lost. A peer
  * that writes the old state back can lose it, and then gains one slice, not more: `stop` is looked at too. */
 static void stop(struct fc_endpoint *ep, uint32_t why)
 {
     uint32_t none = 0;
-    if (ep->generation != atomic_load_explicit(&generation, memory_order_relaxed))
+    if (inherited(ep))
         return; /* the parent's connection is not this child's to end */
     atomic_compare_exchange_strong(&ep->stop, &none, why);
-    atomic_exchange(fc_word(&ep->packet->conn_state), FC_SHUTDOWN);
-    ep->how->close(ep);
+    end(ep);
 }
 
 void fc_shutdown(struct fc_endpoint *ep)
@@ -79,14 +127,24 @@ void fc_condemn(struct fc_endpoint *ep)
  * knows that its datagram was not delivered. Nonzero when the connection is over now. */
 int fc_retire(struct fc_endpoint *ep)
 {
-    uint32_t seen = ep->theirs, none = 0;
-    if (ep->generation != atomic_load_explicit(&generation, memory_order_relaxed))
+    uint32_t none = 0;
+    if (inherited(ep))
         return 0;
-    if (!atomic_compare_exchange_strong(fc_word(&ep->packet->conn_state), &seen, FC_SHUTDOWN))
-        return seen != ep->mine;
+    if (!end_given(ep))
+        return atomic_load(fc_word(&ep->packet->conn_state)) == FC_SHUTDOWN;
     atomic_compare_exchange_strong(&ep->stop, &none, -FC_ERR_SHUTDOWN);
     ep->how->close(ep);
     return 1;
+}
+
+/* The connection cannot go on: remember why, and end it, so that the peer does not wait for an answer. `result`. */
+int fc_break(struct fc_endpoint *ep, enum fc_result result, enum fc_fault what, int64_t value)
+{
+    ep->turn = FC_TURN_OVER;
+    ep->fault = what;
+    ep->fault_value = value;
+    end(ep);
+    return result;
 }
 
 /* Sleep and wake with switch `id` from now on. Precondition: nobody is inside, and the peer is asked for the same

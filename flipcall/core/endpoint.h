@@ -49,7 +49,8 @@ enum fc_result {
     FC_ERR_TURN = -7,     /* misuse: not this side's turn, or not connected */
     FC_ERR_SIZE = -8,     /* misuse: does not fit the window */
     FC_ERR_FORKED = -9,   /* misuse: inherited over fork */
-    FC_ERR_OS = -10       /* a system call failed: fault_value is its errno */
+    FC_ERR_OS = -10,      /* a system call failed: fault_value is its errno */
+    FC_ERR_USED = -11     /* this window has been connected before */
 };
 
 /* Whose turn it is, as far as this side knows. Only the thread inside reads or writes it. */
@@ -80,20 +81,21 @@ enum fc_fault {
 #define FC_LIFE_FDS 2          /* a pidfd and a socket */
 
 struct fc_policy {
-    int64_t spin_ns;  /* longest spin of one wait, 0 for none */
+    int64_t spin_ns;  /* longest spin of one wait, 0 for none; what exceeds a slice is spun in several */
     uint32_t adaptive; /* spin only while spinning has been paying */
     uint32_t yields;  /* sched_yield calls between spinning and parking */
 };
 
 struct fc_stats {
     uint64_t flips;         /* control given away */
-    uint64_t spins_paid;    /* waits answered while spinning */
+    uint64_t spins_paid;    /* waits answered before they went on to yield or park */
     uint64_t spins_lost;    /* waits that spun in vain */
     uint64_t parks;         /* sleeps in the kernel */
     uint64_t swaps;         /* of these sleeps, how many woke the peer in the same step */
     uint64_t wakes;         /* wakes issued, swaps not counted */
     uint64_t wakes_skipped; /* wakes not needed: the peer was awake */
-    uint64_t rescues;       /* turns found only when a slice ran out: a wake was lost (0 with an honest peer) */
+    uint64_t rescues;       /* turns found only when a slice ran out: a wake was lost. With an honest peer 0, but for an
+                               answer given while the sleeper, its slice over, was on its way out of the kernel */
 };
 
 /* The frame received last, checked and copied out of the peer's reach. */
@@ -113,6 +115,7 @@ struct fc_endpoint {
     uint32_t cap; /* bytes of the datagram */
     uint32_t mine, theirs;
     uint32_t my_bit, their_bit;
+    uint32_t my_gave, their_gave;
     uint32_t generation;
     int32_t life_fd[FC_LIFE_FDS]; /* -1 for none */
     int64_t slice_ns;
@@ -126,6 +129,7 @@ struct fc_endpoint {
     uint32_t fault;
     int64_t fault_value;
     int64_t deadline;        /* of the wait under way, absolute */
+    int64_t since;           /* when the wait under way began, over all its slices; 0 before it asked the clock */
     uint32_t timeout_us;     /* not yet turned into a deadline, or FC_TIMEOUT_NONE */
     uint32_t call_id;
     struct fc_frame_in received;
@@ -135,6 +139,7 @@ struct fc_endpoint {
 
     /* any thread */
     _Atomic uint32_t busy;
+    _Atomic uint32_t sealed; /* fc_seal succeeded: busy for ever */
     _Atomic uint32_t stop; /* 0, or the result every wait must end with, as a positive number */
 };
 
@@ -145,6 +150,8 @@ void fc_leave(struct fc_endpoint *ep);
 void fc_shutdown(struct fc_endpoint *ep);
 void fc_condemn(struct fc_endpoint *ep);
 int fc_retire(struct fc_endpoint *ep);
+int fc_seal(struct fc_endpoint *ep);
+int fc_break(struct fc_endpoint *ep, enum fc_result result, enum fc_fault what, int64_t value);
 void fc_forked(void);
 int fc_use_switch(struct fc_endpoint *ep, uint32_t id);
 
@@ -176,6 +183,8 @@ uint32_t fc_attach_offset(uint32_t body_len);
 /* waiting (wait.c) */
 int fc_give(struct fc_endpoint *ep, uint32_t len, bool then_wait);
 int fc_wait(struct fc_endpoint *ep);
+int fc_turned(struct fc_endpoint *ep, uint32_t seen);
+void fc_no_spinners(void);
 int fc_died(struct fc_endpoint *ep);
 void fc_set_spinner_limit(uint32_t limit);
 

@@ -9,15 +9,12 @@ static int64_t received(struct fc_endpoint *ep)
     uint32_t len = atomic_load_explicit(fc_word(&ep->packet->data_len), memory_order_relaxed);
     if (len <= ep->cap)
         return len;
-    ep->turn = FC_TURN_OVER;
-    ep->fault = FC_FAULT_LENGTH;
-    ep->fault_value = len;
-    return FC_ERR_PROTOCOL;
+    return fc_break(ep, FC_ERR_PROTOCOL, FC_FAULT_LENGTH, len);
 }
 
 static int64_t await(struct fc_endpoint *ep, int64_t deadline)
 {
-    ep->deadline = deadline;
+    ep->deadline = deadline > 0 ? deadline : 0; /* the clock never shows less, and the kernel takes no less */
     ep->timeout_us = FC_TIMEOUT_NONE;
     int result = fc_wait(ep);
     return result == FC_OK ? received(ep) : result;
@@ -44,13 +41,26 @@ int64_t fc_send_recv(struct fc_endpoint *ep, uint32_t len, int64_t deadline)
     return result;
 }
 
+/* A new window is all zero, and no datagram that connects is empty: anything else has had a client before. */
+static bool used(struct fc_endpoint *ep)
+{
+    uint32_t state = atomic_load(fc_word(&ep->packet->conn_state));
+    uint32_t len = atomic_load_explicit(fc_word(&ep->packet->data_len), memory_order_relaxed);
+    return state == FC_SERVER_ACTIVE || (state == FC_CLIENT_ACTIVE && len != 0);
+}
+
 /* The first flip of a client: as fc_send_recv, from NEW. */
 int64_t fc_connect(struct fc_endpoint *ep, uint32_t len, int64_t deadline)
 {
     int64_t result = fc_enter(ep);
     if (result != FC_OK)
         return result;
-    result = ep->mine == FC_CLIENT_ACTIVE ? send_recv(ep, FC_TURN_NEW, len, deadline) : FC_ERR_TURN;
+    if (ep->mine != FC_CLIENT_ACTIVE)
+        result = FC_ERR_TURN;
+    else if (ep->turn == FC_TURN_NEW && used(ep))
+        result = FC_ERR_USED;
+    else
+        result = send_recv(ep, FC_TURN_NEW, len, deadline);
     fc_leave(ep);
     return result;
 }
@@ -81,8 +91,7 @@ int64_t fc_resume(struct fc_endpoint *ep, int64_t deadline)
     return result;
 }
 
-/* Give control away and do not wait: fc_resume does, later. Precondition: MINE. */
-int fc_send(struct fc_endpoint *ep, uint32_t len)
+static int send(struct fc_endpoint *ep, uint32_t len, enum fc_turn after)
 {
     int result = fc_enter(ep);
     if (result != FC_OK)
@@ -91,17 +100,25 @@ int fc_send(struct fc_endpoint *ep, uint32_t len)
         result = FC_ERR_TURN;
     else
         result = len <= ep->cap ? fc_give(ep, len, false) : FC_ERR_SIZE;
+    if (result == FC_OK) {
+        ep->turn = after;
+        ep->deadline = FC_NO_DEADLINE; /* that of an earlier wait says nothing about the next one */
+        ep->timeout_us = FC_TIMEOUT_NONE;
+    }
     fc_leave(ep);
     return result;
+}
+
+/* Give control away and do not wait: fc_resume or fc_request does, later. Precondition: MINE. */
+int fc_send(struct fc_endpoint *ep, uint32_t len)
+{
+    return send(ep, len, FC_TURN_THEIRS);
 }
 
 /* Give control away for good. Precondition: MINE. */
 int fc_send_last(struct fc_endpoint *ep, uint32_t len)
 {
-    int result = fc_send(ep, len);
-    if (result == FC_OK)
-        ep->turn = FC_TURN_LAST;
-    return result;
+    return send(ep, len, FC_TURN_LAST);
 }
 
 /* Has control come back meanwhile? FC_OK when it is this side's turn, FC_TICK when not yet; never waits. The
@@ -115,10 +132,13 @@ int fc_reclaim(struct fc_endpoint *ep)
         result = FC_OK;
     else if (ep->turn != FC_TURN_THEIRS)
         result = FC_ERR_TURN;
-    else if (atomic_load_explicit(fc_word(&ep->packet->conn_state), memory_order_acquire) == ep->theirs) {
-        result = fc_peer_gone(ep) ? fc_died(ep) : FC_TICK;
-    } else
-        result = fc_wait(ep); /* the state has changed, so this does not wait: it says what it changed to */
+    else {
+        uint32_t seen = atomic_load_explicit(fc_word(&ep->packet->conn_state), memory_order_acquire);
+        if (seen != ep->theirs)
+            result = fc_turned(ep, seen);
+        else
+            result = fc_peer_gone(ep) ? fc_died(ep) : FC_TICK;
+    }
     fc_leave(ep);
     return result;
 }

@@ -40,10 +40,7 @@ static int64_t put(struct fc_endpoint *ep, struct fc_frame frame, const char *bo
 
 static int64_t broken(struct fc_endpoint *ep, enum fc_fault what, int64_t value)
 {
-    ep->turn = FC_TURN_OVER;
-    ep->fault = what;
-    ep->fault_value = value;
-    return FC_ERR_PROTOCOL;
+    return fc_break(ep, FC_ERR_PROTOCOL, what, value);
 }
 
 /* Check the frame that came. Each header byte is read once: two 64-bit loads that the compiler may not repeat. */

@@ -54,15 +54,18 @@ void fc_set_spinner_limit(uint32_t limit)
     atomic_store(&spinner_limit, limit);
 }
 
-static int fault(struct fc_endpoint *ep, enum fc_result result, enum fc_fault what, int64_t value)
+/* In a forked child: the threads that were spinning stayed in the parent. */
+void fc_no_spinners(void)
 {
-    ep->turn = FC_TURN_OVER;
-    ep->fault = what;
-    ep->fault_value = value;
-    return result;
+    atomic_store(&spinners, 0);
 }
 
-static int64_t spin_budget(struct fc_endpoint *ep);
+/* Will the wait that begins now spin? Asked before it is: so nothing is counted. */
+static bool will_spin(const struct fc_endpoint *ep)
+{
+    int64_t budget = ep->policy.spin_ns;
+    return budget > 0 && (!ep->policy.adaptive || ep->answer_ns <= budget || ep->unspun + 1 >= FC_PROBE);
+}
 
 /* Write the length, flip the word, and see to it that the peer wakes: at once, or, where this side is about to
  * sleep itself (then_wait, and no spinning) and the switch can do both in one step, when it does. */
@@ -73,36 +76,40 @@ int fc_give(struct fc_endpoint *ep, uint32_t len, bool then_wait)
     atomic_store_explicit(fc_word(&p->data_len), len, memory_order_relaxed);
     if (!atomic_compare_exchange_strong(fc_word(&p->conn_state), &seen, ep->theirs)) {
         if (seen != FC_SHUTDOWN)
-            return fault(ep, FC_ERR_PROTOCOL, FC_FAULT_STATE, seen);
+            return fc_break(ep, FC_ERR_PROTOCOL, FC_FAULT_STATE, seen);
         ep->turn = FC_TURN_OVER;
         uint32_t why = atomic_load(&ep->stop);
         return why ? -(int)why : FC_ERR_SHUTDOWN;
     }
     ep->turn = FC_TURN_THEIRS;
+    ep->since = 0;
     FC_COUNT(ep, flips);
     if (ep->trust_sleepers && !(atomic_load(fc_word(&p->sleepers)) & ep->their_bit)) {
         FC_COUNT(ep, wakes_skipped);
         return FC_OK;
     }
-    if (then_wait && ep->how->swap && spin_budget(ep) == 0) {
+    if (then_wait && ep->how->swap && !will_spin(ep)) {
         ep->owed = 1;
         return FC_OK;
     }
     FC_COUNT(ep, wakes);
     int err = ep->how->wake(ep);
-    return err ? fault(ep, FC_ERR_OS, FC_FAULT_SYSCALL, -err) : FC_OK;
+    return err ? fc_break(ep, FC_ERR_OS, FC_FAULT_SYSCALL, -err) : FC_OK;
 }
 
 /* conn_state is `seen`, not `theirs`: what does that mean? */
-static int turned(struct fc_endpoint *ep, uint32_t seen)
+int fc_turned(struct fc_endpoint *ep, uint32_t seen)
 {
     uint32_t why = atomic_load_explicit(&ep->stop, memory_order_acquire);
+    if (seen == FC_SHUTDOWN && !why && ep->trust_sleepers &&
+        (atomic_load(fc_word(&ep->packet->sleepers)) & ep->their_gave))
+        seen = ep->mine; /* the peer gave, then shut down: its datagram counts, and the next give will fail */
     if (why || seen == FC_SHUTDOWN) {
         ep->turn = FC_TURN_OVER;
         return why ? -(int)why : FC_ERR_SHUTDOWN;
     }
     if (seen != ep->mine)
-        return fault(ep, FC_ERR_PROTOCOL, FC_FAULT_STATE, seen);
+        return fc_break(ep, FC_ERR_PROTOCOL, FC_FAULT_STATE, seen);
     ep->turn = FC_TURN_MINE;
     return FC_OK;
 }
@@ -117,19 +124,20 @@ int fc_died(struct fc_endpoint *ep)
 {
     uint32_t seen = look(ep);
     if (seen != ep->theirs)
-        return turned(ep, seen);
+        return fc_turned(ep, seen);
     ep->turn = FC_TURN_OVER;
     return FC_ERR_DIED;
 }
 
 /* ---- spinning ------------------------------------------------------------------------------------------- */
 
-static int64_t spin_budget(struct fc_endpoint *ep)
+/* How long to spin in this slice of a wait that began `waited` ns ago. */
+static int64_t spin_budget(struct fc_endpoint *ep, int64_t waited)
 {
     int64_t budget = ep->policy.spin_ns;
     if (!ep->policy.adaptive || ep->answer_ns <= budget)
-        return budget;
-    if (++ep->unspun < FC_PROBE)
+        return budget - waited;
+    if (waited || ++ep->unspun < FC_PROBE)
         return 0;
     ep->unspun = 0;
     return budget;
@@ -184,38 +192,43 @@ static int sleep_once(struct fc_endpoint *ep, int64_t until)
     return err;
 }
 
+/* A slice has passed without an answer. */
+static int slice_over(struct fc_endpoint *ep, int64_t now)
+{
+    if (atomic_load(&ep->stop))
+        return fc_turned(ep, ep->theirs);
+    if (now >= ep->deadline)
+        return FC_ERR_TIMEOUT;
+    return fc_peer_gone(ep) ? fc_died(ep) : FC_TICK;
+}
+
 static int park(struct fc_endpoint *ep, int64_t now)
 {
+    int64_t slice_end = now + ep->slice_ns;
+    int64_t until = ep->deadline < slice_end ? ep->deadline : slice_end;
     for (;;) {
-        int64_t slice_end = now + ep->slice_ns;
-        int64_t until = ep->deadline < slice_end ? ep->deadline : slice_end;
         int err = sleep_once(ep, until);
         uint32_t seen = look(ep);
         if (seen != ep->theirs) {
             if (err == -ETIMEDOUT && seen == ep->mine)
                 FC_COUNT(ep, rescues);
-            return turned(ep, seen);
+            return fc_turned(ep, seen);
         }
         if (atomic_load(&ep->stop))
-            return turned(ep, seen);
-        now = fc_now();
-        switch (err) {
-        case 0:
-        case -EAGAIN:
-            continue; /* spurious, or the peer played with the word: the deadline still holds */
-        case -ETIMEDOUT:
-            if (now >= ep->deadline)
-                return FC_ERR_TIMEOUT;
-            return fc_peer_gone(ep) ? fc_died(ep) : FC_TICK;
-        case -EINTR:
+            return fc_turned(ep, seen);
+        if (err == -EINTR)
             return FC_TICK;
-        default:
-            return fault(ep, FC_ERR_OS, FC_FAULT_SYSCALL, -err);
-        }
+        if (err && err != -EAGAIN && err != -ETIMEDOUT)
+            return fc_break(ep, FC_ERR_OS, FC_FAULT_SYSCALL, -err);
+        /* Timed out, woken for nothing, or the peer played with the word: none of it moves the end of the slice. */
+        now = fc_now();
+        if (now >= until)
+            return slice_over(ep, now);
     }
 }
 
-/* Wait until it is this side's turn. Precondition: inside, turn is THEIRS (or NEW, for a server). */
+/* Wait until it is this side's turn. Precondition: inside, turn is THEIRS. After FC_TICK the caller comes back for
+ * the next slice of the same wait: it does not start to spin anew, and what is learned is the time of the whole. */
 int fc_wait(struct fc_endpoint *ep)
 {
     uint32_t seen = look(ep);
@@ -224,33 +237,42 @@ int fc_wait(struct fc_endpoint *ep)
             fc_cpu_relax();
             seen = look(ep);
         }
-    if (seen != ep->theirs && !ep->owed) {
+    if (seen != ep->theirs && !ep->since && !ep->owed) {
         ep->answer_ns -= ep->answer_ns / 4; /* quicker than the clock is worth reading for */
         FC_COUNT(ep, spins_paid);
-        return turned(ep, seen);
+        return fc_turned(ep, seen);
     }
 
     int64_t start = fc_now();
+    bool begun = ep->since != 0;
+    if (!begun)
+        ep->since = start;
     if (ep->timeout_us != FC_TIMEOUT_NONE) {
         ep->deadline = start + ep->timeout_us * 1000ll;
         ep->timeout_us = FC_TIMEOUT_NONE;
     }
-    int64_t budget = ep->owed ? 0 : spin_budget(ep);
+    int64_t budget = seen == ep->theirs && !ep->owed ? spin_budget(ep, start - ep->since) : 0;
+    if (budget > ep->slice_ns)
+        budget = ep->slice_ns; /* a spinning side, too, looks after signals and the peer's life */
     if (ep->deadline - start < budget)
-        budget = ep->deadline > start ? ep->deadline - start : 0;
-    if (budget > 0 && (seen = spin(ep, start, budget)) != ep->theirs) {
-        FC_COUNT(ep, spins_paid);
-        learn(ep, fc_now() - start, true);
-        return turned(ep, seen);
-    }
-    if (budget > 0)
+        budget = ep->deadline - start;
+    if (budget > 0) {
+        if ((seen = spin(ep, start, budget)) != ep->theirs) {
+            FC_COUNT(ep, spins_paid);
+            learn(ep, fc_now() - ep->since, true);
+            return fc_turned(ep, seen);
+        }
+        int64_t now = fc_now();
+        if (now - start >= ep->slice_ns)
+            return slice_over(ep, now);
         FC_COUNT(ep, spins_lost);
-    for (uint32_t i = 0; i < ep->policy.yields && seen == ep->theirs && !ep->owed; i++) {
+    }
+    for (uint32_t i = 0; !begun && i < ep->policy.yields && seen == ep->theirs && !ep->owed; i++) {
         sched_yield();
         seen = look(ep);
     }
-    int result = seen == ep->theirs || ep->owed ? park(ep, fc_now()) : turned(ep, seen);
+    int result = seen == ep->theirs || ep->owed ? park(ep, fc_now()) : fc_turned(ep, seen);
     if (result != FC_TICK)
-        learn(ep, fc_now() - start, false);
+        learn(ep, fc_now() - ep->since, false);
     return result;
 }

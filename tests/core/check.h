@@ -1,0 +1,143 @@
+/* check.h: what the tests of the C core share: a checked claim, a window with both sides, somebody to wait for. */
+#ifndef FLIPCALL_TESTS_CHECK_H
+#define FLIPCALL_TESTS_CHECK_H
+
+#define _GNU_SOURCE
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "endpoint.h"
+
+#define CHECK(claim)                                                                       \
+    do {                                                                                   \
+        if (!(claim)) {                                                                    \
+            fprintf(stderr, "%s:%d: %s: not so: %s\n", __FILE__, __LINE__, __func__, #claim); \
+            _exit(1);                                                                      \
+        }                                                                                  \
+    } while (0)
+
+#define CHECK_EQ(got, want)                                                                            \
+    do {                                                                                               \
+        long long got_ = (long long)(got), want_ = (long long)(want);                                  \
+        if (got_ != want_) {                                                                           \
+            fprintf(stderr, "%s:%d: %s: %s is %lld, not %lld\n", __FILE__, __LINE__, __func__, #got, got_, want_); \
+            _exit(1);                                                                                  \
+        }                                                                                              \
+    } while (0)
+
+/* Runs one test and says so; a test that hangs is ended by SIGALRM, its name being the last line printed. */
+#define RUN(test)                  \
+    do {                           \
+        printf("  %s\n", #test);   \
+        fflush(stdout);            \
+        alarm(50);                 \
+        test();                    \
+    } while (0)
+
+#define WINDOW 8192u
+#define MS 1000000ll
+
+static const struct fc_policy FRUGAL = {0, 0, 0}, YIELDING = {0, 0, 3}, SPINNING = {200 * 1000, 0, 0},
+                              BALANCED = {50 * 1000, 1, 0}, ENDLESS = {3600ll * 1000 * MS, 0, 0};
+
+struct pair {
+    struct fc_endpoint client, server;
+    uint32_t length;
+    int fd;
+};
+
+/* One memfd, mapped once for each side, as two processes would have it. */
+static inline void pair_open(struct pair *p, struct fc_policy policy)
+{
+    p->length = WINDOW;
+    p->fd = memfd_create("check", MFD_CLOEXEC);
+    CHECK(p->fd >= 0 && ftruncate(p->fd, p->length) == 0);
+    struct fc_endpoint *sides[2] = {&p->client, &p->server};
+    for (uint32_t side = 0; side < 2; side++) {
+        void *at = mmap(NULL, p->length, PROT_READ | PROT_WRITE, MAP_SHARED, p->fd, 0);
+        CHECK(at != MAP_FAILED);
+        CHECK_EQ(fc_init(sides[side], at, p->length, side, policy), FC_OK);
+    }
+}
+
+/* As after connect(): the client is active, both sides keep their sleepers bits. */
+static inline void pair_connected(struct pair *p, struct fc_policy policy)
+{
+    pair_open(p, policy);
+    p->client.turn = FC_TURN_MINE;
+    p->server.turn = FC_TURN_THEIRS;
+    p->client.trust_sleepers = p->server.trust_sleepers = 1;
+}
+
+static inline void pair_close(struct pair *p)
+{
+    munmap(p->client.packet, p->length);
+    munmap(p->server.packet, p->length);
+    close(p->fd);
+}
+
+static inline uint32_t word(uint32_t *at)
+{
+    return atomic_load(fc_word(at));
+}
+
+static inline void set_word(uint32_t *at, uint32_t value)
+{
+    atomic_store(fc_word(at), value);
+}
+
+/* Until this side has said that it sleeps; alarm() bounds it. */
+static inline void until_parked(struct fc_endpoint *ep)
+{
+    while (!(word(&ep->packet->sleepers) & ep->my_bit))
+        sched_yield();
+}
+
+/* Until this side is inside and waits for the peer. */
+static inline void until_inside(struct fc_endpoint *ep)
+{
+    while (!atomic_load(&ep->busy))
+        sched_yield();
+}
+
+static inline pthread_t start(void *(*run)(void *), void *argument)
+{
+    pthread_t thread;
+    CHECK(pthread_create(&thread, NULL, run, argument) == 0);
+    return thread;
+}
+
+static inline int64_t finish(pthread_t thread)
+{
+    void *result;
+    CHECK(pthread_join(thread, &result) == 0);
+    return (int64_t)(intptr_t)result;
+}
+
+/* A thread that waits over all ticks; its result is the length or the error. */
+static inline void *wait_on(void *argument)
+{
+    struct fc_endpoint *ep = argument;
+    int64_t result;
+    do
+        result = fc_resume(ep, FC_NO_DEADLINE);
+    while (result == FC_TICK);
+    return (void *)(intptr_t)result;
+}
+
+static inline void reap(pid_t child)
+{
+    int status;
+    CHECK(waitpid(child, &status, 0) == child);
+    CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+}
+
+#endif
