@@ -151,7 +151,7 @@ int fc_break(struct fc_endpoint *ep, enum fc_result result, enum fc_fault what, 
  * in the same flip (endpoint.py, connect and accept). */
 int fc_use_switch(struct fc_endpoint *ep, uint32_t id)
 {
-    static const struct fc_switch *const switches[] = {[FC_SWITCH_FUTEX] = &fc_switch_futex};
+    static const struct fc_switch *const switches[] = {[FC_SWITCH_FUTEX] = &fc_switch_futex, [FC_SWITCH_SWAP] = &fc_switch_swap};
     if (id >= sizeof switches / sizeof switches[0])
         return FC_ERR_TURN;
     ep->how = switches[id];
