@@ -41,6 +41,8 @@ void judge(void)
         expect_all_taken(FC_CLIENT_ACTIVE); /* a client that was about to send knows that it did not */
         /* fall through */
     case SHUTDOWN:
+        if (plan->sleepers && tally(&ledger->side[other].taken)) /* trusted, that is, after the first */
+            expect_all_taken(actor); /* what it gave before it ended the connection stays given */
         expect(actor, FC_ERR_SHUTDOWN);
         expect(other, FC_ERR_SHUTDOWN);
         break;

@@ -243,7 +243,7 @@ static inline int64_t exchange(struct player *p, uint32_t last)
 /* As endpoint.py does it after the first datagram: both sides agree on extensions. */
 static inline void agree(struct player *p)
 {
-    p->ep->trust_sleepers = p->ledger->plan.sleepers;
+    __atomic_store_n(&p->ep->trust_sleepers, p->ledger->plan.sleepers, __ATOMIC_RELAXED);
     if (fc_use_switch(p->ep, p->ledger->switch_id) != FC_OK)
         complain(p->ledger, "no switch has the number %u", p->ledger->switch_id);
 }
@@ -287,7 +287,7 @@ static inline int64_t play_server(struct player *p)
             uint64_t salt = salt_of(p, p->ep->mine);
             uint32_t len = length_of(salt, 0);
             fill((uint8_t *)(p->ep->packet + 1), len, salt, 0, 0);
-            p->ep->trust_sleepers = p->ledger->plan.sleepers;
+            __atomic_store_n(&p->ep->trust_sleepers, p->ledger->plan.sleepers, __ATOMIC_RELAXED);
             end_turn(p);
             n = fc_send(p->ep, len);
             if (n < 0)
