@@ -1,8 +1,8 @@
 """Run tests with a switch of one's choice: FLIPCALL_TEST_SWITCH=name (`make test-swap` does, in its guest).
 
-The tests need not know. Both sides of every connection of this process prefer that switch; a peer that offers none,
-as gVisor's {} does, still gets the futex. How many connections used which is told at the end, and a run in which none
-used the one asked for fails, as does a machine that does not have it: a silent futex would pass every test.
+The tests need not know. Both sides of every connection of this process prefer that switch; a peer that offers
+none, as gVisor's {} does, still gets the futex. How many connections used which is told at the end, and a run in
+which none used the one asked for fails, as does a machine that does not have it: a silent futex would pass all.
 """
 
 from __future__ import annotations
