@@ -21,6 +21,7 @@ _CONSTANT = re.compile(
 CONSTANTS = sorted({a or b for name in HEADERS for a, b in _CONSTANT.findall((ROOT / name).read_text())})
 
 CDEF = """
+struct fc_packet { uint32_t conn_state, data_len, sleepers, cancel; };
 struct fc_policy { int64_t spin_ns; uint32_t adaptive; uint32_t yields; };
 struct fc_stats { uint64_t flips, spins_paid, spins_lost, parks, swaps, wakes, wakes_skipped, rescues; };
 struct fc_frame_in {
@@ -59,6 +60,7 @@ void fc_cancel(struct fc_endpoint *ep);
 int fc_cancelled(struct fc_endpoint *ep);
 uint32_t fc_attach_offset(uint32_t body_len);
 void fc_set_spinner_limit(uint32_t limit);
+int fc_futex_wake(void *word, int count);
 int64_t fc_now(void);
 """
 
