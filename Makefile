@@ -19,11 +19,12 @@ CTESTS := $(patsubst tests/core/%.c,$(CTEST_DIR)/%,$(wildcard tests/core/*.c))
 CORE_C := $(wildcard flipcall/core/*.c)
 CORE_H := $(wildcard flipcall/core/*.h) proto/flipcall.h
 
-.PHONY: help venv demo test lint types ctest ctest-tsan pytest clean
+.PHONY: help venv demo model test lint types ctest ctest-tsan pytest clean
 
 help:
 	@echo "make demo [DIR=...]  read a directory tree through the gofer and measure a call (default: this tree)"
 	@echo "make test            linters, type checkers, C tests, pytest"
+	@echo "make model           the model of flipping control, checked by spin (minutes)"
 	@echo "make venv            the environment both use, in $(VENV)"
 	@echo "make clean           remove what was built"
 
@@ -48,6 +49,10 @@ lint: venv
 types: venv
 	$(BIN)/mypy
 	$(BIN)/pyright
+
+# The whole table; needs Debian's spin. tests/model/ runs a sample of it.
+model:
+	proto/model/check
 
 # Every program runs, and the first that fails stops make. None at all is said aloud, not passed over.
 ctest: $(CTESTS)

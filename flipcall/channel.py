@@ -25,6 +25,13 @@ class Reply(NamedTuple):
     attachment: bytes
 
 
+def message_size(body_len: int, attach_len: int) -> int:
+    """Bytes of a datagram: header, body, and when there is one, the attachment with its padding."""
+    if not attach_len:
+        return int(lib.FC_FRAME_HEADER) + body_len
+    return int(lib.fc_attach_offset(body_len)) - int(lib.FC_PACKET_HEADER) + attach_len
+
+
 class WindowChannel:
     """One channel. One thread at a time, but close() is for any. Owns endpoint and socket."""
 
@@ -43,7 +50,9 @@ class WindowChannel:
         the window.
         """
         what = number | timeout_us << lib.FC_CALL_TIMEOUT_SHIFT
-        if attachment:
+        if len(attachment) > self.endpoint.data_cap:  # and perhaps more than a u32 can say
+            result = lib.FC_ERR_SIZE
+        elif attachment:
             with memoryview(attachment) as view, ffi.from_buffer("char[]", view) as data:
                 result = lib.fc_call_attached(self.ep, what, body, len(body), data, len(data))
         else:
@@ -58,7 +67,7 @@ class WindowChannel:
         while result == _TICK:
             result = lib.fc_call_resume(self.ep)
         if result == lib.FC_ERR_SIZE:
-            raise self._too_big(lib.fc_attach_offset(body_len) - lib.FC_PACKET_HEADER + attach_len)
+            raise self._too_big(message_size(body_len, attach_len))
         if result < 0:
             self.endpoint.fail(result)
         body = ffi.unpack(self.answer, result & PLAIN_MAX)

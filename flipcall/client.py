@@ -213,7 +213,10 @@ def _client(contract: Contract, connection: Connection, timeout: float | None) -
     """An object of a subclass of the contract, whose methods are calls."""
     assert connection.welcome is not None
     numbers = {m.name: number for number, m in enumerate(connection.welcome.methods)}
-    client = type(f"{contract.name}Client", (contract.owner,), {"__init__": lambda self: None})()
+    # The names are in the class, too, so that a contract may have abstract methods.
+    names = dict.fromkeys((m.name for m in contract.methods), None)
+    namespace: dict[str, Any] = {"__init__": lambda self: None, **names}
+    client = type(f"{contract.name}Client", (contract.owner,), namespace)()
     for method in contract.methods:
         number = numbers.get(method.name)
         call = _missing(method) if number is None else _stub(method, number, connection, timeout)
@@ -239,7 +242,7 @@ def _stub(method: Method, number: int, connection: Connection, timeout: float | 
 
 def _window_stub(method: Method, number: int, pool: Pool, timeout: float | None) -> Callable[..., Any]:
     """The hottest path there is: everything it needs is in its closure, and nothing is called that need not be."""
-    count, bind, decode = len(method.params), method.bind, method.decode_result
+    count, bind, decode = _positions(method), method.bind, method.decode_result
     what = number | timeout_us(timeout) << lib.FC_CALL_TIMEOUT_SHIFT
     pop, push, waiters, notify, take, mend = (
         pool.free.pop, pool.free.append, pool.waiters, pool.notify, pool.take, pool.mend,
@@ -274,10 +277,15 @@ def _window_stub(method: Method, number: int, pool: Pool, timeout: float | None)
     return call
 
 
+def _positions(method: Method) -> int:
+    """How many positional arguments need no binding: all, or never as many when some go by keyword only."""
+    return -1 if method.keyword_only else len(method.params)
+
+
 def _bulk_stub(method: Method, number: int, pool: Pool, timeout: float | None) -> Callable[..., Any]:
     """A call whose arguments or result may travel as the attachment, over any transport."""
     count, bind, decode, result_type = (
-        len(method.params),
+        _positions(method),
         method.bind,
         method.decode_result,
         method.result_type,

@@ -2,8 +2,9 @@
 
 One function owns exceptions: whatever a handler raises, the caller gets a reply. What only a broken or hostile
 client can send (a method number that was never offered, a body that is no msgpack) is its fault, not an answer:
-ProtocolError, and the channel ends. Arguments of the wrong type are an answer (INVALID_ARGUMENT), because an
-honest Python caller can pass them.
+BrokenRequest, and the channel ends. Arguments of the wrong type are an answer (INVALID_ARGUMENT), because an
+honest Python caller can pass them. A ProtocolError that a handler raises is an answer like any other: it tells
+of another connection, on which the handler is the client.
 """
 
 from collections.abc import Callable
@@ -13,13 +14,17 @@ import msgspec
 
 from .errors import CallError, ProtocolError
 from .failure import describe
-from .method import Method, encode
+from .method import Method, encode, octets
 from .service import Service, contract_of
 from .status import Status
 
 Answer = tuple[int, bytes, Any]  # status, body, attachment
 Decode = Callable[[bytes], tuple[Any, ...]]
 NOTHING = b""
+
+
+class BrokenRequest(ProtocolError):
+    """What no honest client sends."""
 
 
 class Dispatcher:
@@ -48,31 +53,35 @@ class Dispatcher:
     def answer(self, number: int, body: bytes, attachment: memoryview) -> Answer:
         """The answer to a request; `attachment` is a view borrowed until the reply is sent.
 
-        Raises ProtocolError for what no honest client sends.
+        Raises BrokenRequest.
         """
         method = self._method(number)
         if attachment and not method.bulk_params:
-            raise ProtocolError(f"{method.name} was sent {len(attachment)} bytes it has no parameter for")
+            raise BrokenRequest(f"{method.name} was sent {len(attachment)} bytes it has no parameter for")
         try:
             slots = method.decode_args(body)
-        except msgspec.DecodeError as e:
+        except BaseException as e:
             return self.undecodable(number, e)
         args = method.join(slots, attachment) if method.bulk_params else slots
         try:
             result = method.call(self._handlers[number], args)
             if not method.bulk_result:
                 return 0, encode(result), NOTHING
-            memoryview(result).release()  # a TypeError here is the handler's: it returned something else
-            return 0, NOTHING, result
+            # A TypeError here is the handler's: it returned something else. Of any buffer, its bytes are sent.
+            return 0, NOTHING, result if type(result) is bytes else octets(result)
         except BaseException as e:
             return self.failed(e)
 
-    def undecodable(self, number: int, error: msgspec.DecodeError) -> Answer:
-        """The answer to arguments that did not decode: wrong types are told, nonsense is a ProtocolError."""
+    def undecodable(self, number: int, error: BaseException) -> Answer:
+        """The answer to arguments that did not decode: wrong types are told, and what decoding them ran into
+        (too deep, a type's own __post_init__). Nonsense is a BrokenRequest.
+        """
         name = self._method(number).name
-        if not isinstance(error, msgspec.ValidationError):
-            raise ProtocolError(f"the arguments of {name} cannot be read: {error}") from error
-        return self.failed(CallError(Status.INVALID_ARGUMENT, f"{name}: {error}"))
+        if isinstance(error, msgspec.ValidationError):
+            return self.failed(CallError(Status.INVALID_ARGUMENT, f"{name}: {error}"))
+        if isinstance(error, (msgspec.DecodeError, UnicodeDecodeError)):
+            raise BrokenRequest(f"the arguments of {name} cannot be read: {error}") from error
+        return self.failed(error)
 
     def failed(self, error: BaseException) -> Answer:
         """The answer for what a handler raised."""
@@ -80,5 +89,5 @@ class Dispatcher:
 
     def _method(self, number: int) -> Method:
         if number >= len(self.methods):
-            raise ProtocolError(f"request for method {number} of {len(self.methods)}")
+            raise BrokenRequest(f"request for method {number} of {len(self.methods)}")
         return self.methods[number]

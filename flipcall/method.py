@@ -79,11 +79,13 @@ class Method:
         if all(p.required for p in self.params):
             exact: Any = tuple.__class_getitem__(tuple(types))
             return self._decoder(exact, where)
-        fields: list[Any] = []
-        for i, (p, kind) in enumerate(zip(self.params, types, strict=True)):
-            fields.append(
-                (f"p{i}", kind) if p.required else (f"p{i}", kind | msgspec.UnsetType, msgspec.UNSET)
-            )
+        # Only trailing ones can be missing from an array. A required keyword behind a default is passed by name,
+        # and bind() then sends the defaults before it too.
+        last = max((i for i, p in enumerate(self.params) if p.required), default=-1)
+        fields: list[Any] = [
+            (f"p{i}", kind) if i <= last else (f"p{i}", kind | msgspec.UnsetType, msgspec.UNSET)
+            for i, kind in enumerate(types)
+        ]
         decode = self._decoder(msgspec.defstruct("Arguments", fields, array_like=True), where)
 
         def decode_some(body: bytes) -> tuple[Any, ...]:
@@ -100,12 +102,15 @@ class Method:
         return (*bound.args, *bound.kwargs.values())
 
     def split(self, args: tuple[Any, ...]) -> tuple[list[Any], bytes | bytearray | memoryview]:
-        """Arguments for the array, and the attachment of the bulk ones among them. One copy when several."""
+        """Arguments for the array, and the attachment of the bulk ones among them. One copy when several.
+
+        Raises TypeError for what is no contiguous buffer.
+        """
         slots = list(args)
         parts = []
         for i in self.bulk_params:
             if i < len(slots):
-                part = memoryview(slots[i]).cast("B")
+                part = octets(slots[i])
                 parts.append(part)
                 slots[i] = len(part)
         return slots, parts[0] if len(parts) == 1 else b"".join(parts)
@@ -146,6 +151,14 @@ class Method:
             _schema(self.result_type),
         ]
         return hashlib.sha256(json.dumps(shape, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def octets(data: Any) -> memoryview:
+    """The bytes of any contiguous buffer, as a view: its length is their number. Raises TypeError for others."""
+    view = memoryview(data)
+    if not view.nbytes:
+        return memoryview(b"")  # cast() refuses views with a zero in their shape
+    return view.cast("B")
 
 
 def _shown(method: Method) -> Callable[..., Any]:

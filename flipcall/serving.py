@@ -9,10 +9,8 @@ import socket
 import threading
 from typing import Any, Protocol
 
-from msgspec import DecodeError
-
 from ._core import ffi, lib
-from .channel import PLAIN_MAX
+from .channel import PLAIN_MAX, message_size
 from .context import Context, clear_context, set_context
 from .dispatch import NOTHING, Dispatcher
 from .endpoint import Endpoint
@@ -94,7 +92,7 @@ class WindowServing:
             decode, handler = way
             try:
                 args = decode(unpack(body, request & mask))
-            except DecodeError as e:
+            except BaseException as e:
                 request = self._reply(*self._dispatcher.undecodable(number, e))
                 continue
             try:
@@ -124,6 +122,8 @@ class WindowServing:
     def _reply(self, status: int, out: bytes, data: Any) -> int:
         if data is NOTHING:
             result: int = lib.fc_reply_request(self._ep, status, out, len(out))
+        elif len(data) > self._endpoint.data_cap:  # and perhaps more than a u32 can say
+            result = _TOO_BIG
         else:
             with memoryview(data) as view, ffi.from_buffer("char[]", view) as pointer:
                 result = lib.fc_reply_request_attached(self._ep, status, out, len(out), pointer, len(pointer))
@@ -137,7 +137,7 @@ class WindowServing:
         return result
 
     def _reply_too_big(self, body_len: int, attach_len: int) -> int:
-        need = lib.fc_attach_offset(body_len) - lib.FC_PACKET_HEADER + attach_len
+        need = message_size(body_len, attach_len)
         have = self._endpoint.data_cap
         what = f"the reply needs {need} bytes, the window has {have}: connect with a larger window_size"
         status, out = describe(CallError(Status.RESOURCE_EXHAUSTED, what))
@@ -225,8 +225,9 @@ class SocketServing:
 
     def reply_view(self, n: int) -> memoryview:
         """See Context.reply_view: here a buffer of this channel, used again call after call."""
-        if not 0 <= n <= self._frames.frame_max:
-            raise MisuseError(f"a reply has room for {self._frames.frame_max} bytes, not {n}")
+        room = self._frames.frame_max - lib.FC_FRAME_HEADER
+        if not 0 <= n <= room:
+            raise MisuseError(f"a reply has room for {room} bytes, not {n}")
         if n > len(self._buffer):
             self._buffer = bytearray(n)
         return memoryview(self._buffer)[:n]

@@ -239,7 +239,7 @@ def check_is_memfd(fd: int, status: os.stat_result) -> None:
     if not stat.S_ISREG(status.st_mode):
         raise WindowForeignError(f"not a memfd but {_file_kind(status.st_mode)}")
     flags = fcntl.fcntl(fd, fcntl.F_GETFL)
-    if flags & os.O_ACCMODE != os.O_RDWR or flags & os.O_PATH:
+    if flags & os.O_ACCMODE != os.O_RDWR:  # O_PATH, too, says 0 here
         raise WindowForeignError("the descriptor is not open for reading and writing")
     try:
         seals = fcntl.fcntl(fd, fcntl.F_GET_SEALS)

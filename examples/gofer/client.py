@@ -125,7 +125,10 @@ class GoferClient:
         return [names.decode(entry.name) for entry in self.scandir(path, stats=False)]
 
     def scandir(self, path: Path = "/", *, stats: bool = True) -> Iterator[Dent]:
-        """The entries of a directory, with their attributes unless told otherwise; many a round trip."""
+        """The entries of a directory, with their attributes unless told otherwise; many a round trip.
+
+        A generator: the directory is opened when the first entry is asked for, and errors come then.
+        """
         with _named(path), self._resolver.resolve(names.encode(path)) as found:
             fid = self.gofer.open(found.inode.fid, os.O_RDONLY | os.O_DIRECTORY)
         try:
@@ -261,6 +264,8 @@ class GoferClient:
         does.
         """
         with _named(path), self._resolver.resolve(names.encode(path)) as found:
+            if found.inode is self.root:  # which is the client's own: a FID more of it
+                return self.gofer.mount().root.fid
             return found.take()
 
     def _release(self, fids: list[int]) -> None:

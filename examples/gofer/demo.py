@@ -255,6 +255,13 @@ def _print_latencies(console: Console, measured: dict[str, Latency]) -> None:
     console.print(table)
     console.print(f"Same gofer, same calls, {_RUNS} alternating runs; {os.cpu_count()} CPUs here.\n")
     console.print(_WHY)
+    load = os.getloadavg()[0]
+    if load > (os.cpu_count() or 1) / 2:
+        console.print(
+            f"\nThis machine is busy (load average {load:.1f}). Looking at a word pays only while both processes"
+            " have a CPU to themselves; without, every call waits to be woken. On an idle machine the left column"
+            " is what flipcall costs."
+        )
 
 
 def _file_to_open(client: GoferClient) -> bytes | None:

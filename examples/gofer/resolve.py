@@ -57,10 +57,8 @@ class Resolved:
         return Place(self.top.fid, self.missing)
 
     def take(self) -> int:
-        """The FID of `inode`, which is the caller's from now on and not given back with the others."""
+        """The FID of `inode`, the caller's from now on and not given back with the others. Not for the root."""
         fid = self.inode.fid
-        if not self._stack:
-            raise _error(errno.EBUSY)
         self._stack.pop()
         return fid
 

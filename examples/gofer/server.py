@@ -19,37 +19,43 @@ _TRANSPORTS: dict[Transports, tuple[str, ...]] = {
 }
 
 
-class GoferServer(flipcall.Server):
-    """A flipcall server with one Session per client, which closes its FIDs when the client is gone."""
+def make_server(
+    export: Export,
+    path: str,
+    *,
+    transport: Transports = "both",
+    stop_with_parent: bool = False,
+    announcement: str | None = None,
+) -> flipcall.Server:
+    """A server of the tree, not yet started: one Session per client, which ends with the client.
 
-    def __init__(
-        self,
-        export: Export,
-        path: str,
-        *,
-        transport: Transports = "both",
-        stop_with_parent: bool = False,
-        announcement: str | None = None,
-    ) -> None:
-        """`announcement`: a line for stdout once clients can connect, for whoever started this process."""
+    `announcement`: a line for stdout once clients can connect, for whoever started this process.
+    """
 
-        def session(_peer: flipcall.Peer) -> Session:
-            return Session(export)
+    def session(_peer: flipcall.Peer) -> Session:
+        return Session(export)
 
-        super().__init__(
-            session,
-            path,
-            window_max=WINDOW,
-            transports=_TRANSPORTS[transport],
-            stop_with_parent=stop_with_parent,
-        )
-        self._announcement = announcement
+    server = _AnnouncedServer(
+        session,
+        path,
+        window_max=WINDOW,
+        transports=_TRANSPORTS[transport],
+        stop_with_parent=stop_with_parent,
+    )
+    server.announcement = announcement
+    return server
+
+
+class _AnnouncedServer(flipcall.Server):
+    """Says so once it listens."""
+
+    announcement: str | None = None
 
     def start(self) -> None:
-        """As Server.start, and say so."""
+        """As Server.start."""
         super().start()
-        if self._announcement is not None:
-            print(self._announcement, flush=True)
+        if self.announcement is not None:
+            print(self.announcement, flush=True)
 
 
 def serve(
@@ -72,7 +78,7 @@ def serve(
     export = Export(directory, read_only=read_only, max_fids=limit)
     try:
         access = "read-only" if read_only else "read-write"
-        server = GoferServer(
+        server = make_server(
             export,
             path,
             transport=transport,

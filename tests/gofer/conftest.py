@@ -14,7 +14,7 @@ from gofer_support import LATIN1, SECRET, Connect
 import flipcall
 from examples.gofer.client import GoferClient, Transport
 from examples.gofer.export import Export
-from examples.gofer.server import GoferServer
+from examples.gofer.server import make_server
 from examples.gofer.session import Session
 
 
@@ -90,7 +90,7 @@ def transport(request: pytest.FixtureRequest) -> Transport:
 def connect(tree: Path, transport: Transport, tmp_path: Path) -> Iterator[Connect]:
     """Clients over the transport; each set of terms has a server of its own, in threads of this process."""
     terms_of_export = ("read_only", "max_fids")
-    servers: dict[tuple[tuple[str, Any], ...], GoferServer] = {}
+    servers: dict[tuple[tuple[str, Any], ...], flipcall.Server] = {}
     with contextlib.ExitStack() as stack:
 
         def make(**options: Any) -> GoferClient:
@@ -100,7 +100,7 @@ def connect(tree: Path, transport: Transport, tmp_path: Path) -> Iterator[Connec
                 export = Export(tree, **terms)
                 stack.callback(export.close)
                 path = str(tmp_path / f"socket{len(servers)}")
-                servers[key] = GoferServer(export, path)
+                servers[key] = make_server(export, path)
                 stack.enter_context(servers[key])
             client = GoferClient(servers[key].path, transport=transport, **options)
             stack.callback(client.close)

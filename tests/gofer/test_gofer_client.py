@@ -247,6 +247,24 @@ def test_an_abandoned_listing_gives_its_fid_back(connect: Connect) -> None:
             next(client.scandir("/")) if _ % 2 else client.scandir("/")
 
 
+def test_fids_for_direct_use(connect: Connect, tree: Path) -> None:
+    """A path's control FID is the caller's: it is good for calls, links followed, and closing it hurts
+    nobody.
+    """
+    with connect() as client:
+        for path, there in (
+            ("dirlink/deep/file", tree / "dir/deep/file"),
+            ("/", tree),
+            ("hello", tree / "hello"),
+        ):
+            fid = client.fid(path)
+            assert client.gofer.stat(fid).ino == there.stat().st_ino
+            client.gofer.close_fids([fid])
+        with pytest.raises(FileNotFoundError):
+            client.fid("nothing")
+        assert client.read_bytes("hello") == b"hello, world\n"
+
+
 def test_files_after_the_client_is_closed(connect: Connect) -> None:
     """Using one is an error; closing one is not."""
     client = connect()

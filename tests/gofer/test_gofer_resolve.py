@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -82,9 +83,10 @@ def kernel(root: int, path: bytes, follow: bool) -> int:
     """The inode number the kernel finds, or minus the errno."""
     flags = os.O_PATH | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW)
     how = syscalls._OpenHow(flags, 0, _RESOLVE_IN_ROOT | _RESOLVE_NO_MAGICLINKS)
-    fd = syscalls._syscall(syscalls._OPENAT2, root, path, how, ctypes.sizeof(how))
-    if fd < 0:
-        return -ctypes.get_errno()
+    # EAGAIN: a rename or mount anywhere on the machine went on meanwhile (openat2(2)); ask again.
+    while (fd := syscalls._syscall(syscalls._OPENAT2, root, path, how, ctypes.sizeof(how))) < 0:
+        if ctypes.get_errno() != errno.EAGAIN:
+            return -ctypes.get_errno()
     try:
         return os.fstat(fd).st_ino
     finally:

@@ -30,12 +30,14 @@ def run_check(*arguments: str, path: str | None = None) -> subprocess.CompletedP
 
 
 @needs_spin
-@pytest.mark.timeout(900)
-def test_every_switch_holds_and_every_fault_is_found() -> None:
-    """The whole table, as `make model` runs it: no surprise."""
-    done = run_check()
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("pattern", ["same_cpu: ", "shared flag, as a liveness fault", "death noticed"])
+def test_what_must_hold_holds_and_what_is_faulty_is_found(pattern: str) -> None:
+    """A sample of the table, seconds long: no surprise. `make model` runs all of it, minutes long."""
+    done = run_check(pattern)
     assert done.returncode == 0, done.stdout + done.stderr
     assert " 0 surprises" in done.stdout
+    assert "\n0 cases" not in done.stdout
 
 
 @needs_spin

@@ -56,13 +56,15 @@ def test_first_thread_ended_but_others_run() -> None:
         ctypes.CDLL(None).syscall(exit_number, 0)  # exit(2) ends this thread alone
 
     pid = fork(child)
-    assert ready.read(1) == b"."
-    start = int.from_bytes(started.read(8), "little")
-    while b"\nState:\tZ" not in Path(f"/proc/{pid}/status").read_bytes():
-        os.sched_yield()
-    assert ProcessId(pid, start).alive()
-    os.kill(pid, signal.SIGKILL)
-    wait(pid)
+    try:
+        assert ready.read(1) == b"."
+        start = int.from_bytes(started.read(8), "little")
+        while b"\nState:\tZ" not in Path(f"/proc/{pid}/status").read_bytes():
+            os.sched_yield()
+        assert ProcessId(pid, start).alive()
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        wait(pid)
     assert not ProcessId(pid, start).alive()
     ready.close()
     started.close()

@@ -8,13 +8,14 @@ import signal
 import struct
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import posix_ipc
 import pytest
 from forks import Gate, Reports, fork, run, wait
 
+from flipcall import named
 from flipcall._core import lib
 from flipcall.allocator import WindowAllocator
 from flipcall.errors import (
@@ -337,6 +338,43 @@ def test_removed_by_hand(name: str) -> None:
         assert file(name).exists()
 
 
+def test_taken_for_stale_before_it_was_locked(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A maker overtaken between shm_open and its lock finds its link gone, and starts again."""
+    overtaken = []
+
+    def try_lock(fd: int, lock: Callable[[int], bool] = named._try_lock) -> bool:
+        if not overtaken:
+            overtaken.append(fd)
+            file(name).unlink()  # as a reclaimer does, which has had the lock meanwhile
+        return lock(fd)
+
+    monkeypatch.setattr(named, "_try_lock", try_lock)
+    with NamedAllocator(name).allocate(PAGE) as made:
+        assert file(name).exists()
+        with NamedWindow.open(name):
+            assert made.peer is not None
+    assert overtaken
+
+
+def test_fork_while_locked_does_not_keep_the_lock(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A child forked by another thread while the lock is held has a copy of it, which must not count."""
+    gate, children = Gate(), []
+    inspect = named._inspect
+
+    def forking(fd: int, name: str, path: str) -> tuple[ProcessId, int]:
+        children.append(fork(gate.wait))
+        return inspect(fd, name, path)
+
+    with NamedAllocator(name).allocate(PAGE):
+        monkeypatch.setattr(named, "_inspect", forking)
+        with pytest.raises(WindowInUseError, match="in use by process"):
+            NamedAllocator(name).allocate(PAGE)
+        monkeypatch.undo()
+        NamedWindow.open(name, timeout=0.5).close()
+    gate.open()
+    assert [wait(child) for child in children] == [0]
+
+
 # ---- stale names -------------------------------------------------------------------------------------------
 
 
@@ -372,8 +410,10 @@ def test_maker_killed_and_not_reaped(name: str) -> None:
         window.close()
 
     child = fork(maker)
-    made.read(1)
-    os.kill(child, signal.SIGKILL)
+    try:
+        made.read(1)
+    finally:
+        os.kill(child, signal.SIGKILL)
     os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
     with NamedAllocator(name).allocate(PAGE):
         pass

@@ -1,0 +1,1 @@
+"""What every transport must do: one suite of bodies, of which only the fixtures differ."""

@@ -1,0 +1,101 @@
+"""The fixtures that differ: how frames travel. Everything else in this directory is the same for all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import pytest
+
+import flipcall
+from tests.conformance.services import Bulk, BulkServer, Desk, DeskServer, Echo, EchoServer
+
+S = TypeVar("S", bound=flipcall.Service)
+
+WINDOW = 65536  # bytes; of the socket transport's frames too, so that both have limits near one another
+FRAME = 16  # header of a message; a packet window has another 16 bytes in front of it
+
+
+class Room(NamedTuple):
+    """The most bulk bytes a message with an empty body has room for."""
+
+    request: int
+    reply: int
+
+
+@pytest.fixture(params=["window", "socket"])
+def transport(request: pytest.FixtureRequest) -> str:
+    """How frames travel."""
+    return str(request.param)
+
+
+@pytest.fixture
+def room(transport: str) -> Room:
+    """See Room."""
+    most = WINDOW - 2 * FRAME if transport == "window" else WINDOW - FRAME
+    return Room(most, most)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> str:
+    """Where the server listens."""
+    return str(tmp_path / "s")
+
+
+@pytest.fixture
+def stack() -> Iterator[ExitStack]:
+    """What is entered into it is left at the end of the test, last first."""
+    with ExitStack() as stack:
+        yield stack
+
+
+@pytest.fixture
+def serve(path: str, stack: ExitStack) -> Callable[..., flipcall.Server]:
+    """Start a server in this process; it is stopped at the end of the test."""
+
+    def start(implementation: Any, at: str = path, **options: Any) -> flipcall.Server:
+        options = {"window_max": WINDOW, **options}
+        return stack.enter_context(flipcall.Server(implementation, at, **options))
+
+    return start
+
+
+@pytest.fixture
+def connect(path: str, transport: str, stack: ExitStack) -> Callable[..., Any]:
+    """Connect a client over the transport; it is closed at the end of the test."""
+
+    def made(service: type[S], at: str = path, **options: Any) -> S:
+        options = {"transport": transport, "window_size": WINDOW, **options}
+        return stack.enter_context(flipcall.connect(service, at, **options))
+
+    return made
+
+
+@pytest.fixture
+def echo(serve: Callable[..., Any], connect: Callable[..., Echo]) -> Echo:
+    """A client of EchoServer."""
+    serve(EchoServer())
+    return connect(Echo)
+
+
+@pytest.fixture
+def bulk(serve: Callable[..., Any], connect: Callable[..., Bulk]) -> Bulk:
+    """A client of BulkServer."""
+    serve(BulkServer())
+    return connect(Bulk)
+
+
+@pytest.fixture
+def jobs(serve: Callable[..., Any]) -> dict[str, Callable[[], Any]]:
+    """What the handler Desk.run does, by name; its server runs."""
+    server = DeskServer()
+    serve(server)
+    return server.jobs
+
+
+@pytest.fixture
+def desk(jobs: dict[str, Callable[[], Any]], connect: Callable[..., Desk]) -> Desk:
+    """A client of DeskServer, whose jobs are the fixture `jobs`."""
+    return connect(Desk)
