@@ -295,7 +295,9 @@ class Endpoint:
     @property
     def state(self) -> State:
         """What can be done next. Any thread; may be outdated at once while another thread is inside."""
-        return State.CLOSED if self._closed else State(self._ep.turn)
+        if self._closed:
+            return State.CLOSED
+        return State.OVER if lib.fc_ended(self._ep) else State(self._ep.turn)
 
     @property
     def stats(self) -> Stats:
@@ -340,7 +342,7 @@ class Endpoint:
         """Raise ForkedError or ClosedError where the window must not be written to."""
         if self._pid != os.getpid():
             self.fail(lib.FC_ERR_FORKED)
-        if self._closed or self._ep.turn == State.OVER:
+        if self.state in (State.OVER, State.CLOSED):
             raise self._over()
 
     def _put(self, datagram: bytes) -> None:
@@ -397,7 +399,7 @@ class Endpoint:
                 return BusyError("another thread is using this endpoint")
             case lib.FC_ERR_USED:
                 return WindowInUseError(f"{self._window!r} has been connected before")
-            case lib.FC_ERR_TURN if self._ep.turn == State.OVER:
+            case lib.FC_ERR_TURN if self.state is State.OVER:
                 return self._over()
             case lib.FC_ERR_TURN:
                 return MisuseError(f"not possible in state {self.state.name}")

@@ -38,6 +38,7 @@ void fc_leave(struct fc_endpoint *ep);
 void fc_shutdown(struct fc_endpoint *ep);
 void fc_condemn(struct fc_endpoint *ep);
 int fc_retire(struct fc_endpoint *ep);
+int fc_ended(struct fc_endpoint *ep);
 int fc_seal(struct fc_endpoint *ep);
 void fc_forked(void);
 int fc_use_switch(struct fc_endpoint *ep, uint32_t id);
