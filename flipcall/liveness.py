@@ -94,5 +94,7 @@ class Liveness:
 
     def __del__(self) -> None:
         if getattr(self, "pidfd", -1) >= 0:
-            warnings.warn(f"unclosed Liveness of process {self.pid}", ResourceWarning, source=self, stacklevel=2)
+            warnings.warn(
+                f"unclosed Liveness of process {self.pid}", ResourceWarning, source=self, stacklevel=2
+            )
             self.close()

@@ -19,6 +19,9 @@ POLICIES = {"parked": WaitPolicy.frugal(), "spinning": WaitPolicy(spin_ns=10**12
 # What waits, and the side that does.
 WAITS = ("connect", "recv_first", "send_recv", "recv")
 
+# What ends a wait is then the event itself, and not a look round after 50 ms; short enough for a hanging test to end.
+LONG_SLICE_NS = 10**10
+
 _names = count()
 
 
@@ -72,7 +75,7 @@ def waiting(verb: str, kind: str, moment: str) -> Iterator[tuple[Endpoint, Endpo
         mine, other = both.client, both.server
         if verb in ("recv_first", "recv"):
             mine, other = other, mine
-        mine.core()[0].slice_ns = 10**13  # an hour and more: what ends the wait is the event, not a look round
+        mine.core()[0].slice_ns = LONG_SLICE_NS
         running = Running(getattr(mine, verb), *([3] if verb == "send_recv" else []))
         until_waiting(mine, moment)
         try:
@@ -84,7 +87,7 @@ def waiting(verb: str, kind: str, moment: str) -> Iterator[tuple[Endpoint, Endpo
 
 def until_waiting(endpoint: Endpoint, moment: str) -> None:
     """Return when a thread waits in `endpoint`: in the kernel, or where it would spin."""
-    wait_until(lambda: endpoint.state is State.WAITING, what="it waits")
+    wait_until(lambda: endpoint.state is State.WAITING and endpoint.core()[0].since, what="it waits")
     if moment == "parked" or not endpoint.core()[0].policy.spin_ns:
         until_parked(endpoint, endpoint.side)
 

@@ -9,7 +9,7 @@ import pytest
 from flipcall import ClosedError
 from flipcall.lowlevel import Endpoint, MemfdAllocator, NamedAllocator, Side, State, WaitPolicy
 from tests.endpoint.bare import CLIENT_ACTIVE, SERVER_ACTIVE, Bare, Ended
-from tests.endpoint.running import KINDS, POLICIES, Running, new_name
+from tests.endpoint.running import KINDS, LONG_SLICE_NS, POLICIES, Running, new_name
 
 every_kind = pytest.mark.parametrize("kind", KINDS)
 every_policy = pytest.mark.parametrize("policy", [*POLICIES.values(), WaitPolicy.balanced()], ids=repr)
@@ -35,7 +35,7 @@ def test_bare_server(kind: str, policy: WaitPolicy, said: bytes) -> None:
         return bare.echo()
 
     with Endpoint(window, Side.CLIENT, policy=policy) as client:
-        client.core()[0].slice_ns = 10**13
+        client.core()[0].slice_ns = LONG_SLICE_NS
         server = Running(serve)
         client.connect()
         assert isinstance(json.loads(heard[0]), dict)
@@ -67,7 +67,7 @@ def test_bare_client(kind: str, policy: WaitPolicy, said: bytes) -> None:
         return answers
 
     with Endpoint(window, Side.SERVER, policy=policy) as server:
-        server.core()[0].slice_ns = 10**13
+        server.core()[0].slice_ns = LONG_SLICE_NS
         client = Running(ask)
         n = server.recv_first()
         for _ in range(99):
@@ -89,7 +89,7 @@ def test_bare_peer_shuts_down(kind: str) -> None:
     window = a_window(kind)
     bare = Bare(window, CLIENT_ACTIVE)
     with Endpoint(window, Side.SERVER, policy=WaitPolicy.frugal()) as server:
-        server.core()[0].slice_ns = 10**13
+        server.core()[0].slice_ns = LONG_SLICE_NS
         waiting = Running(server.recv_first)
         bare.theirs = 2  # give() then stores SHUTDOWN
         bare.give(b"")

@@ -155,7 +155,12 @@ def test_forked_child(kind: str) -> None:
     with make_pair(kind) as both, make_pair(kind, connected=False) as fresh:
 
         def body() -> None:
-            for verb in (both.server.recv, fresh.client.connect, fresh.server.recv_first, fresh.server.accept):
+            for verb in (
+                both.server.recv,
+                fresh.client.connect,
+                fresh.server.recv_first,
+                fresh.server.accept,
+            ):
                 with pytest.raises(ForkedError):
                     verb()
             for send in (both.client.send_recv, both.client.send_last):

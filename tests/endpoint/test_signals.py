@@ -21,7 +21,9 @@ def waiter(verb: str, spin: bool) -> None:
     policy = WaitPolicy(spin_ns=10**12, adaptive=False) if spin else WaitPolicy.frugal()
     both = pair(policy=policy, connected=verb in ("send_recv", "recv"))
     mine, other = (both.server, both.client) if verb.startswith("recv") else (both.client, both.server)
-    watch = threading.Thread(target=lambda: (until_waiting(mine, "spinning" if spin else "parked"), say("waits")))
+    watch = threading.Thread(
+        target=lambda: (until_waiting(mine, "spinning" if spin else "parked"), say("waits"))
+    )
     try:
         watch.start()
         getattr(mine, verb)(*([1] if verb == "send_recv" else []))
