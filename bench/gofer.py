@@ -26,7 +26,7 @@ from bench.rows import Labels, Row, find_row, ratio
 from bench.run import Case, Progress, measure_group
 from examples.gofer.client import GoferClient
 from examples.gofer.export import Export
-from examples.gofer.server import make_server
+from examples.gofer.server import GoferServer
 
 NAME = "file.bin"
 FILE_BYTES = 1 << 20
@@ -91,7 +91,7 @@ def serve(config: GoferConfig, ready: Callable[[], None], until: Callable[[], ob
     """The server process: a read-only gofer over `config.root`, until `until` returns."""
     export = Export(config.root, read_only=True)
     try:
-        with make_server(export, config.path):
+        with GoferServer(export, config.path):
             ready()
             until()
     finally:

@@ -9,8 +9,17 @@ from collections.abc import Callable
 
 from .allocator import MemfdAllocator
 from .dispatch import Dispatcher
-from .endpoint import Endpoint, Side
-from .errors import CallError, DeadlineExceeded, FlipcallError, UnsupportedError, WindowError
+from .endpoint import Endpoint
+from .errors import (
+    CallError,
+    ClosedError,
+    DeadlineExceeded,
+    FlipcallError,
+    ProtocolError,
+    UnsupportedError,
+    WindowError,
+)
+from .failure import readable
 from .handshake import (
     VERSION,
     Hello,
@@ -23,6 +32,7 @@ from .handshake import (
     send_message,
 )
 from .liveness import Liveness, Peer
+from .outcome import Side
 from .policy import WaitPolicy
 from .serving import Serving, SocketServing, WindowServing
 from .session import Session, Sessions
@@ -31,6 +41,8 @@ from .stream import FrameSocket
 from .switch import offered, taken
 
 HANDSHAKE_S = 5.0
+_SHOWN = 10  # mismatched methods in one refusal
+_MESSAGE_MAX = 8192  # characters of a refusal
 
 
 class Admission:
@@ -64,18 +76,29 @@ class Admission:
         deadline = time.monotonic() + HANDSHAKE_S
         hello, _ = recv_message(sock, hello_decoder, deadline)
         try:
-            session = self._checked(hello, Peer.of(sock))
+            return self._admitted(sock, hello)
+        except (ClosedError, DeadlineExceeded, ProtocolError):
+            raise
         except CallError as e:
             refuse(sock, e)
             raise
+        except (OSError, WindowError) as e:
+            why = CallError(
+                Status.RESOURCE_EXHAUSTED, f"no channel with a window of {hello.window} bytes: {e}"
+            )
+            refuse(sock, why)
+            raise why from e
+        except Exception as e:  # authorize, the factory: this side's code
+            what = f"the server could not make a channel: {type(e).__name__}: {e}"
+            refuse(sock, CallError(Status.INTERNAL, what))
+            raise
+
+    def _admitted(self, sock: socket.socket, hello: Hello) -> tuple[Serving, Session, Liveness]:
+        session = self._checked(hello, Peer.of(sock))
         try:
             return self._channel(sock, hello, session)
-        except BaseException as e:
+        except BaseException:
             self.sessions.leave(session)
-            if isinstance(e, (OSError, WindowError)) and not isinstance(e, DeadlineExceeded):
-                why = CallError(Status.RESOURCE_EXHAUSTED, f"no window of {hello.window} bytes: {e}")
-                refuse(sock, why)
-                raise why from e
             raise
 
     def _checked(self, hello: Hello, peer: Peer) -> Session:
@@ -150,13 +173,14 @@ def _agree(hello: Hello, dispatcher: Dispatcher) -> None:
         raise CallError(Status.FAILED_PRECONDITION, what)
     wrong = mismatches(hello, {m.name: Offered.of(m) for m in dispatcher.methods})
     if wrong:
-        raise CallError(Status.FAILED_PRECONDITION, "; ".join(wrong))
+        more = f"; and {len(wrong) - _SHOWN} more" if len(wrong) > _SHOWN else ""
+        raise CallError(Status.FAILED_PRECONDITION, "; ".join(wrong[:_SHOWN]) + more)
 
 
 def refuse(sock: socket.socket, error: CallError) -> None:
     """Tell the client why, if it still listens, and do not wait for it."""
     try:
         sock.setblocking(False)
-        send_message(sock, Refused(error.status, error.message))
+        send_message(sock, Refused(error.status, readable(error.message, _MESSAGE_MAX)))
     except (OSError, FlipcallError):
         pass  # it has gone, or reads nothing: the hang-up tells it

@@ -8,9 +8,10 @@ from socket import socket as UnixSocket
 from typing import NamedTuple
 
 from ._core import ffi, lib
-from .endpoint import Endpoint, State
+from .endpoint import Endpoint
 from .errors import CallError
 from .failure import rebuild
+from .outcome import State
 from .status import Status
 
 Attachment = bytes | bytearray | memoryview
@@ -35,7 +36,7 @@ def message_size(body_len: int, attach_len: int) -> int:
 class WindowChannel:
     """One channel. One thread at a time, but close() is for any. Owns endpoint and socket."""
 
-    __slots__ = ("answer", "endpoint", "ep", "socket", "window")
+    __slots__ = ("__weakref__", "answer", "endpoint", "ep", "socket", "window")
 
     def __init__(self, endpoint: Endpoint, sock: UnixSocket) -> None:
         self.endpoint = endpoint
@@ -100,7 +101,15 @@ class WindowChannel:
             self.endpoint.fail(result)
         return result != _TICK
 
+    def abandon(self) -> None:
+        """In a forked child: the channel is the parent's, who is told nothing."""
+        self.socket.close()
+
     def close(self) -> None:
         """End it. Any thread, idempotent."""
         self.endpoint.close()
         self.socket.close()
+
+    def __del__(self) -> None:
+        if hasattr(self, "window"):
+            self.close()

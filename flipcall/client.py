@@ -14,9 +14,9 @@ from typing import Any, TypeVar
 from msgspec import DecodeError
 
 from ._core import ffi, lib
-from .channel import PLAIN_MAX, WindowChannel
-from .endpoint import Endpoint, Side
-from .errors import CallError, DeadlineExceeded, MisuseError, ProtocolError
+from .channel import PLAIN_MAX, Attachment, Reply, WindowChannel
+from .endpoint import Endpoint
+from .errors import CallError, ClosedError, DeadlineExceeded, MisuseError, ProtocolError
 from .fds import close_fds
 from .frame import timeout_us
 from .handshake import (
@@ -30,8 +30,9 @@ from .handshake import (
     recv_message,
     send_message,
 )
-from .liveness import Liveness
+from .liveness import Liveness, Peer, hang_up
 from .method import Method, encode
+from .outcome import Side
 from .policy import WaitPolicy
 from .pool import Channel, Pool
 from .service import Contract, Service, contract_of
@@ -42,6 +43,9 @@ from .window import PacketWindow
 
 S = TypeVar("S", bound=Service)
 Path = str | os.PathLike[str]
+
+_BACKLOG_PAUSE_S = 0.005
+_UNDECODABLE = (DecodeError, UnicodeDecodeError, RecursionError)  # what msgspec raises for a hostile body
 
 _clients: "weakref.WeakSet[Connection]" = weakref.WeakSet()
 
@@ -85,12 +89,13 @@ class Connection:
         assert self.welcome is not None
         return self.welcome
 
-    def _channel(self) -> Channel:
-        deadline = time.monotonic() + self._connect_timeout
+    def _channel(self, deadline: float | None = None) -> Channel:
+        """A new channel, by the deadline (time.monotonic() seconds) and the connect timeout."""
+        latest = time.monotonic() + self._connect_timeout
+        deadline = latest if deadline is None else min(deadline, latest)
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            sock.settimeout(self._connect_timeout)
-            sock.connect(self.path)
+            _reach(sock, self.path, deadline)
             session = self.welcome.session if self.welcome else b""
             hello = Hello(
                 VERSION,
@@ -101,12 +106,18 @@ class Connection:
                 self._switches,
                 session,
             )
-            send_message(sock, hello)
+            try:
+                send_message(sock, hello)
+            except ClosedError:
+                pass  # a server that is full says so and hangs up without listening: hear it
             answer, fds = recv_message(sock, answer_decoder, deadline, max_fds=1)
             if isinstance(answer, Refused):
                 close_fds(fds)
                 raise _refusal(answer)
             return self._welcomed(sock, answer, fds, deadline)
+        except ClosedError as e:
+            with sock:
+                raise hang_up(Peer.of(sock), str(e)) from None
         except TimeoutError as e:
             sock.close()
             if isinstance(e, DeadlineExceeded):
@@ -125,9 +136,14 @@ class Connection:
                 )
             if len(fds) != (self.transport == "window"):
                 raise ProtocolError(f"{len(fds)} descriptors came with the welcome", pid.pid)
+            if self.welcome and welcome.methods != self.welcome.methods:
+                what = f"{self.path}: another server answers there now, with other methods: connect again"
+                raise CallError(Status.FAILED_PRECONDITION, what)
             if self.transport == "socket":
                 pid.close()
-                channel: Channel = SocketChannel(FrameSocket(sock, welcome.message_max))
+                channel: Channel = SocketChannel(
+                    FrameSocket(sock, min(welcome.message_max, lib.FC_WINDOW_MAX))
+                )
             else:
                 window = PacketWindow.attach(fds.pop(), welcome.window)
                 window.drop_fd()
@@ -145,6 +161,19 @@ class Connection:
         if self.welcome is None:
             self.welcome, self.peer_pid = welcome, pid.pid
         return channel
+
+
+def _reach(sock: socket.socket, path: str, deadline: float) -> None:
+    """Connect. A full backlog is waited for, which the kernel does not do for a socket with a timeout (EAGAIN)."""
+    while True:
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise DeadlineExceeded(f"{path}: nobody took the connection in time")
+        sock.settimeout(left)
+        try:
+            return sock.connect(path)
+        except BlockingIOError:
+            time.sleep(min(left, _BACKLOG_PAUSE_S))
 
 
 def _refusal(answer: Refused) -> CallError:
@@ -244,10 +273,17 @@ def _window_stub(method: Method, number: int, pool: Pool, timeout: float | None)
     """The hottest path there is: everything it needs is in its closure, and nothing is called that need not be."""
     count, bind, decode = _positions(method), method.bind, method.decode_result
     what = number | timeout_us(timeout) << lib.FC_CALL_TIMEOUT_SHIFT
-    pop, push, waiters, notify, take, mend = (
-        pool.free.pop, pool.free.append, pool.waiters, pool.notify, pool.take, pool.mend,
+    pop, push, waiters, notify, mend = (
+        pool.free.pop, pool.free.append, pool.waiters, pool.notify, pool.mend,
     )  # fmt: skip
     fc_call, unpack = lib.fc_call, ffi.unpack
+
+    def late(body: bytes) -> Any:
+        reply = ask(pool, timeout, number, body, b"")
+        try:
+            return decode(reply.body)
+        except _UNDECODABLE as e:
+            raise _garbled(method, e) from e
 
     def call(*args: Any, **kwargs: Any) -> Any:
         if kwargs or len(args) != count:
@@ -256,7 +292,7 @@ def _window_stub(method: Method, number: int, pool: Pool, timeout: float | None)
         try:
             channel: Any = pop()
         except IndexError:
-            channel = take(timeout)
+            return late(body)
         try:
             result = fc_call(channel.ep, what, body, len(body))
             if 0 <= result <= PLAIN_MAX:
@@ -271,7 +307,7 @@ def _window_stub(method: Method, number: int, pool: Pool, timeout: float | None)
             notify()
         try:
             return decode(reply)
-        except DecodeError as e:
+        except _UNDECODABLE as e:
             raise _garbled(method, e) from e
 
     return call
@@ -290,31 +326,42 @@ def _bulk_stub(method: Method, number: int, pool: Pool, timeout: float | None) -
         method.decode_result,
         method.result_type,
     )
-    limit = timeout_us(timeout)
 
     def call(*args: Any, **kwargs: Any) -> Any:
         if kwargs or len(args) != count:
             args = bind(args, kwargs)
         slots, attachment = method.split(args)
-        body = encode(slots)
-        channel = pool.take(timeout)
-        try:
-            reply = channel.bulk(number, limit, body, attachment)
-        except BaseException:
-            pool.mend(channel)
-            raise
-        pool.give(channel)
+        reply = ask(pool, timeout, number, encode(slots), attachment)
         if method.bulk_result:
             return reply.attachment if result_type is bytes else result_type(reply.attachment)
         try:
             return decode(reply.body)
-        except DecodeError as e:
+        except _UNDECODABLE as e:
             raise _garbled(method, e) from e
 
     return call
 
 
-def _garbled(method: Method, error: DecodeError) -> ProtocolError:
+def ask(pool: Pool, timeout: float | None, number: int, body: bytes, attachment: Attachment) -> Reply:
+    """One call over a channel of the pool; waiting for the channel is part of the timeout."""
+    limit = timeout_us(timeout)
+    try:
+        channel: Channel = pool.free.pop()
+    except IndexError:
+        started = time.monotonic()
+        channel = pool.take(timeout)
+        if timeout is not None:
+            limit = timeout_us(max(0.0, timeout - (time.monotonic() - started)))
+    try:
+        reply = channel.bulk(number, limit, body, attachment)
+    except BaseException:
+        pool.mend(channel)
+        raise
+    pool.give(channel)
+    return reply
+
+
+def _garbled(method: Method, error: Exception) -> ProtocolError:
     return ProtocolError(f"the result of {method.name} is not what its signature says: {error}")
 
 

@@ -10,9 +10,8 @@ from typing import Any
 
 import msgspec
 
-from .client import Connection
+from .client import Connection, ask
 from .errors import MisuseError
-from .frame import timeout_us
 from .handshake import Offered, Transport, Welcome
 from .method import encode
 from .policy import WaitPolicy
@@ -74,14 +73,7 @@ class DynamicClient:
                     raise MisuseError(f"{name}: {param.name} takes bytes")
                 parts.append(bytes(value))
                 slots[i] = len(value)
-        pool = self._connection.pool
-        channel = pool.take(self._timeout)
-        try:
-            reply = channel.bulk(number, timeout_us(self._timeout), encode(slots), b"".join(parts))
-        except BaseException as e:
-            pool.mend(channel)
-            raise e
-        pool.give(channel)
+        reply = ask(self._connection.pool, self._timeout, number, encode(slots), b"".join(parts))
         return reply.attachment if offered.bulk_result else _decode(reply.body)
 
     @property

@@ -15,7 +15,6 @@ A wait releases the GIL, never installs a signal handler, and comes back to Pyth
 every 50 ms on the way, so Ctrl-C works and a dead peer is noticed.
 """
 
-import enum
 import json
 import os
 import threading
@@ -24,21 +23,17 @@ import weakref
 from types import TracebackType
 from typing import Any, NoReturn
 
-import msgspec
-
 from ._core import ffi, lib
 from .errors import (
     BusyError,
     ClosedError,
-    DeadlineExceeded,
     FlipcallError,
-    ForkedError,
     MisuseError,
-    PeerDiedError,
     ProtocolError,
     WindowInUseError,
 )
 from .liveness import Liveness
+from .outcome import Side, State, Stats, error_of
 from .policy import WaitPolicy, waits
 from .switch import FUTEX, number, offered, taken
 from .window import PacketWindow
@@ -53,50 +48,6 @@ _send_recv = lib.fc_send_recv  # looked up once: an attribute of lib costs 30 ns
 _WATCHED_SLICE_NS = (
     2_000_000_000  # a thousand idle channels then wake five hundred times a second, not 20,000
 )
-
-
-class Side(enum.IntEnum):
-    """Which side of the window; the client is active first."""
-
-    CLIENT = lib.FC_CLIENT_ACTIVE
-    SERVER = lib.FC_SERVER_ACTIVE
-
-
-class State(enum.IntEnum):
-    """What an endpoint can do next."""
-
-    NEW = lib.FC_TURN_NEW
-    ACTIVE = lib.FC_TURN_MINE
-    WAITING = lib.FC_TURN_THEIRS
-    LAST = lib.FC_TURN_LAST
-    OVER = lib.FC_TURN_OVER
-    CLOSED = 100
-
-
-class Stats(msgspec.Struct, frozen=True):
-    """What an endpoint has done so far; counts."""
-
-    flips: int
-    spins_paid: int
-    spins_lost: int
-    parks: int
-    swaps: int
-    wakes: int
-    wakes_skipped: int
-    rescues: int
-
-
-_FAULTS = {
-    lib.FC_FAULT_STATE: "conn_state was {}",
-    lib.FC_FAULT_LENGTH: "data_len {} is beyond the window's {cap}",
-    lib.FC_FAULT_SHORT: "a datagram of {} bytes cannot hold a frame header",
-    lib.FC_FAULT_KIND: "unexpected frame kind {}",
-    lib.FC_FAULT_FLAGS: "unknown frame flags {:#x}",
-    lib.FC_FAULT_BODY: "body_len {} is beyond its datagram",
-    lib.FC_FAULT_PADDING: "a datagram of {} bytes ends between body and attachment",
-    lib.FC_FAULT_CALL_ID: "frame for call {}, which was not asked",
-    lib.FC_FAULT_RESERVED: "a reserved field was {}",
-}
 
 
 class Endpoint:
@@ -326,11 +277,10 @@ class Endpoint:
         )
 
     def core(self) -> tuple[Any, Any]:
-        """The C endpoint, and the window as char[]. While that array lives the memory is mapped, closed or not, so
-        whoever keeps a pointer into it keeps the array: a close() in another thread may come between a C call and
-        the look at what it brought.
+        """The C endpoint, and the window's bytes, which stay mapped for as long as that object lives: a thread
+        that has just been answered may still be reading them when another one calls close().
         """
-        return self._ep, self._base
+        return self._ep, ffi.from_buffer("char[]", self._window.buffer)
 
     # ---- below the verbs --------------------------------------------------------------------------------
 
@@ -383,32 +333,11 @@ class Endpoint:
 
     def error(self, result: int) -> FlipcallError:
         """The exception for a negative result of the C core."""
-        if self._closed:
+        if self.state is State.CLOSED or (result == lib.FC_ERR_TURN and self.state is State.OVER):
             return self._over()
-        match result:
-            case lib.FC_ERR_TIMEOUT:
-                return DeadlineExceeded(self._name("did not answer before the deadline"))
-            case lib.FC_ERR_SHUTDOWN:
-                return ClosedError(f"the connection with process {self.peer_pid or '?'} was shut down")
-            case lib.FC_ERR_DIED:
-                return PeerDiedError(self._name("is gone"), self.peer_pid)
-            case lib.FC_ERR_PROTOCOL:
-                what = _FAULTS[self._ep.fault].format(self._ep.fault_value, cap=self.data_cap)
-                return ProtocolError(self._name(f"broke the protocol: {what}"), self.peer_pid)
-            case lib.FC_ERR_BUSY:
-                return BusyError("another thread is using this endpoint")
-            case lib.FC_ERR_USED:
-                return WindowInUseError(f"{self._window!r} has been connected before")
-            case lib.FC_ERR_TURN if self.state is State.OVER:
-                return self._over()
-            case lib.FC_ERR_TURN:
-                return MisuseError(f"not possible in state {self.state.name}")
-            case lib.FC_ERR_SIZE:
-                return MisuseError(f"the datagram is larger than the window's {self.data_cap} bytes")
-            case lib.FC_ERR_FORKED:
-                return ForkedError("this endpoint belongs to the parent process: connect again after fork()")
-        code = self._ep.fault_value
-        return FlipcallError(f"futex: {os.strerror(code)} (errno {code})")
+        if result == lib.FC_ERR_USED:
+            return WindowInUseError(f"{self._window!r} has been connected before")
+        return error_of(result, self._ep, self.state, self.peer_pid)
 
     def _over(self) -> ClosedError:
         return ClosedError("this endpoint is closed" if self._closed else "the connection is over")

@@ -15,7 +15,8 @@ from .method import encode
 from .status import Status
 
 _MESSAGE_MAX = 4096  # characters of a message, a type name, or one argument
-_PLAIN = (str, bytes, int, float, bool, type(None))
+_TRACEBACK_MAX = 16384  # characters of a traceback: its end, which says most
+_LEAST = 256  # characters of a message that is left in the tightest of windows
 
 E = TypeVar("E", bound=type[Exception])
 
@@ -68,6 +69,15 @@ for _kind, _status in {
     MemoryError: Status.RESOURCE_EXHAUSTED,
     EOFError: Status.OUT_OF_RANGE,
     OSError: Status.UNKNOWN,
+    # Those with an errno cross as OSError, which makes the right type of it again. Without one, by name:
+    BlockingIOError: Status.UNAVAILABLE,
+    ConnectionError: Status.UNAVAILABLE,
+    FileExistsError: Status.ALREADY_EXISTS,
+    FileNotFoundError: Status.NOT_FOUND,
+    IsADirectoryError: Status.FAILED_PRECONDITION,
+    NotADirectoryError: Status.FAILED_PRECONDITION,
+    PermissionError: Status.PERMISSION_DENIED,
+    TimeoutError: Status.DEADLINE_EXCEEDED,
 }.items():
     register_error(_kind, _status)
 
@@ -79,32 +89,65 @@ _ERRNO_STATUS: dict[type[OSError], Status] = {
 }
 
 
+def readable(text: object, most: int = _MESSAGE_MAX) -> str:
+    """At most `most` characters of str(text), which UTF-8 can carry: a file name may hold lone surrogates."""
+    return str(text)[:most].encode("utf-8", "backslashreplace").decode()
+
+
 def describe(error: BaseException, tracebacks: bool = False) -> tuple[Status, bytes]:
     """Status and reply body for what a handler raised. Never raises, whatever the exception does."""
     try:
         return _describe(error, tracebacks)
     except BaseException as e:  # a broken __str__, a hostile args: the caller still gets an answer
-        name = _name(type(error))[:_MESSAGE_MAX]
-        return Status.UNKNOWN, encode(Failure(name, f"and describing it raised {type(e).__name__}"))
+        try:
+            name = readable(_name(type(error)))
+        except BaseException:
+            name = "?"
+        return Status.UNKNOWN, encode(Failure(name, f"and describing it raised {readable(type(e).__name__)}"))
 
 
 def _describe(error: BaseException, tracebacks: bool) -> tuple[Status, bytes]:
-    name = _name(type(error))
-    trace = "".join(traceback.format_exception(error))[-16 * _MESSAGE_MAX :] if tracebacks else None
+    name = readable(_name(type(error)))
+    trace = None
+    if tracebacks:
+        text = "".join(traceback.format_exception(error))
+        trace = readable(text[-_TRACEBACK_MAX:], _TRACEBACK_MAX)
     if isinstance(error, CallError):
-        failure = Failure(_name(CallError), str(error.message)[:_MESSAGE_MAX], traceback=trace)
+        if isinstance(error, RemoteError):  # from a call the handler made: pass it on as what it is
+            type_name = readable(error.type_name)
+            return error.status, encode(Failure(type_name, readable(error.message), traceback=trace))
+        failure = Failure(_name(CallError), readable(error.message), traceback=trace)
         return Status(error.status) or Status.UNKNOWN, encode(failure)
     if isinstance(error, DeadlineExceeded):
-        return Status.DEADLINE_EXCEEDED, encode(Failure(_name(DeadlineExceeded), str(error)[:_MESSAGE_MAX]))
+        return Status.DEADLINE_EXCEEDED, encode(Failure(_name(DeadlineExceeded), readable(error)))
     if isinstance(error, OSError) and error.errno is not None:
         status = _ERRNO_STATUS.get(type(error), Status.UNKNOWN)
-        message = str(error.strerror)[:_MESSAGE_MAX]
+        message = readable(error.strerror)
         return status, encode(Failure(_name(OSError), message, errno=int(error.errno), traceback=trace))
-    args = [a if isinstance(a, _PLAIN) else str(a) for a in error.args[:16]]
-    args = [a[:_MESSAGE_MAX] if isinstance(a, (str, bytes)) else a for a in args]
-    args = [str(a) if isinstance(a, int) and not -(2**63) <= a < 2**64 else a for a in args]
-    failure = Failure(name[:_MESSAGE_MAX], str(error)[:_MESSAGE_MAX], args=args, traceback=trace)
+    args = [_plain(a) for a in error.args[:16]]
+    failure = Failure(name, readable(error), args=args, traceback=trace)
     return _statuses.get(name, Status.UNKNOWN), encode(failure)
+
+
+def _plain(argument: Any) -> Any:
+    if isinstance(argument, bytes):
+        return argument[:_MESSAGE_MAX]
+    if argument is None or isinstance(argument, (bool, float)):
+        return argument
+    if isinstance(argument, int) and -(2**63) <= argument < 2**64:
+        return argument
+    return readable(argument)
+
+
+def shortened(body: bytes, room: int) -> bytes:
+    """An error reply's body cut down towards `room` bytes: the type and errno stay, the details go first."""
+    failure = _decode(body)
+    failure.traceback = None
+    if len(encode(failure)) > room:
+        failure.args = [failure.message[:_LEAST]] if failure.args else None
+        failure.message = failure.message[:_LEAST]
+        failure.type = failure.type[:_LEAST]
+    return encode(failure)
 
 
 _decode = msgspec.msgpack.Decoder(Failure).decode
@@ -115,7 +158,7 @@ def rebuild(code: int, body: bytes) -> Exception:
     try:
         status = Status(code)
         failure = _decode(body)
-    except (ValueError, msgspec.DecodeError) as e:
+    except (ValueError, msgspec.DecodeError, RecursionError) as e:
         raise ProtocolError(f"an error reply cannot be read: {e}") from e
     if failure.errno is not None:
         return OSError(failure.errno, failure.message)

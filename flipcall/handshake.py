@@ -16,7 +16,7 @@ from typing import Literal, TypeVar
 import msgspec
 
 from ._core import lib
-from .errors import ClosedError, DeadlineExceeded, ProtocolError
+from .errors import ClosedError, DeadlineExceeded, MisuseError, ProtocolError
 from .fds import close_fds, recv_fds, send_fds
 from .frame import LENGTH
 from .method import Method, Param, encode
@@ -83,8 +83,13 @@ answer_decoder: msgspec.msgpack.Decoder[Welcome | Refused] = msgspec.msgpack.Dec
 
 
 def send_message(sock: socket.socket, message: msgspec.Struct, fds: tuple[int, ...] = ()) -> None:
-    """Write one handshake message. Raises ClosedError when the other side has hung up."""
+    """Write one handshake message. Raises ClosedError when the other side has hung up, MisuseError when it is
+    longer than the other side would take: a service of very many or very long signatures.
+    """
     body = encode(message)
+    if len(body) > lib.FC_HANDSHAKE_MAX:
+        what = f"the signatures of this service make a handshake of {len(body)} bytes"
+        raise MisuseError(f"{what}, more than the {lib.FC_HANDSHAKE_MAX} allowed")
     try:
         send_fds(sock, LENGTH.pack(len(body)) + body, fds)
     except (BrokenPipeError, ConnectionResetError):
@@ -108,7 +113,7 @@ def recv_message(
         body = _read(sock, size, deadline, max_fds, fds)
         try:
             return decoder.decode(body), fds
-        except msgspec.DecodeError as e:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as e:
             raise ProtocolError(f"a handshake message cannot be read: {e}") from e
     except BaseException:
         close_fds(fds)

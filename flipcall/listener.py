@@ -1,11 +1,16 @@
 """The listening Unix socket: made with mode 0600, a stale one replaced, only one's own removed (unix(7))."""
 
+import contextlib
 import errno
+import fcntl
 import os
+import secrets
 import socket
 import stat
+from collections.abc import Iterator
 
 _BACKLOG = 128
+_PATH_MAX = 107  # bytes, and a NUL (unix(7))
 
 
 class Listener:
@@ -18,35 +23,68 @@ class Listener:
         try:
             # On the socket before bind(2), so that there is no moment in which others may connect.
             os.fchmod(self.socket.fileno(), mode)
-            try:
-                self.socket.bind(path)
-            except OSError as e:
-                if e.errno != errno.EADDRINUSE or not _is_stale(path):
-                    raise OSError(e.errno, f"{path}: {e.strerror}") from None
-                os.unlink(path)
-                self.socket.bind(path)
-            status = os.stat(path)
-            self._inode = (status.st_dev, status.st_ino)
-            self.socket.listen(_BACKLOG)
+            with _one_at_a_time(path):
+                self._bind()
         except BaseException:
             self.socket.close()
             raise
 
+    def _bind(self) -> None:
+        """Listen, then take the name: whoever sees it can connect, and a stale one is replaced in one step."""
+        if len(os.fsencode(self.path)) > _PATH_MAX:
+            raise OSError(errno.ENAMETOOLONG, f"{self.path}: more than {_PATH_MAX} bytes")
+        if os.path.lexists(self.path) and not _is_stale(self.path):
+            raise OSError(errno.EADDRINUSE, f"{self.path}: {os.strerror(errno.EADDRINUSE)}")
+        made = os.path.join(os.path.dirname(self.path), f".{secrets.token_hex(2)}")
+        try:
+            self.socket.bind(made)
+        except OSError as e:
+            raise OSError(e.errno, f"{self.path}: {e.strerror or e}") from None
+        try:
+            self.socket.listen(_BACKLOG)
+            status = os.stat(made)
+            self._inode = (status.st_dev, status.st_ino)
+            os.rename(made, self.path)
+        except BaseException:
+            os.unlink(made)
+            raise
+
     def close(self) -> None:
-        """Close, and remove the name if it is still this socket's. Idempotent."""
+        """Close, and remove the name if it is still this socket's. Idempotent.
+
+        The name goes first: while the socket listens nobody takes it for stale, and its inode's number cannot be
+        another's.
+        """
         if self.socket.fileno() < 0:
             return
-        self.socket.close()
         try:
             status = os.stat(self.path)
             if (status.st_dev, status.st_ino) == self._inode:
                 os.unlink(self.path)
-        except FileNotFoundError:
-            pass
+        except OSError:
+            pass  # it has gone, or the directory has
+        self.socket.close()
 
     def disown(self) -> None:
         """In a forked child: close the descriptor and leave the name to the parent."""
         self.socket.close()
+
+
+@contextlib.contextmanager
+def _one_at_a_time(path: str) -> Iterator[None]:
+    """Of several servers starting on one stale socket, the second must not remove what the first has just made:
+    the directory is locked (flock(2)) between the look and the bind. One that cannot be read cannot be locked.
+    """
+    try:
+        fd = os.open(os.path.dirname(path) or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except PermissionError:
+        yield
+        return
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
 
 
 def _is_stale(path: str) -> bool:

@@ -7,15 +7,17 @@ it, and a child the peer forked holds it too. Hence both, where there are both.
 
 import errno
 import os
+import select
 import struct
 import warnings
 from socket import SO_PEERCRED, SOL_SOCKET
 from socket import socket as UnixSocket
 
-from .errors import UnsupportedError
+from .errors import ClosedError, FlipcallError, PeerDiedError, UnsupportedError
 
 SO_PEERPIDFD = 77  # Linux 6.5, include/uapi/asm-generic/socket.h; no race with a reused pid
 _UCRED = struct.Struct("iII")
+_DYING_MS = 50
 
 
 class Peer:
@@ -38,6 +40,28 @@ class Peer:
 
     def __repr__(self) -> str:
         return f"Peer(pid={self.pid}, uid={self.uid}, gid={self.gid})"
+
+
+def hang_up(peer: Peer, what: str) -> FlipcallError:
+    """The error for a stream that `peer` has closed: PeerDiedError when its process is gone, else ClosedError.
+
+    A dying process closes its files a moment before its pidfd tells, so that is waited for, 50 ms at most.
+    """
+    if peer.pid:
+        try:
+            life = Liveness(peer.pid)
+        except ProcessLookupError:
+            return PeerDiedError(f"{what}: the peer (process {peer.pid}) is gone", peer.pid)
+        except UnsupportedError:
+            return ClosedError(what)
+        try:
+            ending = select.poll()
+            ending.register(life.pidfd, select.POLLIN)
+            if ending.poll(_DYING_MS):
+                return PeerDiedError(f"{what}: the peer (process {peer.pid}) is gone", peer.pid)
+        finally:
+            life.close()
+    return ClosedError(f"{what} (process {peer.pid or '?'} lives on)")
 
 
 class Liveness:

@@ -54,7 +54,12 @@ class Method:
         if "return" not in hints:
             raise MisuseError(f"{where}: the result has no annotation")
 
-        self.signature = signature.replace(parameters=parameters)
+        # Resolved, so that it reads the same whether or not annotations are strings in the source.
+        shown = {name: None if hint is type(None) else hint for name, hint in hints.items()}
+        self.signature = signature.replace(
+            parameters=[p.replace(annotation=shown[p.name]) for p in parameters],
+            return_annotation=shown["return"],
+        )
         self.types = [hints[p.name] for p in parameters]
         self.result_type = hints["return"]
         self.params = tuple(Param(p.name, p.default is p.empty, hints[p.name] in BULK) for p in parameters)
@@ -142,7 +147,7 @@ class Method:
     # ---- what the other side compares -------------------------------------------------------------------
 
     def __str__(self) -> str:
-        return f"{self.name}{inspect.signature(_shown(self))}"
+        return f"{self.name}{self.signature}"
 
     def _fingerprint(self) -> str:
         """A digest of the wire types: equal on two sides that understand each other."""
@@ -161,17 +166,32 @@ def octets(data: Any) -> memoryview:
     return view.cast("B")
 
 
-def _shown(method: Method) -> Callable[..., Any]:
-    def shown() -> None: ...
-
-    shown.__signature__ = method.signature  # type: ignore[attr-defined]
-    return shown
-
-
 def _schema(kind: Any) -> Any:
     if kind in BULK:
         return "bulk"
     try:
-        return msgspec.json.schema(kind)
+        return _bare(msgspec.json.schema(kind))
     except TypeError:  # msgpack carries more than JSON Schema can say: keys that are no strings
         return repr(kind)
+
+
+_WORDS = (
+    "title",
+    "description",
+    "default",
+    "examples",
+)  # of a schema: for people, and the sender's own affair
+_BY_NAME = ("properties", "$defs")  # what they map are schemas by name, and any name is allowed
+
+
+def _bare(schema: Any) -> Any:
+    """The schema without what makes no difference on the wire, such as a class's docstring."""
+    if isinstance(schema, list):
+        return [_bare(s) for s in schema]
+    if not isinstance(schema, dict):
+        return schema
+    return {
+        k: {name: _bare(s) for name, s in v.items()} if k in _BY_NAME else _bare(v)
+        for k, v in schema.items()
+        if k not in _WORDS
+    }

@@ -9,31 +9,36 @@
 take() and give() are on the hot path: a list's pop and append, which the interpreter makes atomic. A waiter
 announces itself, then looks at `free` once more; give() appends, then looks for waiters: none is missed. A
 client's hottest path (client._window_stub) does both itself.
+
+A signal can raise between any two bytecodes, so also between take() and the caller's try: a channel can be lost.
+The pool therefore holds the channels in use only weakly: a lost one is collected, closes itself, and no longer
+counts against the limit.
 """
 
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable
 
 from .channel import WindowChannel
-from .endpoint import State
 from .errors import ClosedError, DeadlineExceeded, FlipcallError, ForkedError
+from .outcome import State
 from .stream import SocketChannel
 
 Channel = WindowChannel | SocketChannel
 
 
 class Pool:
-    """Channels made by `connect`, at most `limit` at a time. Every method is for any thread."""
+    """Channels made by `connect(deadline)`, at most `limit` at a time. Every method is for any thread."""
 
-    def __init__(self, connect: Callable[[], Channel], limit: int) -> None:
+    def __init__(self, connect: Callable[[float | None], Channel], limit: int) -> None:
         self.free: list[Channel] = []
         self.waiters: deque[threading.Lock] = deque()
         self.limit = limit
         self._connect = connect
         self._lock = threading.Lock()  # _all, _lent, _closed, _making
-        self._all: set[Channel] = set()
+        self._all: weakref.WeakSet[Channel] = weakref.WeakSet()
         self._lent: list[Channel] = []
         self._making = 0
         self._closed = False
@@ -50,7 +55,7 @@ class Pool:
             pass
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
-            channel = self._reclaimed() or self._grown()
+            channel = self._reclaimed() or self._grown(deadline)
             if channel is not None:
                 return channel
             self._wait(deadline)
@@ -95,9 +100,14 @@ class Pool:
     def forget(self) -> None:
         """In a forked child: these channels are the parent's. Using the pool raises ForkedError from now on."""
         self._forked = True
+        self._lock = threading.Lock()  # its holder may be a thread that this process does not have
+        for channel in list(
+            self._all
+        ):  # before they can be collected, which would end them for the parent, too
+            channel.abandon()
         self.free.clear()
         self.waiters.clear()
-        self._lock = threading.Lock()  # its holder may be a thread that this process does not have
+        self._lent.clear()
 
     def channels(self) -> list[Channel]:
         """The channels there are now."""
@@ -124,8 +134,8 @@ class Pool:
                     self._lent.append(channel)
         return found
 
-    def _grown(self) -> Channel | None:
-        """A new channel, if one more is allowed."""
+    def _grown(self, deadline: float | None) -> Channel | None:
+        """A new channel, if one more is allowed, made by the deadline."""
         if self._forked:
             raise ForkedError("this client belongs to the parent process: connect again after fork()")
         with self._lock:
@@ -135,7 +145,7 @@ class Pool:
                 return None
             self._making += 1
         try:
-            channel = self._connect()
+            channel = self._connect(deadline)
         except BaseException:
             with self._lock:
                 self._making -= 1

@@ -1,40 +1,47 @@
 """Server: one Unix socket, a thread a channel, and one thread that watches over them.
 
-start() ──► watcher: accepts; sees hang-ups and deaths (epoll) and condemns those channels
+start() ──► watcher: accepts; sees hang-ups and deaths and condemns those channels (watcher.py)
               │ a thread a channel: handshake ──► serve until the channel ends ──► leave
 stop(grace): no more connections; idle channels retire at once, busy ones after their answer;
              what is left after `grace` seconds is shut down
 """
 
+import logging
 import os
-import select
+import queue
 import signal
 import socket
-import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable, Sequence
 from types import FrameType, TracebackType
 
 from .admission import Admission, refuse
 from .errors import CallError, FlipcallError, MisuseError, ProtocolError
 from .listener import Listener
-from .liveness import Liveness, Peer
+from .liveness import Peer
 from .policy import WaitPolicy
+from .service import Service
 from .serving import Serving
 from .session import Implementation, Sessions
 from .status import Status
+from .watcher import Watcher
 
 Path = str | os.PathLike[str]
 
 _DRAIN_TICK_S = 0.002
-_ACCEPT_PAUSE_S = 0.05  # out of descriptors: let some be closed before the next attempt
-_HANG_UP = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
+_LETTING_GO_S = 0.5  # for threads that were told to end
+
+_servers: "weakref.WeakSet[Server]" = weakref.WeakSet()
 
 
 def same_user(peer: Peer) -> bool:
     """The default of Server(authorize=): the server's own user, and root."""
     return peer.uid in (0, os.geteuid())
+
+
+_log = logging.getLogger("flipcall")
 
 
 class Server:
@@ -64,6 +71,8 @@ class Server:
         tracebacks: bool = False,
         stop_with_parent: bool = False,
     ) -> None:
+        if not isinstance(implementation, Service) and not callable(implementation):
+            raise MisuseError(f"{implementation!r} is no service, nor makes one")
         self.path = os.fspath(path)
         self._max_channels = max_channels
         self._admission = Admission(
@@ -77,32 +86,42 @@ class Server:
         self._stop_with_parent = stop_with_parent
         self._parent_pid = os.getppid()
         self._listener: Listener | None = None
-        self._watcher: _Watcher | None = None
+        self._watcher: Watcher | None = None
         self._lock = threading.Lock()  # _connections
         self._connections: set[_Connection] = set()
-        self._stopping = threading.Event()
+        self._stopping = False
+        # Not an Event: a signal handler that sets one deadlocks when it interrupts the thread that waits for it.
+        self._requests: queue.SimpleQueue[None] = queue.SimpleQueue()
+        _servers.add(self)
 
     def start(self) -> None:
         """Listen, and serve in the background. Raises OSError (path in use, not permitted), MisuseError."""
-        if self._listener is not None or self._stopping.is_set():
+        if self._listener is not None or self._stopping:
             raise MisuseError("a server starts once")
         self._listener = Listener(self.path)
         try:
-            self._watcher = _Watcher(self, self._listener)
+            self._watcher = Watcher(self._listener, self._taken, self._stop_soon)
             if self._stop_with_parent:
                 self._watcher.watch_parent(self._parent_pid)
             self._watcher.start()
         except BaseException:
             self._listener.close()
+            if self._watcher is not None:
+                self._watcher.stop()
             raise
 
     def stop(self, grace: float = 5.0) -> None:
         """Drain and end: calls under way get `grace` seconds to be answered. Any thread, idempotent.
 
-        Handlers that run on after that keep their (daemon) thread until they return; their answer is lost.
+        Handlers that run on after that keep their (daemon) thread until they return; their answer is lost. Called
+        by a handler it returns at once: the server ends when that call has been answered.
         """
-        self._stopping.set()
+        self._stopping = True
+        self._requests.put(None)
         if self._listener is None or self._watcher is None:
+            return
+        if threading.current_thread() in {c.thread for c in self._live()}:
+            self._stop_soon(grace)
             return
         self._listener.close()
         deadline = time.monotonic() + grace
@@ -110,23 +129,28 @@ class Server:
             for connection in left:
                 connection.retire()
             time.sleep(_DRAIN_TICK_S)
+        self._watcher.stop()  # from here on nobody comes any more
+        left = self._live()
         for connection in left:
             connection.stop()
+        deadline = time.monotonic() + _LETTING_GO_S
         for connection in left:
-            connection.thread.join(0.5)
-        self._watcher.stop()
+            connection.thread.join(max(0.0, deadline - time.monotonic()))
+
+    def _stop_soon(self, grace: float = 5.0) -> None:
+        threading.Thread(target=self.stop, args=(grace,), name="flipcall-stop", daemon=True).start()
 
     def serve_forever(self, grace: float = 5.0) -> None:
         """Start, wait for request_stop() or the parent's end, drain."""
         self.start()
         try:
-            self._stopping.wait()
+            self._requests.get()
         finally:
             self.stop(grace)
 
     def request_stop(self) -> None:
-        """Make serve_forever() return. Any thread; for signal handlers too: it only sets a flag."""
-        self._stopping.set()
+        """Make serve_forever() return, also one that has not begun. Any thread, and signal handlers."""
+        self._requests.put(None)
 
     @property
     def channels(self) -> int:
@@ -153,35 +177,52 @@ class Server:
         connection = _Connection(self, sock)
         with self._lock:
             full = len(self._connections) >= self._max_channels
-            if not full:
+            if not full and not self._stopping:
                 self._connections.add(connection)
-        if full:
-            refuse(
-                sock, CallError(Status.RESOURCE_EXHAUSTED, f"all {self._max_channels} channels are in use")
-            )
-            sock.close()
+        if full or self._stopping:
+            why = CallError(Status.RESOURCE_EXHAUSTED, f"all {self._max_channels} channels are in use")
+            refuse(sock, CallError(Status.UNAVAILABLE, "the server is stopping") if self._stopping else why)
+            self._ended(connection)
             return
-        connection.thread.start()
+        try:
+            connection.thread.start()
+        except BaseException:
+            with self._lock:
+                self._connections.discard(connection)
+            raise
 
     def _serve(self, connection: "_Connection") -> None:
         """The whole life of a connection, in its thread."""
         assert self._watcher is not None
         try:
             serving, session, life = self._admission.admit(connection.socket)
-        except (FlipcallError, OSError) as e:
+        except Exception as e:
             _report(e)
             return
         try:
             connection.begin(serving)
             self._watcher.add(connection, life)
             serving.serve()
-        except (FlipcallError, OSError) as e:
+        except Exception as e:
             _report(e)
         finally:
-            self._watcher.remove(connection, life)
-            serving.close()
-            life.close()
-            self._admission.sessions.leave(session)
+            if self._watcher is not None:  # else this is a handler's forked child, whose copy is nobody's
+                self._watcher.remove(connection, life)
+                serving.close()
+                life.close()
+                self._admission.sessions.leave(session)
+
+    def _forked(self) -> None:
+        """In a forked child: this server is the parent's. Close what was inherited, tell nobody, do no more."""
+        self._lock = threading.Lock()  # its holder may be a thread that this process does not have
+        connections, self._connections = self._connections, set()
+        for connection in connections:
+            connection.socket.close()
+        if self._listener is not None and self._watcher is not None:
+            self._listener.disown()
+            self._watcher.disown()
+        self._listener = self._watcher = None
+        self._stopping = True
 
     def _ended(self, connection: "_Connection") -> None:
         connection.socket.close()
@@ -213,10 +254,13 @@ class _Connection:
                 serving.stop()
 
     def retire(self) -> None:
-        """End it if no call is under way."""
+        """End it if no call is under way; none is while hands are shaken."""
         with self._lock:
             if self._serving is not None:
                 self._serving.retire()
+            else:
+                self._stopped = True
+                _hang_up(self.socket)
 
     def stop(self) -> None:
         """End it now."""
@@ -234,110 +278,6 @@ class _Connection:
                 self._serving.condemn()
 
 
-class _Watcher:
-    """One thread with one epoll set: the listener, every channel's socket and client, perhaps the parent.
-
-    Channel descriptors are one-shot: a client that is gone is told of once, however long its handler runs on.
-    """
-
-    def __init__(self, server: Server, listener: Listener) -> None:
-        self._server = server
-        self._listener = listener
-        self._poll = select.epoll()
-        self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self._poll.register(self._wake, select.EPOLLIN)
-        self._poll.register(listener.socket, select.EPOLLIN)
-        self._parent: Liveness | None = None
-        self._lock = threading.Lock()  # _by_fd, against descriptors being closed and used again
-        self._by_fd: dict[int, tuple[_Connection, int]] = {}
-        self._thread = threading.Thread(target=self._run, name="flipcall-watcher", daemon=True)
-        self._running = True
-
-    def watch_parent(self, pid: int) -> None:
-        """Stop the server when process `pid`, its parent, ends. Raises MisuseError when it has ended already."""
-        try:
-            self._parent = Liveness(pid)
-        except ProcessLookupError:
-            pass
-        if self._parent is None or os.getppid() != pid:
-            raise MisuseError("the parent process has ended already")
-        self._poll.register(self._parent.pidfd, select.EPOLLIN)
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def stop(self) -> None:
-        """End the thread and close everything. Any thread, idempotent."""
-        with self._lock:
-            if not self._running:
-                return
-            self._running = False
-        os.eventfd_write(self._wake, 1)
-        if self._thread is not threading.current_thread():
-            self._thread.join()
-        self._poll.close()
-        os.close(self._wake)
-        if self._parent is not None:
-            self._parent.close()
-
-    def add(self, connection: _Connection, life: Liveness) -> None:
-        """Condemn `connection` when its socket hangs up or its client's process ends."""
-        with self._lock:
-            if not self._running:
-                return
-            for fd, events in self._descriptors(connection, life):
-                self._by_fd[fd] = (connection, events)
-                self._poll.register(fd, events | select.EPOLLONESHOT)
-
-    def remove(self, connection: _Connection, life: Liveness) -> None:
-        """Before its descriptors are closed."""
-        with self._lock:
-            for fd, _ in self._descriptors(connection, life):
-                if self._by_fd.pop(fd, None) is not None and self._running:
-                    self._poll.unregister(fd)
-
-    @staticmethod
-    def _descriptors(connection: _Connection, life: Liveness) -> list[tuple[int, int]]:
-        fds = [(connection.socket.fileno(), _HANG_UP)]
-        return [*fds, (life.pidfd, select.EPOLLIN)] if life.pidfd >= 0 else fds
-
-    def _run(self) -> None:
-        listening = self._listener.socket.fileno()
-        parent = self._parent.pidfd if self._parent else -1
-        while self._running:
-            for fd, _ in self._poll.poll():
-                if fd == listening:
-                    self._accept()
-                elif fd == parent:
-                    self._poll.unregister(parent)
-                    threading.Thread(target=self._server.stop, name="flipcall-stop", daemon=True).start()
-                elif fd != self._wake:
-                    self._gone(fd)
-
-    def _accept(self) -> None:
-        try:
-            sock, _ = self._listener.socket.accept()
-        except BlockingIOError:
-            return  # it has hung up again
-        except OSError as e:
-            if self._listener.socket.fileno() >= 0:
-                print(f"flipcall: cannot take a connection: {e.strerror}", file=sys.stderr)
-                time.sleep(_ACCEPT_PAUSE_S)
-            return
-        self._server._taken(sock)
-
-    def _gone(self, fd: int) -> None:
-        """The descriptor told of a death; by now it may be another one's, so it is asked once more."""
-        with self._lock:
-            connection, events = self._by_fd.get(fd, (None, 0))
-            if connection is None:
-                return
-            again = select.poll()
-            again.register(fd, events)
-            if again.poll(0):
-                connection.condemn()
-
-
 def _hang_up(sock: socket.socket) -> None:
     try:
         sock.shutdown(socket.SHUT_RDWR)
@@ -346,9 +286,21 @@ def _hang_up(sock: socket.socket) -> None:
 
 
 def _report(error: Exception) -> None:
-    """A channel that ended because its client broke the rules is worth a line; other ends are ordinary."""
+    """A channel that ended because its client broke the rules is worth a line, and one that this side's code
+    broke a traceback; other ends are ordinary.
+    """
     if isinstance(error, ProtocolError):
-        print(f"flipcall: a channel was closed: {error}", file=sys.stderr)
+        _log.warning("a channel was closed: %s", error)
+    elif not isinstance(error, (FlipcallError, OSError)):
+        _log.error("a channel was closed by an error of this side", exc_info=error)
+
+
+def _after_fork() -> None:
+    for server in list(_servers):
+        server._forked()
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 def serve(implementation: Implementation, path: Path, *, grace: float = 5.0, **options: object) -> None:

@@ -7,6 +7,7 @@ ends at: shutdown of either side, the client's death, a protocol error, the end 
 
 import socket
 import threading
+import time
 from typing import Any, Protocol
 
 from ._core import ffi, lib
@@ -15,13 +16,14 @@ from .context import Context, clear_context, set_context
 from .dispatch import NOTHING, Dispatcher
 from .endpoint import Endpoint
 from .errors import CallError, MisuseError
-from .failure import describe
+from .failure import describe, shortened
 from .frame import REPLY, REQUEST, TIMEOUT_NONE
 from .liveness import Peer
 from .method import encode
 from .status import Status
 from .stream import FrameSocket
 
+_SETTLED_S = 0.02
 _TICK: int = lib.FC_TICK
 _TOO_BIG: int = lib.FC_ERR_SIZE
 _BODY: int = lib.FC_PACKET_HEADER + lib.FC_FRAME_HEADER
@@ -60,9 +62,9 @@ class WindowServing:
         self._dispatcher = dispatcher
         self._ep, self._window = endpoint.core()
         self.condemn = endpoint.condemn
-        self.retire = endpoint.retire
+        self._flips = -1  # as retire() saw it last, and when that was
+        self._since = 0.0
         self.stop = endpoint.shutdown
-        self.close = endpoint.close
 
     def serve(self) -> None:
         """See Serving.serve."""
@@ -72,6 +74,22 @@ class WindowServing:
             self._loop()
         finally:
             clear_context()
+
+    def retire(self) -> bool:
+        """See Serving.retire. Shutting down writes over the word that tells the client of an answer, and nothing
+        tells when it has seen that: so the channel must have been idle for a while. (A client that asks on at
+        once has seen it, and is sent away by the dispatcher.)
+        """
+        self._dispatcher.drain()
+        flips, now = self._ep.stats.flips, time.monotonic()
+        if flips != self._flips:
+            self._flips, self._since = flips, now
+        return now - self._since >= _SETTLED_S and self._endpoint.retire()
+
+    def close(self) -> None:
+        """See Serving.close. Unmaps now: an exception of a handler that is kept has this object in its frames."""
+        self._endpoint.close()
+        ffi.release(self._window)
 
     def _loop(self) -> None:
         """Answer request after request. The plain ones (no attachment, no bulk) are served right here, for every
@@ -127,7 +145,12 @@ class WindowServing:
         else:
             with memoryview(data) as view, ffi.from_buffer("char[]", view) as pointer:
                 result = lib.fc_reply_request_attached(self._ep, status, out, len(out), pointer, len(pointer))
-        return self._reply_too_big(len(out), len(data)) if result == _TOO_BIG else result
+        if result != _TOO_BIG:
+            return result
+        if status:  # an error: some of it is better than another one
+            out = shortened(out, self._endpoint.data_cap - int(lib.FC_FRAME_HEADER))
+            return int(lib.fc_reply_request(self._ep, status, out, len(out)))
+        return self._reply_too_big(len(out), len(data))
 
     def _settle(self, result: int) -> int:
         while result == _TICK:
@@ -171,6 +194,7 @@ class SocketServing:
         self._frames = frames
         self._dispatcher = dispatcher
         self._idle = threading.Lock()  # held while a call is served
+        self._retired = False
         self._timeout_us = TIMEOUT_NONE
         self._arrived_ns = 0
         self._buffer = bytearray()
@@ -185,6 +209,8 @@ class SocketServing:
             while True:
                 frame = frames.receive(REQUEST, None)
                 with self._idle:
+                    if self._retired:
+                        return  # it was read at the moment the channel ended: do not half do it
                     self._timeout_us, self._arrived_ns = frame.timeout_us, lib.fc_now()
                     answer = dispatcher.answer(frame.code, frame.body, memoryview(frame.attachment))
                     self._reply(frame.call_id, *answer)
@@ -194,14 +220,17 @@ class SocketServing:
     def _reply(self, call_id: int, status: int, out: bytes, data: Any) -> None:
         try:
             self._frames.send(REPLY, status, call_id, 0, out, data)
-        except CallError as e:  # too big
-            status, out = describe(e)
+        except CallError as e:  # too big; of an error, some is better than another one
+            most = self._frames.frame_max - int(lib.FC_FRAME_HEADER)
+            status, out = (status, shortened(out, most)) if status else describe(e)
             self._frames.send(REPLY, status, call_id, 0, out, NOTHING)
 
     def retire(self) -> bool:
         """See Serving.retire."""
+        self._dispatcher.drain()
         if not self._idle.acquire(blocking=False):
             return False
+        self._retired = True
         self._frames.shutdown()
         self._idle.release()
         return True

@@ -4,6 +4,7 @@ The first channel's Welcome carries a random token; a further channel that shows
 joins. The session ends with its last channel.
 """
 
+import logging
 import secrets
 import threading
 from collections.abc import Callable
@@ -15,6 +16,9 @@ from .service import Service
 from .status import Status
 
 Implementation = Service | Callable[[Peer], Service]
+
+
+_log = logging.getLogger("flipcall")
 
 
 class Session:
@@ -44,12 +48,14 @@ class Sessions:
         if token:
             with self._lock:
                 session = self._by_token.get(token)
-                if session is None or (session.peer.pid, session.peer.uid) != (peer.pid, peer.uid):
-                    raise CallError(
-                        Status.UNAUTHENTICATED, "no such session: the server has been restarted, or lies"
-                    )
-                session.channels += 1
-                return session
+                if session is not None and (session.peer.pid, session.peer.uid) == (peer.pid, peer.uid):
+                    session.channels += 1
+                    return session
+            if session is not None or self._shared is None:
+                raise CallError(
+                    Status.UNAUTHENTICATED, "this session is over, or another client's: connect again"
+                )
+            # It is over, but of a shared implementation nothing is lost with it: a new one does as well.
         session = Session(peer, self._shared or self._made(peer))
         with self._lock:
             session.channels = 1
@@ -64,7 +70,10 @@ class Sessions:
             if last:
                 del self._by_token[session.token]
         if last and session.dispatcher is not self._shared:
-            session.dispatcher.service.on_disconnect()
+            try:
+                session.dispatcher.service.on_disconnect()
+            except Exception:  # a hook's fault: nobody waits for an answer
+                _log.exception("on_disconnect() raised")
 
     def _made(self, peer: Peer) -> Dispatcher:
         assert not isinstance(self._implementation, Service)

@@ -11,9 +11,10 @@ from typing import Literal
 
 from ._core import ffi, lib
 from .allocator import MemfdAllocator
-from .endpoint import Endpoint, Side
+from .endpoint import Endpoint
 from .liveness import Liveness
 from .named import NamedAllocator, NamedWindow
+from .outcome import Side
 from .policy import WaitPolicy
 from .window import PacketWindow
 

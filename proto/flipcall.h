@@ -27,11 +27,17 @@
 /* ... and who had given control away before it shut down: the datagram in the window is still the peer's to take. */
 #define FC_GAVE_CLIENT 0x100u
 #define FC_GAVE_SERVER 0x200u
+/* ... and where each side ran when it last looked: its CPU's number + 1, 0 for unknown, written by that side only.
+ * A hint: stale at once, and a peer may write anything. CPUs beyond FC_CPU_MAX stay unknown. */
+#define FC_CPU_MAX 2046u
+#define FC_CPU_FIELD 0x7ffu
+#define FC_CPU_SHIFT_CLIENT 10
+#define FC_CPU_SHIFT_SERVER 21
 
 struct fc_packet {
     uint32_t conn_state; /* whose turn it is; the futex word */
     uint32_t data_len;   /* bytes of the datagram, written by the side that gives control away */
-    uint32_t sleepers;   /* extension: FC_SLEEPS_*, FC_GAVE_*; meaningless unless both sides negotiated "sleepers" */
+    uint32_t sleepers;   /* extension: FC_SLEEPS_*, FC_GAVE_*, CPUs; meaningless unless both sides negotiated "sleepers" */
     uint32_t cancel;     /* extension: call_id of the call the client no longer waits for, 0 for none */
 };
 
@@ -77,7 +83,7 @@ _Static_assert((FC_PACKET_HEADER + FC_FRAME_HEADER) % FC_ATTACH_ALIGN == 0, "an 
 /* ---- limits --------------------------------------------------------------------------------------------- */
 
 #define FC_PROTOCOL_VERSION 1u
-#define FC_HANDSHAKE_MAX 65536u       /* bytes of one handshake message on the control socket */
+#define FC_HANDSHAKE_MAX 1048576u     /* bytes of one handshake message on the control socket: 1 KiB a method */
 #define FC_METHODS_MAX 1024u          /* methods of one service */
 #define FC_CONNECT_JSON_MAX 4096u     /* bytes of the JSON object that connects a window */
 

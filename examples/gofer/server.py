@@ -19,43 +19,37 @@ _TRANSPORTS: dict[Transports, tuple[str, ...]] = {
 }
 
 
-def make_server(
-    export: Export,
-    path: str,
-    *,
-    transport: Transports = "both",
-    stop_with_parent: bool = False,
-    announcement: str | None = None,
-) -> flipcall.Server:
-    """A server of the tree, not yet started: one Session per client, which ends with the client.
+class GoferServer(flipcall.Server):
+    """A flipcall server of an exported tree: one Session per client, which ends with the client."""
 
-    `announcement`: a line for stdout once clients can connect, for whoever started this process.
-    """
+    def __init__(
+        self,
+        export: Export,
+        path: str,
+        *,
+        transport: Transports = "both",
+        stop_with_parent: bool = False,
+        announcement: str | None = None,
+    ) -> None:
+        """`announcement`: a line for stdout once clients can connect, for whoever started this process."""
 
-    def session(_peer: flipcall.Peer) -> Session:
-        return Session(export)
+        def session(_peer: flipcall.Peer) -> Session:
+            return Session(export)
 
-    server = _AnnouncedServer(
-        session,
-        path,
-        window_max=WINDOW,
-        transports=_TRANSPORTS[transport],
-        stop_with_parent=stop_with_parent,
-    )
-    server.announcement = announcement
-    return server
-
-
-class _AnnouncedServer(flipcall.Server):
-    """Says so once it listens."""
-
-    announcement: str | None = None
+        super().__init__(
+            session,
+            path,
+            window_max=WINDOW,
+            transports=_TRANSPORTS[transport],
+            stop_with_parent=stop_with_parent,
+        )
+        self._announcement = announcement
 
     def start(self) -> None:
-        """As Server.start."""
+        """As Server.start, and say so."""
         super().start()
-        if self.announcement is not None:
-            print(self.announcement, flush=True)
+        if self._announcement is not None:
+            print(self._announcement, flush=True)
 
 
 def serve(
@@ -78,7 +72,7 @@ def serve(
     export = Export(directory, read_only=read_only, max_fids=limit)
     try:
         access = "read-only" if read_only else "read-write"
-        server = make_server(
+        server = GoferServer(
             export,
             path,
             transport=transport,

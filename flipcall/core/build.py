@@ -11,7 +11,16 @@ from pathlib import Path
 from cffi import FFI
 
 ROOT = Path(__file__).resolve().parents[2]
-SOURCES = ["endpoint.c", "switch_futex.c", "life.c", "wait.c", "flip.c", "frame.c"]
+SOURCES = [
+    "endpoint.c",
+    "switch_futex.c",
+    "switch_swap.c",
+    "life.c",
+    "wait.c",
+    "adapt.c",
+    "flip.c",
+    "frame.c",
+]
 HEADERS = ["flipcall/core/cpu.h", "flipcall/core/endpoint.h", "proto/flipcall.h"]
 
 # Every object-like macro and enumerator of the two headers.
@@ -42,6 +51,7 @@ int fc_ended(struct fc_endpoint *ep);
 int fc_seal(struct fc_endpoint *ep);
 void fc_forked(void);
 int fc_use_switch(struct fc_endpoint *ep, uint32_t id);
+int fc_set_swap(uint32_t number);
 int64_t fc_send_recv(struct fc_endpoint *ep, uint32_t len, int64_t deadline);
 int64_t fc_resume(struct fc_endpoint *ep, int64_t deadline);
 int64_t fc_first(struct fc_endpoint *ep, int64_t deadline);

@@ -37,6 +37,7 @@ int fc_init(struct fc_endpoint *ep, void *window, uint32_t length, uint32_t side
     ep->how = &fc_switch_futex;
     ep->deadline = FC_NO_DEADLINE;
     ep->timeout_us = FC_TIMEOUT_NONE;
+    fc_adapt_init(ep);
     return FC_OK;
 }
 
@@ -44,8 +45,10 @@ int fc_enter(struct fc_endpoint *ep)
 {
     if (ep->generation != atomic_load_explicit(&generation, memory_order_relaxed))
         return FC_ERR_FORKED;
-    if (atomic_exchange_explicit(&ep->busy, 1, memory_order_acquire))
-        return FC_ERR_BUSY;
+    if (atomic_exchange_explicit(&ep->busy, 1, memory_order_acquire)) {
+        uint32_t why = atomic_load(&ep->stop); /* whoever closes stops it first: over is the truer word then */
+        return why ? -(int)why : FC_ERR_BUSY;
+    }
     return FC_OK;
 }
 
@@ -155,7 +158,7 @@ int fc_break(struct fc_endpoint *ep, enum fc_result result, enum fc_fault what, 
  * in the same flip (endpoint.py, connect and accept). */
 int fc_use_switch(struct fc_endpoint *ep, uint32_t id)
 {
-    static const struct fc_switch *const switches[] = {[FC_SWITCH_FUTEX] = &fc_switch_futex};
+    static const struct fc_switch *const switches[] = {[FC_SWITCH_FUTEX] = &fc_switch_futex, [FC_SWITCH_SWAP] = &fc_switch_swap};
     if (id >= sizeof switches / sizeof switches[0])
         return FC_ERR_TURN;
     ep->how = switches[id];

@@ -31,11 +31,16 @@ struct fc_switch {
     void (*close)(struct fc_endpoint *ep);              /* wake both sides; conn_state says why. Any thread */
 };
 
-extern const struct fc_switch fc_switch_futex;
+extern const struct fc_switch fc_switch_futex, fc_switch_swap;
 
 enum fc_switch_id {
-    FC_SWITCH_FUTEX = 0
+    FC_SWITCH_FUTEX = 0,
+    FC_SWITCH_SWAP = 1
 };
+
+/* Where FUTEX_SWAP's number may lie: above the operations of Linux 5.13 (futex(2)), below the flags. */
+#define FC_SWAP_MIN 13u
+#define FC_SWAP_MAX 127u
 
 /* Results: 0 or a count is success, these are not. The endpoint's turn says what state it is in afterwards. */
 enum fc_result {
@@ -83,7 +88,7 @@ enum fc_fault {
 struct fc_policy {
     int64_t spin_ns;  /* longest spin of one wait, 0 for none; what exceeds a slice is spun in several */
     uint32_t adaptive; /* spin only while spinning has been paying */
-    uint32_t yields;  /* sched_yield calls between spinning and parking */
+    uint32_t yields;  /* sched_yield calls before parking, where the peer is on this CPU */
 };
 
 struct fc_stats {
@@ -107,6 +112,19 @@ struct fc_frame_in {
     uint32_t attach_len;
     uint32_t code;
     int64_t arrived_ns;  /* CLOCK_MONOTONIC; requests with a timeout only */
+};
+
+/* What a side has learned about its peer's pace and place (adapt.c). */
+struct fc_adapt {
+    int64_t answer_ns;   /* weighted mean of the peer's answer times */
+    uint32_t paid;       /* weighted share of spins that paid, of FC_PAID_ALL */
+    uint32_t unspun;     /* waits since the last spin, while PARKING */
+    uint64_t taken_in;   /* how many of stats.spins_paid the two means know of */
+    uint32_t cpu;        /* what this side has published as its CPU */
+    bool together;       /* the peer was on this CPU when last looked */
+    uint32_t rest;       /* waits until yielding is tried again */
+    uint32_t next_rest;  /* how long the next rest will be, 0 for the shortest */
+    uint32_t good_yields; /* in a row */
 };
 
 struct fc_endpoint {
@@ -133,8 +151,8 @@ struct fc_endpoint {
     uint32_t timeout_us;     /* not yet turned into a deadline, or FC_TIMEOUT_NONE */
     uint32_t call_id;
     struct fc_frame_in received;
-    int64_t answer_ns;       /* adaptive: weighted mean of the peer's answer times */
-    uint32_t unspun;         /* adaptive: waits since the last spin */
+    uint32_t burst;          /* looks at the word before the first look at the clock */
+    struct fc_adapt adapt;
     struct fc_stats stats;
 
     /* any thread */
@@ -189,9 +207,24 @@ void fc_no_spinners(void);
 int fc_died(struct fc_endpoint *ep);
 void fc_set_spinner_limit(uint32_t limit);
 
+/* adapting (adapt.c) */
+#define FC_BURST 64 /* looks at the word before the first look at the clock: about a microsecond */
+#define FC_PROBE 32 /* while PARKING, one wait in so many spins */
+void fc_adapt_init(struct fc_endpoint *ep);
+void fc_place(struct fc_endpoint *ep);
+bool fc_will_spin(const struct fc_endpoint *ep);
+int64_t fc_spin_budget(struct fc_endpoint *ep, int64_t waited);
+void fc_spin_lost(struct fc_endpoint *ep);
+uint32_t fc_yields(struct fc_endpoint *ep);
+void fc_yielded(struct fc_endpoint *ep, int64_t took);
+void fc_learn(struct fc_endpoint *ep, int64_t took, bool spun);
+
 /* the kernel (switch_futex.c) */
 int fc_futex_wait(_Atomic uint32_t *word, uint32_t value, int64_t until_ns);
 int fc_futex_wake(_Atomic uint32_t *word, int count);
+
+/* FUTEX_SWAP's number in this kernel, for the whole process; until it is told, the swap fails (switch_swap.c) */
+int fc_set_swap(uint32_t number);
 
 /* the peer's life (life.c): nonzero when one of the descriptors says it is gone */
 int fc_peer_gone(const struct fc_endpoint *ep);

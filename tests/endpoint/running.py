@@ -19,7 +19,7 @@ POLICIES = {"parked": WaitPolicy.frugal(), "spinning": WaitPolicy(spin_ns=10**12
 # What waits, and the side that does.
 WAITS = ("connect", "recv_first", "send_recv", "recv")
 
-# What ends a wait is then the event itself, and not a look round after 50 ms; short enough for a hanging test to end.
+# What ends a wait is then the event itself, not a look round after 50 ms; a test that hangs still ends.
 LONG_SLICE_NS = 10**10
 
 _names = count()

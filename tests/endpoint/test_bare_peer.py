@@ -54,7 +54,7 @@ def test_bare_server(kind: str, policy: WaitPolicy, said: bytes) -> None:
 @every_policy
 @pytest.mark.parametrize("said", EMPTY[:1])
 def test_bare_client(kind: str, policy: WaitPolicy, said: bytes) -> None:
-    """Our server against it: answers `{}` with `{}`, sets nothing it did not agree on, sends as many wakes as flips."""
+    """Our server against it: answers `{}` with `{}`, and issues as many wakes as it flips."""
     window = a_window(kind)
     bare = Bare(window, CLIENT_ACTIVE)
 

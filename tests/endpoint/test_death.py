@@ -1,4 +1,4 @@
-"""The peer's end, by SIGKILL and by SIGSTOP, at every moment: side x moment x kind of window, with real processes."""
+"""The peer's end, by SIGKILL and SIGSTOP, at every moment: side x moment x kind of window, real processes."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import pytest
 
@@ -158,11 +159,9 @@ def test_sigstop_of_peer(side: Side, moment: str) -> None:
         stop(other.pid)
         for _ in range(2):
             deadline = time.monotonic_ns() + 120_000_000
+            wait = partial(mine.send_recv, 3) if mine.state is State.ACTIVE else mine.recv
             with pytest.raises(DeadlineExceeded):
-                if mine.state is State.ACTIVE:
-                    mine.send_recv(3, deadline_ns=deadline)
-                else:
-                    mine.recv(deadline_ns=deadline)
+                wait(deadline_ns=deadline)
             assert 0 <= time.monotonic_ns() - deadline < NOTICED_S * 1e9
             assert mine.state is State.WAITING
         resume(other.pid)

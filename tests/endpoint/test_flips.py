@@ -68,22 +68,24 @@ def test_no_wake_is_lost() -> None:
     from flipcall.lowlevel import PacketWindow
 
     choice = random.Random(2)
-    with MemfdAllocator().allocate(ROUNDS * 4096) as memory:
-        with child(serve, memory.fd, pass_fds=[memory.fd]) as other:
-            for i, policy in enumerate(policies(1)):
-                other.expect("ready")
-                window = PacketWindow.attach(os.dup(memory.fd), 4096, i * 4096)
-                with Endpoint(window, Side.CLIENT, policy=policy, peer=Liveness(other.pid)) as end:
-                    end.core()[0].slice_ns = LONG_SLICE_NS
-                    end.connect()
-                    for k in range(FLIPS):
-                        n = k % 4081
-                        assert end.send_recv(n) == n
-                        idle(choice)
-                    stats = end.stats
-                    assert stats.flips == FLIPS + 1
-                    assert stats.wakes + stats.wakes_skipped + stats.swaps == stats.flips
-                    assert stats.rescues == 0
-                    assert read_word(window, "sleepers") & 3 == 0
-                    other.expect("0")
-            assert other.wait() == 0
+    with (
+        MemfdAllocator().allocate(ROUNDS * 4096) as memory,
+        child(serve, memory.fd, pass_fds=[memory.fd]) as other,
+    ):
+        for i, policy in enumerate(policies(1)):
+            other.expect("ready")
+            window = PacketWindow.attach(os.dup(memory.fd), 4096, i * 4096)
+            with Endpoint(window, Side.CLIENT, policy=policy, peer=Liveness(other.pid)) as end:
+                end.core()[0].slice_ns = LONG_SLICE_NS
+                end.connect()
+                for k in range(FLIPS):
+                    n = k % 4081
+                    assert end.send_recv(n) == n
+                    idle(choice)
+                stats = end.stats
+                assert stats.flips == FLIPS + 1
+                assert stats.wakes + stats.wakes_skipped + stats.swaps == stats.flips
+                assert stats.rescues == 0
+                assert read_word(window, "sleepers") & 3 == 0
+                other.expect("0")
+        assert other.wait() == 0

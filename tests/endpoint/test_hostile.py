@@ -78,9 +78,10 @@ def test_any_words(writes: list[tuple[Word, int, bool]], policy: WaitPolicy, ser
                 else:
                     n = mine.recv(deadline_ns=deadline)
                 assert 0 <= n <= mine.data_cap
-            except FlipcallError as e:
-                assert str(e)
-                assert isinstance(e, DeadlineExceeded) or mine.state is State.OVER
+            except DeadlineExceeded:
+                pass
+            except FlipcallError:
+                assert mine.state is State.OVER
             for word, value, wake in writes:
                 write_word(other, word, value, wake=wake)
         assert mine.state.name in repr(mine)
@@ -123,8 +124,7 @@ def test_any_connecting_datagram(datagram: bytes, side: Side) -> None:
                 running.result()
             else:
                 mine.accept(deadline_ns=0)
-        except FlipcallError as e:
-            assert not isinstance(e, DeadlineExceeded)
+        except FlipcallError:
             check_over(mine)
         else:
             assert mine.state is (State.ACTIVE if side is Side.CLIENT else State.WAITING)

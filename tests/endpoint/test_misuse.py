@@ -1,4 +1,4 @@
-"""Wrong orders, wrong numbers, forks and deadlines: each a clear error, and what is documented is left of the rest."""
+"""Wrong orders, wrong numbers, forks and deadlines: each a clear error, and the rest goes on."""
 
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ def test_condemn_during_wait(verb: str, moment: str) -> None:
 @every_wait
 @every_moment
 def test_second_thread_is_busy(verb: str, moment: str) -> None:
-    """Every verb of a second thread raises BusyError, or MisuseError for the order, and the first's wait goes on."""
+    """Every verb of a second thread raises BusyError, or MisuseError for the order; the first's wait goes on."""
     with waiting(verb, "memfd", moment) as (mine, other, running):
         with pytest.raises(BusyError):
             mine.recv()

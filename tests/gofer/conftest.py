@@ -3,40 +3,24 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from gofer_support import LATIN1, SECRET, Connect
+from gofer_support import Connect, plant
 
 import flipcall
 from examples.gofer.client import GoferClient, Transport
 from examples.gofer.export import Export
-from examples.gofer.server import make_server
+from examples.gofer.server import GoferServer
 from examples.gofer.session import Session
 
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
     """A small tree of everything, beside a secret that is not in it."""
-    (tmp_path / "secret").write_bytes(SECRET)
-    top = tmp_path / "tree"
-    (top / "dir" / "deep").mkdir(parents=True)
-    (top / "empty").touch()
-    (top / "hello").write_bytes(b"hello, world\n")
-    (top / "dir" / "deep" / "file").write_bytes(b"deep")
-    os.symlink("hello", top / "link")
-    os.symlink("dir", top / "dirlink")
-    os.symlink("../secret", top / "out")
-    os.symlink(tmp_path / "secret", top / "absolute")
-    os.symlink("..", top / "up")
-    os.symlink("loop", top / "loop")
-    os.mkfifo(top / "fifo")
-    with open(os.path.join(os.fsencode(top), LATIN1), "wb") as file:
-        file.write(b"latin")
-    return top
+    return plant(tmp_path)
 
 
 class FakeContext:
@@ -90,7 +74,7 @@ def transport(request: pytest.FixtureRequest) -> Transport:
 def connect(tree: Path, transport: Transport, tmp_path: Path) -> Iterator[Connect]:
     """Clients over the transport; each set of terms has a server of its own, in threads of this process."""
     terms_of_export = ("read_only", "max_fids")
-    servers: dict[tuple[tuple[str, Any], ...], flipcall.Server] = {}
+    servers: dict[tuple[tuple[str, Any], ...], GoferServer] = {}
     with contextlib.ExitStack() as stack:
 
         def make(**options: Any) -> GoferClient:
@@ -100,7 +84,7 @@ def connect(tree: Path, transport: Transport, tmp_path: Path) -> Iterator[Connec
                 export = Export(tree, **terms)
                 stack.callback(export.close)
                 path = str(tmp_path / f"socket{len(servers)}")
-                servers[key] = make_server(export, path)
+                servers[key] = GoferServer(export, path)
                 stack.enter_context(servers[key])
             client = GoferClient(servers[key].path, transport=transport, **options)
             stack.callback(client.close)

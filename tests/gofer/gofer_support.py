@@ -36,6 +36,26 @@ CLIMBING = [
 """Names that are not one entry of a directory."""
 
 
+def plant(directory: Path) -> Path:
+    """A small tree of everything in `directory`, beside a secret that is not in it; the tree's path."""
+    (directory / "secret").write_bytes(SECRET)
+    top = directory / "tree"
+    (top / "dir" / "deep").mkdir(parents=True)
+    (top / "empty").touch()
+    (top / "hello").write_bytes(b"hello, world\n")
+    (top / "dir" / "deep" / "file").write_bytes(b"deep")
+    os.symlink("hello", top / "link")
+    os.symlink("dir", top / "dirlink")
+    os.symlink("../secret", top / "out")
+    os.symlink(directory / "secret", top / "absolute")
+    os.symlink("..", top / "up")
+    os.symlink("loop", top / "loop")
+    os.mkfifo(top / "fifo")
+    with open(os.path.join(os.fsencode(top), LATIN1), "wb") as file:
+        file.write(b"latin")
+    return top
+
+
 def descriptors() -> dict[str, str]:
     """This process's open descriptors and what they are of."""
     found: dict[str, str] = {}

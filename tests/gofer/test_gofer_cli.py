@@ -13,7 +13,7 @@ import pytest
 from gofer_support import LATIN1, ROOT
 
 from examples.gofer.export import Export
-from examples.gofer.server import make_server
+from examples.gofer.server import GoferServer
 
 both = pytest.mark.parametrize("transport", ["window", "socket"])
 
@@ -49,7 +49,7 @@ def transport() -> str:
 def shell(tree: Path, transport: str, tmp_path: Path) -> Iterator[Shell]:
     """A server in this process, and commands in their own."""
     export = Export(tree)
-    with make_server(export, str(tmp_path / "socket")) as server:
+    with GoferServer(export, str(tmp_path / "socket")) as server:
         yield Shell(server.path, transport)
     export.close()
 

@@ -17,7 +17,7 @@ from gofer_support import ROOT, descriptors
 import flipcall
 from examples.gofer.client import GoferClient, Transport
 from examples.gofer.export import Export
-from examples.gofer.server import make_server
+from examples.gofer.server import GoferServer
 from tests.support import wait_until
 
 CLIENT = """
@@ -58,7 +58,7 @@ def test_killed_client(tree: Path, tmp_path: Path, transport: Transport, doing: 
     """SIGKILL of a client closes every descriptor it held in the server, which serves the next one."""
     export = Export(tree)
     path = str(tmp_path / "socket")
-    with make_server(export, path) as server:
+    with GoferServer(export, path) as server:
         before = len(descriptors())
         with process("-c", CLIENT, path, transport, doing) as child:
             assert len(descriptors()) > before + 20

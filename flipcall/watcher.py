@@ -1,0 +1,183 @@
+"""Watcher: the thread that takes a server's connections and notices that its clients, or its parent, are gone."""
+
+import logging
+import os
+import select
+import socket
+import threading
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+from .admission import refuse
+from .errors import CallError, MisuseError
+from .listener import Listener
+from .liveness import Liveness
+from .status import Status
+
+_ACCEPT_PAUSE_S = 0.05  # out of descriptors: let some be closed before the next attempt
+_HANG_UP = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
+
+
+_log = logging.getLogger("flipcall")
+
+
+class Watched(Protocol):
+    """A channel of the server."""
+
+    socket: socket.socket
+
+    def condemn(self) -> None:
+        """Its client is gone."""
+        ...
+
+
+class Watcher:
+    """One thread with one epoll set: the listener, every channel's socket and client, perhaps the parent.
+
+    Channel descriptors are one-shot: a client that is gone is told of once, however long its handler runs on.
+    taken: called with each new connection, which it owns then. orphaned: called when the parent has ended.
+    """
+
+    def __init__(
+        self, listener: Listener, taken: Callable[[socket.socket], None], orphaned: Callable[[], None]
+    ) -> None:
+        self._listener = listener
+        self._taken = taken
+        self._orphaned = orphaned
+        self._poll = select.epoll()
+        self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._spare = _spare()
+        self._poll.register(self._wake, select.EPOLLIN)
+        self._poll.register(listener.socket, select.EPOLLIN)
+        self._parent: Liveness | None = None
+        self._lock = threading.Lock()  # _by_fd, against descriptors being closed and used again
+        self._by_fd: dict[int, tuple[Watched, int]] = {}
+        self._thread = threading.Thread(target=self._run, name="flipcall-watcher", daemon=True)
+        self._running = True
+
+    def watch_parent(self, pid: int) -> None:
+        """Call `orphaned` when process `pid`, the parent, ends. Raises MisuseError when it has ended already, or
+        is in another pid namespace.
+        """
+        if not pid:
+            raise MisuseError("the parent process is not visible here (another pid namespace)")
+        try:
+            self._parent = Liveness(pid)
+        except ProcessLookupError:
+            pass
+        if self._parent is None or os.getppid() != pid:
+            raise MisuseError("the parent process has ended already")
+        self._poll.register(self._parent.pidfd, select.EPOLLIN)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread and close everything. Any thread, idempotent."""
+        with self._lock:
+            if not self._running:
+                return
+            self._running = False
+        os.eventfd_write(self._wake, 1)
+        if self._thread.ident is not None and self._thread is not threading.current_thread():
+            self._thread.join()
+        self.disown()
+
+    def disown(self) -> None:
+        """Close every descriptor. In a forked child, too: the thread and the epoll set are the parent's."""
+        self._running = False
+        self._poll.close()
+        for fd in (self._wake, self._spare):
+            if fd >= 0:
+                os.close(fd)
+        self._wake = self._spare = -1
+        if self._parent is not None:
+            self._parent.close()
+
+    def add(self, channel: Watched, life: Liveness) -> None:
+        """Condemn `channel` when its socket hangs up or its client's process ends."""
+        with self._lock:
+            if not self._running:
+                return
+            for fd, events in self._descriptors(channel, life):
+                self._by_fd[fd] = (channel, events)
+                self._poll.register(fd, events | select.EPOLLONESHOT)
+
+    def remove(self, channel: Watched, life: Liveness) -> None:
+        """Before its descriptors are closed."""
+        with self._lock:
+            for fd, _ in self._descriptors(channel, life):
+                if self._by_fd.pop(fd, None) is not None and self._running:
+                    self._poll.unregister(fd)
+
+    @staticmethod
+    def _descriptors(channel: Watched, life: Liveness) -> list[tuple[int, int]]:
+        fds = [(channel.socket.fileno(), _HANG_UP)]
+        return [*fds, (life.pidfd, select.EPOLLIN)] if life.pidfd >= 0 else fds
+
+    def _run(self) -> None:
+        parent = self._parent.pidfd if self._parent else -1
+        while self._running:
+            for fd, _ in self._poll.poll():
+                if fd == self._listener.socket.fileno():
+                    self._accept()
+                elif fd == parent:
+                    self._poll.unregister(parent)
+                    self._orphaned()
+                elif fd != self._wake:
+                    self._gone(fd)
+
+    def _accept(self) -> None:
+        try:
+            sock, _ = self._listener.socket.accept()
+        except BlockingIOError:
+            return  # it has hung up again
+        except OSError as e:
+            if self._listener.socket.fileno() >= 0:
+                _log.warning("cannot take a connection: %s", e.strerror)
+                self._turn_away(e)
+            return
+        try:
+            self._taken(sock)
+        except Exception as e:  # no thread to be had: this client's bad luck, not the others'
+            _log.exception("a connection could not be served")
+            refuse(sock, CallError(Status.RESOURCE_EXHAUSTED, f"the server cannot serve one more: {e}"))
+            sock.close()
+
+    def _turn_away(self, why: OSError) -> None:
+        """Out of descriptors: take the connection with the spare one, say so, and hang up. Left in the backlog,
+        it would wait for nothing, and keep this thread busy.
+        """
+        if self._spare >= 0:
+            os.close(self._spare)
+            self._spare = -1
+            try:
+                sock, _ = self._listener.socket.accept()
+            except OSError:
+                pass
+            else:
+                with sock:
+                    refuse(sock, CallError(Status.RESOURCE_EXHAUSTED, f"the server: {why.strerror}"))
+        self._spare = _spare()
+        if self._spare < 0:
+            time.sleep(_ACCEPT_PAUSE_S)
+
+    def _gone(self, fd: int) -> None:
+        """The descriptor told of a death; by now it may be another one's, so it is asked once more."""
+        with self._lock:
+            channel, events = self._by_fd.get(fd, (None, 0))
+            if channel is None:
+                return
+            again = select.poll()
+            again.register(fd, events)
+            if again.poll(0):
+                channel.condemn()
+
+
+def _spare() -> int:
+    """A descriptor to give up when there are no others; -1 when even that cannot be had."""
+    try:
+        return os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return -1

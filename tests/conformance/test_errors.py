@@ -1,0 +1,225 @@
+"""Whatever a handler raises, the caller gets an answer, and the channel goes on."""
+
+from __future__ import annotations
+
+import errno
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+import flipcall
+from tests.conformance.services import Desk
+
+Jobs = dict[str, Callable[[], Any]]
+
+
+class Known(Exception):
+    """Registered: crosses as itself."""
+
+
+class Unknown(Exception):
+    """Not registered."""
+
+
+class Mute(Exception):
+    """Cannot even be described."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("no words")
+
+
+class Picky(Exception):
+    """Registered, but cannot be made again from its arguments."""
+
+    def __init__(self, a: int, b: int) -> None:
+        super().__init__(f"{a}{b}")
+
+
+flipcall.register_error(Known, flipcall.Status.ABORTED)
+flipcall.register_error(Picky)
+
+
+def raiser(error: BaseException) -> Callable[[], Any]:
+    """A handler that raises `error`."""
+
+    def job() -> Any:
+        raise error
+
+    return job
+
+
+def caught(desk: Desk, jobs: Jobs, error: BaseException) -> Exception:
+    """What the caller gets for a handler that raises `error`; the channel is seen to go on."""
+    jobs["raise"] = raiser(error)
+    with pytest.raises(Exception) as info:  # noqa: PT011 - which one is the test's question
+        desk.run("raise")
+    assert desk.add(1) == 11
+    return info.value
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ValueError("bad", 3, 2.5, None, True, b"raw"),
+        KeyError("key"),
+        IndexError(),
+        TypeError("t"),
+        LookupError("l"),
+        AttributeError("a"),
+        ZeroDivisionError("division by zero"),
+        OverflowError("o"),
+        AssertionError("no"),
+        RuntimeError("r"),
+        RecursionError("deep"),
+        NotImplementedError("not yet"),
+        MemoryError(),
+        EOFError("end"),
+        Known("k", 1),
+        FileNotFoundError("no errno"),
+        TimeoutError("slow"),
+        ConnectionError("gone"),
+    ],
+    ids=lambda e: type(e).__name__,
+)
+def test_registered_types_arrive_as_themselves(desk: Desk, jobs: Jobs, error: Exception) -> None:
+    """Built-in and registered exceptions keep their type and their plain arguments."""
+    got = caught(desk, jobs, error)
+    assert type(got) is type(error)
+    assert got.args == error.args
+
+
+@pytest.mark.parametrize(
+    "number", [errno.ENOENT, errno.EACCES, errno.EEXIST, errno.EXDEV, errno.ETIMEDOUT, 4095]
+)
+def test_oserror_keeps_its_errno(desk: Desk, jobs: Jobs, number: int) -> None:
+    """An OSError arrives with its errno, as the type that goes with it."""
+    got = caught(desk, jobs, OSError(number, "said so", "/some/file"))
+    assert isinstance(got, OSError)
+    assert type(got) is type(OSError(number, ""))
+    assert (got.errno, got.strerror) == (number, "said so")
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (Unknown("what happened"), "what happened"),
+        (Picky(1, 2), "12"),
+        (Mute(), "describing it raised RuntimeError"),
+        (SystemExit(3), "3"),
+        (KeyboardInterrupt("key"), "key"),
+        (GeneratorExit(), ""),
+        (StopIteration(4), "4"),
+        (BaseException("base"), "base"),
+        (Unknown("lone \udcff surrogate"), "lone \\udcff surrogate"),
+        (Unknown("x" * 100_000), "x" * 1000),
+        (Unknown(10**30, object, [1]), "10000"),
+        (type("Odd", (Exception,), {"__module__": Mute()})("odd module"), ""),
+        (UnicodeDecodeError("utf-8", b"\xff", 0, 1, "bad"), "bad"),
+    ],
+    ids=lambda e: type(e).__name__ if isinstance(e, BaseException) else "",
+)
+def test_other_types_arrive_as_remote_error(desk: Desk, jobs: Jobs, error: BaseException, says: str) -> None:
+    """Anything else, however odd, is a RemoteError with its name and words, and ends no channel."""
+    got = caught(desk, jobs, error)
+    assert isinstance(got, flipcall.RemoteError)
+    assert says in got.message
+    assert got.traceback is None
+    assert type(error).__name__ in got.type_name or not says
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="exception groups came with Python 3.11")
+def test_exception_groups(desk: Desk, jobs: Jobs) -> None:
+    """A group is an answer, too, also one of exceptions that end programs."""
+    got = caught(desk, jobs, BaseExceptionGroup("both", [SystemExit(), ValueError()]))  # noqa: F821
+    assert isinstance(got, flipcall.RemoteError)
+    assert "both" in got.message
+
+
+def test_a_handler_chooses_the_status(desk: Desk, jobs: Jobs) -> None:
+    """CallError raised by a handler arrives with its status; OK is not one to raise."""
+    got = caught(desk, jobs, flipcall.CallError(flipcall.Status.DATA_LOSS, "lost"))
+    assert isinstance(got, flipcall.CallError)
+    assert (got.status, got.message) == (flipcall.Status.DATA_LOSS, "lost")
+    fine = caught(desk, jobs, flipcall.CallError(flipcall.Status.OK, "fine"))
+    assert isinstance(fine, flipcall.CallError)
+    assert fine.status is flipcall.Status.UNKNOWN
+    assert isinstance(caught(desk, jobs, flipcall.CallError(99, "odd")), flipcall.CallError)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        flipcall.ProtocolError("another server lied", 1),
+        flipcall.PeerDiedError("another server died", 1),
+        flipcall.ClosedError("another client was closed"),
+        flipcall.RemoteError(flipcall.Status.ABORTED, "from further on", "elsewhere.Type"),
+        flipcall.MisuseError("wrong"),
+    ],
+    ids=lambda e: type(e).__name__,
+)
+def test_errors_of_a_call_the_handler_made(desk: Desk, jobs: Jobs, error: Exception) -> None:
+    """What went wrong between the handler and a server of its own is an answer: this channel is well."""
+    got = caught(desk, jobs, error)
+    assert isinstance(got, flipcall.RemoteError)
+    assert got.type_name.endswith(getattr(error, "type_name", type(error).__name__))
+
+
+def test_deadline_exceeded_in_the_handler(desk: Desk, jobs: Jobs) -> None:
+    """A deadline that passed further on arrives as one, and the channel is not taken for a waiting one."""
+    assert isinstance(caught(desk, jobs, flipcall.DeadlineExceeded("further on")), flipcall.DeadlineExceeded)
+
+
+@pytest.mark.parametrize("result", [object(), {1, object()}, 10**30, "\udcff"])
+def test_a_result_that_cannot_be_sent(desk: Desk, jobs: Jobs, result: Any) -> None:
+    """A result msgspec cannot encode is answered with an error."""
+    jobs["odd"] = lambda: result
+    with pytest.raises((TypeError, ValueError, OverflowError, flipcall.CallError)):
+        desk.run("odd")
+    assert desk.add(1) == 11
+
+
+def test_a_result_without_end(desk: Desk, jobs: Jobs) -> None:
+    """A list that contains itself is answered with an error."""
+    endless: list[Any] = []
+    endless.append(endless)
+    jobs["endless"] = lambda: endless
+    with pytest.raises(RecursionError):
+        desk.run("endless")
+    assert desk.add(1) == 11
+
+
+def test_tracebacks_when_asked_for(serve: Callable[..., Any], connect: Callable[..., Any]) -> None:
+    """A server that sends tracebacks sends them, with the line that raised."""
+    from tests.conformance.services import DeskServer
+
+    server = DeskServer()
+    server.jobs["raise"] = raiser(Unknown("here"))
+    serve(server, tracebacks=True)
+    with pytest.raises(flipcall.RemoteError) as info:
+        connect(Desk).run("raise")
+    assert info.value.traceback is not None
+    assert "raise error" in info.value.traceback
+    assert "here" in str(info.value)
+
+
+def test_a_long_error_in_a_small_window(serve: Callable[..., Any], connect: Callable[..., Any]) -> None:
+    """Where an error does not fit, its details are cut, its type stays."""
+    from tests.conformance.services import DeskServer
+
+    server = DeskServer()
+    server.jobs["raise"] = raiser(ValueError("x" * 4000, "y" * 4000))
+    serve(server, window_max=4096, tracebacks=True)
+    desk = connect(Desk, window_size=4096)
+    with pytest.raises(ValueError, match="xxx"):
+        desk.run("raise")
+    assert desk.add(1) == 11
+
+
+def test_a_second_type_of_the_same_name_is_refused() -> None:
+    """Two types cannot cross under one name."""
+    assert flipcall.register_error(Known) is Known
+    with pytest.raises(ValueError, match="Known"):
+        flipcall.register_error(type("Known", (Exception,), {"__module__": __name__}))
+    flipcall.register_error(Known, flipcall.Status.ABORTED)

@@ -1,0 +1,174 @@
+"""A client is for any thread: few channels, many callers, and one that closes."""
+
+from __future__ import annotations
+
+import gc
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any
+
+import pytest
+
+import flipcall
+from tests.conformance.services import Bulk, BulkServer, Desk
+from tests.conformance.test_deadlines import MARGIN, SHORT, Handler
+from tests.support import wait_until
+
+Jobs = dict[str, Callable[[], Any]]
+
+
+def pool_of(client: Any) -> Any:
+    """The client's pool."""
+    return client._flipcall.pool
+
+
+def test_many_threads_over_few_channels(jobs: Jobs, connect: Callable[..., Desk]) -> None:
+    """Every caller gets the answer to its own question, and no more channels are made than allowed."""
+    desk = connect(Desk, max_channels=2)
+    with ThreadPoolExecutor(8) as threads:
+        answers = list(threads.map(lambda i: desk.add(i, i), range(2000)))
+    assert answers == [2 * i for i in range(2000)]
+    assert len(pool_of(desk).channels()) <= 2
+
+
+def test_many_threads_with_bulk(serve: Callable[..., Any], connect: Callable[..., Bulk]) -> None:
+    """Bulk bytes of several callers do not mix."""
+    serve(BulkServer())
+    bulk = connect(Bulk, max_channels=3)
+
+    def ask(i: int) -> bool:
+        data = bytes([i % 256]) * (i * 37 % 5000)
+        return bulk.same(data) == data
+
+    with ThreadPoolExecutor(6) as threads:
+        assert all(threads.map(ask, range(500)))
+
+
+def test_one_handler_waits_for_another(jobs: Jobs, desk: Desk) -> None:
+    """Calls of one client run at the same time: one may wait for what another brings."""
+    arrived = threading.Event()
+    jobs["first"] = lambda: arrived.wait(MARGIN)
+    jobs["second"] = arrived.set
+    with ThreadPoolExecutor(1) as threads:
+        first = threads.submit(desk.run, "first")
+        desk.run("second")
+        assert first.result() is True
+
+
+def test_waiting_for_a_channel_ends_at_the_deadline(jobs: Jobs, connect: Callable[..., Desk]) -> None:
+    """When all channels are in use, the next caller waits no longer than its timeout."""
+    desk = connect(Desk, max_channels=1)
+    handler = Handler(jobs)
+    with ThreadPoolExecutor(1) as threads:
+        first = threads.submit(desk.run, "wait")
+        assert handler.entered.wait(MARGIN)
+        begun = time.monotonic()
+        with pytest.raises(flipcall.DeadlineExceeded, match="channels"):
+            flipcall.with_options(desk, timeout=SHORT).add(1)
+        assert SHORT <= time.monotonic() - begun < SHORT + MARGIN
+        handler.go.set()
+        assert first.result() == "late"
+    assert desk.add(1) == 11
+
+
+def test_a_waiting_caller_is_woken(jobs: Jobs, connect: Callable[..., Desk]) -> None:
+    """A caller that waits for a channel gets it when it is given back, whatever the call came to."""
+    desk = connect(Desk, max_channels=1)
+    for result in ("late", object()):  # an answer, and one that cannot be sent
+        handler = Handler(jobs, result=result)
+        with ThreadPoolExecutor(5) as threads:
+            first = threads.submit(desk.run, "wait")
+            assert handler.entered.wait(MARGIN)
+            others = [threads.submit(desk.add, i) for i in range(4)]
+            wait_until(lambda: len(pool_of(desk).waiters) == 4)
+            handler.go.set()
+            assert [f.result() for f in others] == [10, 11, 12, 13]
+            assert (first.exception() is None) == (result == "late")
+
+
+@pytest.mark.parametrize("waiting", [False, True])
+def test_close_during_a_call(jobs: Jobs, connect: Callable[..., Desk], waiting: bool) -> None:
+    """close() from another thread ends a call under way, and a wait for a channel, with ClosedError."""
+    desk = connect(Desk, max_channels=1)
+    handler = Handler(jobs)
+    with ThreadPoolExecutor(2) as threads:
+        calls = [threads.submit(desk.run, "wait")]
+        assert handler.entered.wait(MARGIN)
+        if waiting:
+            calls.append(threads.submit(desk.add, 1))
+            wait_until(lambda: pool_of(desk).waiters)
+        desk.close()
+        for call in calls:
+            assert isinstance(call.exception(MARGIN), flipcall.ClosedError)
+        assert handler.cancelled.wait(MARGIN)
+        handler.go.set()
+    with pytest.raises(flipcall.ClosedError):
+        desk.add(1)
+    desk.close()
+
+
+def test_close_while_calls_are_answered(jobs: Jobs, connect: Callable[..., Desk]) -> None:
+    """close() at any moment of quick calls ends them with an answer or ClosedError, and never this process."""
+    for _ in range(30):
+        desk = connect(Desk, max_channels=2)
+        begun = threading.Barrier(3)
+
+        def hammer(desk: Desk = desk, begun: threading.Barrier = begun) -> int:
+            begun.wait()
+            for n in range(100_000):
+                try:
+                    assert desk.add(n) == n + 10
+                except flipcall.ClosedError:
+                    return n
+            return -1
+
+        with ThreadPoolExecutor(2) as threads:
+            running = [threads.submit(hammer) for _ in range(2)]
+            begun.wait()
+            wait_until(partial(lambda pool: len(pool.channels()) == 2, pool_of(desk)))
+            desk.close()
+            assert all(f.result() >= 0 for f in running)
+
+
+def test_lost_channels_are_found(jobs: Jobs, connect: Callable[..., Desk]) -> None:
+    """A channel that an interrupt has taken from its caller's hands is collected, and does not count for ever."""
+    desk = connect(Desk, max_channels=1)
+    pool_of(desk).take(1.0)  # and nothing is given back
+    gc.collect()
+    assert desk.add(1) == 11
+    assert len(pool_of(desk).channels()) == 1
+
+
+def test_a_client_that_is_dropped(
+    jobs: Jobs, connect: Callable[..., Desk], path: str, transport: str
+) -> None:
+    """A client nobody closed gives everything back when it is collected (the fixture looks after it)."""
+    desk = flipcall.connect(Desk, path, transport=transport)  # type: ignore[arg-type]
+    assert desk.add(1) == 11
+    del desk
+    gc.collect()
+
+
+def test_an_interrupt_in_a_call_keeps_later_calls_right(
+    jobs: Jobs, connect: Callable[..., Desk], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An exception out of the middle of a call (as a signal handler may raise) never mixes up answers."""
+    desk = connect(Desk, max_channels=1)
+    from flipcall import channel, stream
+
+    receive = stream.FrameSocket.receive
+
+    def interrupted(self: Any, *args: Any) -> Any:
+        if isinstance(self, stream.FrameSocket) and args[0] != stream.REPLY:
+            return receive(self, *args)  # the server's
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(channel.WindowChannel, "settle", interrupted)
+        patch.setattr(stream.FrameSocket, "receive", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            desk.run("nothing of that name")
+    assert [desk.add(i) for i in range(3)] == [10, 11, 12]
