@@ -133,12 +133,12 @@ struct fc_endpoint {
     uint32_t cap; /* bytes of the datagram */
     uint32_t mine, theirs;
     uint32_t my_bit, their_bit;
-    uint32_t my_gave, their_gave;
+    uint32_t my_end, their_end; /* conn_state when it was shut down with the turn mine, theirs */
     uint32_t generation;
     int32_t life_fd[FC_LIFE_FDS]; /* -1 for none */
     int64_t slice_ns;
     struct fc_policy policy;
-    const struct fc_switch *how;  /* fixed once connected */
+    const struct fc_switch *_Atomic how; /* fixed once connected */
 
     /* the thread inside */
     uint32_t turn;
@@ -235,6 +235,18 @@ int64_t fc_now(void);
 static inline _Atomic uint32_t *fc_word(uint32_t *word)
 {
     return (_Atomic uint32_t *)word;
+}
+
+/* Says conn_state `seen` that the connection is over? */
+static inline bool fc_is_over(uint32_t seen)
+{
+    return seen >= FC_SHUTDOWN && seen <= FC_SHUTDOWN_SERVER_TURN;
+}
+
+/* The switch. Relaxed, because what it points to is constant; endpoint.c, fc_use_switch, says what does need order. */
+static inline const struct fc_switch *fc_how(struct fc_endpoint *ep)
+{
+    return atomic_load_explicit(&ep->how, memory_order_relaxed);
 }
 
 /* Statistics have one writer; readers in other threads may see them a little late. */

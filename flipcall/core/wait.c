@@ -69,7 +69,7 @@ int fc_give(struct fc_endpoint *ep, uint32_t len, bool then_wait)
     uint32_t seen = ep->mine;
     atomic_store_explicit(fc_word(&p->data_len), len, memory_order_relaxed);
     if (!atomic_compare_exchange_strong(fc_word(&p->conn_state), &seen, ep->theirs)) {
-        if (seen != FC_SHUTDOWN)
+        if (!fc_is_over(seen))
             return fc_break(ep, FC_ERR_PROTOCOL, FC_FAULT_STATE, seen);
         ep->turn = FC_TURN_OVER;
         uint32_t why = atomic_load(&ep->stop);
@@ -82,12 +82,12 @@ int fc_give(struct fc_endpoint *ep, uint32_t len, bool then_wait)
         FC_COUNT(ep, wakes_skipped);
         return FC_OK;
     }
-    if (then_wait && ep->how->swap && !fc_will_spin(ep)) {
+    if (then_wait && fc_how(ep)->swap && !fc_will_spin(ep)) {
         ep->owed = 1;
         return FC_OK;
     }
     FC_COUNT(ep, wakes);
-    int err = ep->how->wake(ep);
+    int err = fc_how(ep)->wake(ep);
     return err ? fc_break(ep, FC_ERR_OS, FC_FAULT_SYSCALL, -err) : FC_OK;
 }
 
@@ -95,10 +95,9 @@ int fc_give(struct fc_endpoint *ep, uint32_t len, bool then_wait)
 int fc_turned(struct fc_endpoint *ep, uint32_t seen)
 {
     uint32_t why = atomic_load_explicit(&ep->stop, memory_order_acquire);
-    if (seen == FC_SHUTDOWN && !why && ep->trust_sleepers &&
-        (atomic_load(fc_word(&ep->packet->sleepers)) & ep->their_gave))
+    if (seen == ep->my_end && !why)
         seen = ep->mine; /* the peer gave, then shut down: its datagram counts, and the next give will fail */
-    if (why || seen == FC_SHUTDOWN) {
+    if (why || fc_is_over(seen)) {
         ep->turn = FC_TURN_OVER;
         return why ? -(int)why : FC_ERR_SHUTDOWN;
     }
@@ -171,10 +170,10 @@ static int sleep_once(struct fc_endpoint *ep, int64_t until)
         FC_COUNT(ep, parks);
         if (owed)
             FC_COUNT(ep, swaps);
-        err = owed ? ep->how->swap(ep, until) : ep->how->park(ep, until);
+        err = owed ? fc_how(ep)->swap(ep, until) : fc_how(ep)->park(ep, until);
     } else if (owed) {
         FC_COUNT(ep, wakes);
-        err = ep->how->wake(ep);
+        err = fc_how(ep)->wake(ep);
     }
     atomic_fetch_and(fc_word(&p->sleepers), ~ep->my_bit);
     return err;

@@ -116,7 +116,7 @@ static void test_refused_swap(void)
     CHECK_EQ(p.client.fault_value, ENOSYS);
     CHECK_EQ(p.client.turn, FC_TURN_OVER);
     CHECK_EQ(p.client.owed, 0);
-    CHECK_EQ(word(&p.client.packet->conn_state), FC_SHUTDOWN);
+    CHECK_EQ(word(&p.client.packet->conn_state), FC_SHUTDOWN_SERVER_TURN);
     pair_close(&p);
 }
 

@@ -17,7 +17,8 @@ from flipcall.testing import windows
 
 SWAP_WORKS = kernel.futex_swap().available
 needs_swap = pytest.mark.skipif(
-    not SWAP_WORKS, reason=f"no FUTEX_SWAP in this kernel: {kernel.futex_swap().reason}; make test-swap has one"
+    not SWAP_WORKS,
+    reason=f"no FUTEX_SWAP in this kernel: {kernel.futex_swap().reason}; make test-swap has one",
 )
 needs_no_swap = pytest.mark.skipif(SWAP_WORKS, reason="this kernel has FUTEX_SWAP")
 
@@ -35,7 +36,9 @@ def able(monkeypatch: pytest.MonkeyPatch, *names: str) -> Iterator[None]:
 
 
 @contextmanager
-def sides(client: Endpoint | None = None, server: Endpoint | None = None) -> Iterator[tuple[Endpoint, Endpoint]]:
+def sides(
+    client: Endpoint | None = None, server: Endpoint | None = None
+) -> Iterator[tuple[Endpoint, Endpoint]]:
     """Not connected yet. Closes both."""
     assert client is not None
     assert server is not None

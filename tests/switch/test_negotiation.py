@@ -161,7 +161,9 @@ def test_server_meets_strange_offers(offer: Any, chosen: str | None) -> None:
     server.close()
 
 
-@pytest.mark.parametrize("answer", ["teleport", "", None, 7, ["futex"], {"futex": 1}, "futex\n", "\x1b[2J" * 900])
+@pytest.mark.parametrize(
+    "answer", ["teleport", "", None, 7, ["futex"], {"futex": 1}, "futex\n", "\x1b[2J" * 900]
+)
 def test_client_meets_strange_answers(answer: Any) -> None:
     """A server that takes what was not offered: the client gives up, with an error and no crash."""
     client, server = _windows()
