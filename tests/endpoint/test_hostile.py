@@ -17,7 +17,7 @@ from flipcall.testing import Word, pair, read_word, windows, write_word
 from tests.endpoint.running import POLICIES, Running, check_over, make_pair, waiting
 
 WORDS = get_args(Word)
-u32 = st.integers(0, 2**32 - 1) | st.sampled_from([0, 1, 2, 3, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF])
+u32 = st.integers(0, 2**32 - 1) | st.sampled_from([0, 1, 2, 3, 4, 5, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF])
 quick = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
@@ -157,7 +157,7 @@ def test_peer_that_scribbles_all_the_time() -> None:
             write_word(
                 other,
                 WORDS[value >> 16 & 3],
-                value >> 8 & 3 if value & 0x40 else value,
+                value >> 8 & 7 if value & 0x40 else value,
                 wake=bool(value & 64),
             )
 
