@@ -140,7 +140,9 @@ class Connection:
                 raise CallError(Status.FAILED_PRECONDITION, what)
             if self.transport == "socket":
                 pid.close()
-                channel: Channel = SocketChannel(FrameSocket(sock, welcome.message_max))
+                channel: Channel = SocketChannel(
+                    FrameSocket(sock, min(welcome.message_max, lib.FC_WINDOW_MAX))
+                )
             else:
                 window = PacketWindow.attach(fds.pop(), welcome.window)
                 window.drop_fd()

@@ -11,7 +11,16 @@ from pathlib import Path
 from cffi import FFI
 
 ROOT = Path(__file__).resolve().parents[2]
-SOURCES = ["endpoint.c", "switch_futex.c", "switch_swap.c", "life.c", "wait.c", "flip.c", "frame.c"]
+SOURCES = [
+    "endpoint.c",
+    "switch_futex.c",
+    "switch_swap.c",
+    "life.c",
+    "wait.c",
+    "adapt.c",
+    "flip.c",
+    "frame.c",
+]
 HEADERS = ["flipcall/core/cpu.h", "flipcall/core/endpoint.h", "proto/flipcall.h"]
 
 # Every object-like macro and enumerator of the two headers.

@@ -201,5 +201,5 @@ int fc_cancelled(struct fc_endpoint *ep)
 {
     return atomic_load(&ep->stop) != 0 ||
            atomic_load_explicit(fc_word(&ep->packet->cancel), memory_order_acquire) == ep->received.call_id ||
-           atomic_load_explicit(fc_word(&ep->packet->conn_state), memory_order_acquire) == FC_SHUTDOWN;
+           fc_is_over(atomic_load_explicit(fc_word(&ep->packet->conn_state), memory_order_acquire));
 }
