@@ -1,13 +1,13 @@
-"""Random connections between Python endpoints in two processes, driven to random ends: the Python half of stress.c.
+"""Random connections between Python endpoints in two processes, driven to random ends: stress.c's Python half.
 
     python -m tests.stress.endpoints [--switch NAME] [--seconds N] [--seed S] [--round R] [--cpus N] [--busy N]
 
-Each round forks a client and a server. Its plan is drawn from the seed and the round's number: policies, deadlines,
-pauses, and how it ends (the client is done; shutdown(), retire() or condemn() by another thread; SIGKILL). This
-process stops sides, signals them, kills them, and judges: every datagram once, in order, whole; each side ends with
-the error its end calls for; everything a side gave before it ended the connection was received; nothing hangs;
-each side is left with the descriptors and mappings it began with. Exit: 0, 1 with the seed, 77 for a switch that
-cannot work here.
+Each round forks a client and a server. Its plan is drawn from the seed and the round: policies, deadlines, pauses,
+and how it ends (the client is done; shutdown(), retire() or condemn() by another thread; SIGKILL). This
+process stops sides, signals them, kills them, and judges: every datagram once, in order, whole; each side ends
+with the error its end calls for; everything a side gave before it ended the connection was received; nothing
+hangs; each side is left with the descriptors and mappings it began with. Exit: 0, 1 with the seed, 77 for a switch
+that cannot work here.
 """
 
 from __future__ import annotations
@@ -182,7 +182,9 @@ class Player:
                 time.sleep(0)
 
 
-def play(plan: Plan, side: Side, window: PacketWindow, life: socket.socket, peer: int, switch: str) -> Outcome:
+def play(
+    plan: Plan, side: Side, window: PacketWindow, life: socket.socket, peer: int, switch: str
+) -> Outcome:
     """Be `side` until the round is over."""
     before = Holdings.now()
     attached = PacketWindow.attach(os.dup(window.fd), window.length)
@@ -211,13 +213,17 @@ def play(plan: Plan, side: Side, window: PacketWindow, life: socket.socket, peer
         if endpoint.switch not in (switch, "futex"):
             error = f"the switch in use is {endpoint.switch}"
     del endpoint, player.endpoint, ender
-    return Outcome(error, stats.flips, player.taken, player.timeouts, stats.rescues, Holdings.now().beyond(before))
+    return Outcome(
+        error, stats.flips, player.taken, player.timeouts, stats.rescues, Holdings.now().beyond(before)
+    )
 
 
 # ---- the supervisor --------------------------------------------------------------------------------------------
 
 
-def start(plan: Plan, side: Side, window: PacketWindow, lives: list[socket.socket], peer: int, switch: str) -> tuple[int, int]:
+def start(
+    plan: Plan, side: Side, window: PacketWindow, lives: list[socket.socket], peer: int, switch: str
+) -> tuple[int, int]:
     """Fork one side; its process and the pipe that will say how it ended."""
     reader, writer = os.pipe()
     pid = os.fork()
@@ -281,7 +287,7 @@ def _supervise(plan: Plan, pids: list[int], pipes: list[int], dice: random.Rando
 def judge(plan: Plan, outcomes: list[Outcome | None]) -> None:
     """Raise WrongError unless the round ended as its plan says."""
     actor, other = plan.actor, 1 - plan.actor
-    expected = {side: "ClosedError" for side in Side}
+    expected = dict.fromkeys(Side, "ClosedError")
     if plan.ending == "finish":
         expected = dict.fromkeys(Side, "")
     elif plan.ending == "condemn":
@@ -295,7 +301,9 @@ def judge(plan: Plan, outcomes: list[Outcome | None]) -> None:
                 continue
             raise WrongError(f"the {side.name} ended without a word")
         if outcome.error != expected[side]:
-            raise WrongError(f"the {side.name} ended with {outcome.error or 'nothing'}, not {expected[side]!r}")
+            raise WrongError(
+                f"the {side.name} ended with {outcome.error or 'nothing'}, not {expected[side]!r}"
+            )
         if outcome.leaks:
             raise WrongError(f"the {side.name} left behind: {outcome.leaks}")
     ended, left = outcomes[actor], outcomes[other]
@@ -320,7 +328,10 @@ def main() -> int:
         print(f"stress: skipped: {e}")
         return SKIP
     cpus = choose_cpus(options.cpus)
-    print(f"stress: Python endpoints, {options.switch}, {cpus} CPUs, {options.busy} busy, --seed {options.seed}", flush=True)
+    print(
+        f"stress: Python endpoints, {options.switch}, {cpus} CPUs, {options.busy} busy, --seed {options.seed}",
+        flush=True,
+    )
     signal.signal(signal.SIGUSR1, lambda *_: None)
     before = Holdings.now()
     number, flips, rescues, timeouts = options.round or 0, 0, 0, 0
@@ -333,7 +344,9 @@ def main() -> int:
                 outcomes = run_round(plan, options.switch)
                 judge(plan, outcomes)
             except WrongError as e:
-                print(f"stress: FAILED: --seed {options.seed} --round {number}: {e}\n  {plan}", file=sys.stderr)
+                print(
+                    f"stress: FAILED: --seed {options.seed} --round {number}: {e}\n  {plan}", file=sys.stderr
+                )
                 return 1
             flips += sum(o.given for o in outcomes if o)
             rescues += sum(o.rescues for o in outcomes if o)
@@ -343,7 +356,9 @@ def main() -> int:
     if left := Holdings.now().beyond(before):
         print(f"stress: FAILED: --seed {options.seed}: left behind: {left}", file=sys.stderr)
         return 1
-    print(f"stress: ok: {rounds} rounds, {flips} flips, {timeouts} deadlines, {rescues} slices ended by an answer")
+    print(
+        f"stress: ok: {rounds} rounds, {flips} flips, {timeouts} deadlines, {rescues} slices ended by an answer"
+    )
     return 0
 
 
