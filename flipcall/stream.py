@@ -12,7 +12,6 @@ import time
 from typing import NamedTuple
 
 from .channel import Attachment, Reply
-from .endpoint import State
 from .errors import (
     BusyError,
     CallError,
@@ -24,6 +23,7 @@ from .errors import (
 from .failure import rebuild
 from .frame import HEADER, LENGTH, PREFIX, REPLY, REQUEST, TIMEOUT_NONE
 from .liveness import Peer, hang_up
+from .outcome import State
 from .status import Status
 
 _BUFFER = 65536  # bytes read at once; up to here one copy into one buffer is cheaper than a second write

@@ -131,6 +131,12 @@ void fc_condemn(struct fc_endpoint *ep)
     stop(ep, -FC_ERR_DIED);
 }
 
+/* Has this side ended the connection? Any thread. */
+int fc_ended(const struct fc_endpoint *ep)
+{
+    return atomic_load(&ep->stop) != 0;
+}
+
 /* Shut down, but only while the peer is active, that is, while it has sent nothing: it then fails to give, and
  * knows that its datagram was not delivered. Nonzero when the connection is over now. */
 int fc_retire(struct fc_endpoint *ep)

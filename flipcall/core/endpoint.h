@@ -168,6 +168,7 @@ void fc_leave(struct fc_endpoint *ep);
 void fc_shutdown(struct fc_endpoint *ep);
 void fc_condemn(struct fc_endpoint *ep);
 int fc_retire(struct fc_endpoint *ep);
+int fc_ended(const struct fc_endpoint *ep);
 int fc_seal(struct fc_endpoint *ep);
 int fc_break(struct fc_endpoint *ep, enum fc_result result, enum fc_fault what, int64_t value);
 void fc_forked(void);

@@ -56,7 +56,7 @@ def test_request(
     path: str,
     transport: str,
     case: dict[str, Any],
-    capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """A server gives exactly this reply, or ends the channel with a protocol error; then it serves on."""
     serve(VectorsServer())
@@ -66,7 +66,7 @@ def test_request(
             assert reply == datagram(case["reply"], transport)
         else:
             assert reply == b""
-            wait_until(lambda: "a channel was closed" in capfd.readouterr().err)
+            wait_until(lambda: "a channel was closed" in caplog.text)
     with flipcall.connect(Vectors, path, transport=transport) as honest:  # type: ignore[arg-type]
         assert honest.add(1) == 11
 

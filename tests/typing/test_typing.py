@@ -18,20 +18,14 @@ PATIENCE_S = 120.0
 
 
 def mypy(file: Path, cache: Path) -> set[int]:
-    """Numbers of the lines in which mypy --strict finds an error."""
-    done = run(
-        [
-            sys.executable,
-            "-m",
-            "mypy",
-            "--strict",
-            "--cache-dir",
-            str(cache),
-            "--no-error-summary",
-            str(file),
-        ],
-        timeout=PATIENCE_S,
-    )
+    """Numbers of the lines in which mypy --strict finds an error.
+
+    Without empty-body: mypy takes `...` as the body of a method for a mistake outside protocols and abstract
+    classes, and abstract classes as the argument of connect() for another (type-abstract).
+    """
+    command = [sys.executable, "-m", "mypy", "--strict", "--disable-error-code", "empty-body"]
+    command += ["--cache-dir", str(cache), "--no-error-summary", str(file)]
+    done = run(command, timeout=PATIENCE_S)
     assert done.returncode in (0, 1), done.stderr
     return {int(n) for n in re.findall(rf"{file.name}:(\d+): error", done.stdout)}
 
