@@ -93,11 +93,19 @@ def measure_family(effort: Effort, progress: Progress) -> tuple[list[Row], dict[
         with ExitStack() as stack:
             opened = Opened(stack)
             for load in Load:
-                cases = [case for case in cases_of(placement, load, opened) if effort.wanted(case.labels)]
+                cases = [case for case in cases_of(placement, load, opened) if _wanted(case.labels, effort)]
                 if cases:
                     with around(load):
                         rows += measure_group(cases, effort, progress)
     return rows, sendrecv_ratios(rows)
+
+
+def _wanted(labels: Labels, effort: Effort) -> bool:
+    """Starting Python takes most of a quick bench: of pinned endpoints it keeps the pair a target is about."""
+    spared = labels.policy is not None and labels.placement in ("one-cpu", "two-cpus")
+    if spared and not effort.thorough and not effort.cases and labels.case != "python_spin":
+        return False
+    return effort.wanted(labels)
 
 
 class Opened:
