@@ -95,7 +95,7 @@ int fc_give(struct fc_endpoint *ep, uint32_t len, bool then_wait)
 int fc_turned(struct fc_endpoint *ep, uint32_t seen)
 {
     uint32_t why = atomic_load_explicit(&ep->stop, memory_order_acquire);
-    if (seen == ep->my_end && !why)
+    if (seen == ep->my_end && !why && ep->trust_sleepers)
         seen = ep->mine; /* the peer gave, then shut down: its datagram counts, and the next give will fail */
     if (why || fc_is_over(seen)) {
         ep->turn = FC_TURN_OVER;
