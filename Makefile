@@ -36,7 +36,8 @@ ARM_TESTS := $(patsubst tests/core/%.c,$(ARM_DIR)/%,$(wildcard tests/core/*.c)) 
 ARM_CPUS := cortex-a57 max
 ARM_STRESS ?= --seconds 5 --patience 30
 
-.PHONY: help venv demo model test lint types ctest ctest-tsan stress stress-programs test-aarch64 aarch64-run pytest clean
+.PHONY: help venv demo model test test-swap guest-programs lint types ctest ctest-tsan stress stress-programs
+.PHONY: test-aarch64 aarch64-run pytest clean
 
 help:
 	@echo "make demo [DIR=...]  read a directory tree through the gofer and measure a call (default: this tree)"
@@ -44,6 +45,7 @@ help:
 	@echo "make stress          flips, kills, deadlines and shutdowns at random, for STRESS_SECONDS=$(STRESS_SECONDS)"
 	@echo "make test-aarch64    the C tests and a stress of the core on emulated aarch64"
 	@echo "make model           the model of flipping control, checked by spin (minutes)"
+	@echo "make test-swap       the swap switch, in a guest whose kernel has FUTEX_SWAP [KERNEL=bzImage] (minutes)"
 	@echo "make venv            the environment both use, in $(VENV)"
 	@echo "make clean           remove what was built"
 
@@ -88,6 +90,23 @@ ctest-tsan: $(CTEST_DIR)/flips-tsan
 $(CTEST_DIR)/flips-tsan: tests/core/flips.c tests/core/check.h $(CORE_C) $(CORE_H)
 	@mkdir -p $(@D)
 	$(CC) $(TSAN_FLAGS) -o $@ $< $(CORE_C)
+
+# In a guest under qemu; says so and passes where there is no kernel for it (proto/kernel/README.md).
+test-swap:
+	@SWAP_KERNEL="$(or $(KERNEL),$(SWAP_KERNEL))" MAKE="$(MAKE)" proto/kernel/test-swap
+
+GUEST_DIR := build/guest
+GUEST_FLAGS := -std=gnu11 -O2 -g -Wall -Wextra -Wno-unused-parameter -Werror -pthread -Iproto -Iflipcall/core
+
+guest-programs: venv $(CTESTS) $(GUEST_DIR)/swaptest $(GUEST_DIR)/placement
+
+$(GUEST_DIR)/swaptest: proto/kernel/swaptest.c
+	@mkdir -p $(@D)
+	$(CC) $(GUEST_FLAGS) -o $@ $<
+
+$(GUEST_DIR)/placement: tests/switch/guest/placement.c $(CORE_C) $(CORE_H)
+	@mkdir -p $(@D)
+	$(CC) $(GUEST_FLAGS) -o $@ $< $(CORE_C)
 
 stress-programs: $(STRESS_DIR)/stress $(STRESS_DIR)/stress-tsan
 

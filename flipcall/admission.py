@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from .allocator import MemfdAllocator
 from .dispatch import Dispatcher
-from .endpoint import Endpoint, Side
+from .endpoint import Endpoint
 from .errors import (
     CallError,
     ClosedError,
@@ -32,6 +32,7 @@ from .handshake import (
     send_message,
 )
 from .liveness import Liveness, Peer
+from .outcome import Side
 from .policy import WaitPolicy
 from .serving import Serving, SocketServing, WindowServing
 from .session import Session, Sessions

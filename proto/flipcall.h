@@ -27,11 +27,17 @@
 /* sleepers: who sleeps in the kernel (each bit written only by its owner). */
 #define FC_SLEEPS_CLIENT 0x1u
 #define FC_SLEEPS_SERVER 0x2u
+/* ... and where each side ran when it last looked: its CPU's number + 1, 0 for unknown, written by that side only.
+ * A hint: stale at once, and a peer may write anything. CPUs beyond FC_CPU_MAX stay unknown. */
+#define FC_CPU_MAX 2046u
+#define FC_CPU_FIELD 0x7ffu
+#define FC_CPU_SHIFT_CLIENT 10
+#define FC_CPU_SHIFT_SERVER 21
 
 struct fc_packet {
     uint32_t conn_state; /* whose turn it is; the futex word */
     uint32_t data_len;   /* bytes of the datagram, written by the side that gives control away */
-    uint32_t sleepers;   /* extension: FC_SLEEPS_*; meaningless unless both sides negotiated "sleepers" */
+    uint32_t sleepers;   /* extension: FC_SLEEPS_*, CPUs; meaningless unless both sides negotiated "sleepers" */
     uint32_t cancel;     /* extension: call_id of the call the client no longer waits for, 0 for none */
 };
 

@@ -1,18 +1,22 @@
 /* core.c: flipcall's own C core on both sides, timed like the bare primitives beside it.
  *
- * Mode "spin" spins for as long as it takes; mode "futex" sleeps at once, with no yield in between, so that it
- * does what futex.c does and differs by the library's own work alone. */
+ * Mode "spin" spins for as long as it takes; every other one sleeps at once, with no yield in between, so that it
+ * does what the bare primitive does and differs by the library's own work alone: "futex", "swap=NUMBER" (the futex
+ * operation's, from flipcall.kernel) and, in a core that has it, "notify". */
+#define _GNU_SOURCE
 #include "pair.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
-#include "endpoint.h"
+#include "core_switch.h"
 
 #define FOREVER_NS 1000000000000ll
 
 static struct fc_endpoint endpoint;
 static struct fc_policy policy;
+static uint32_t chosen = FC_SWITCH_FUTEX;
 
 /* The length, once control is back; waits on over the core's slices as the Python layer does. */
 static void settle(int64_t result)
@@ -33,19 +37,36 @@ static void open_side(void *window, size_t length, uint32_t side)
     endpoint.trust_sleepers = 1; /* what the JSON objects of connect() agree on between two of this library */
 }
 
+static void use_switch(uint32_t side)
+{
+    core_join(&endpoint, chosen, side == FC_CLIENT_ACTIVE);
+    if (fc_use_switch(&endpoint, chosen) != FC_OK)
+        fail("fc_use_switch", 0);
+}
+
 static void open_client(void *window, size_t length)
 {
+    core_open(chosen, 1);
     open_side(window, length, FC_CLIENT_ACTIVE);
     settle(fc_connect(&endpoint, 0, FC_NO_DEADLINE));
+    use_switch(FC_CLIENT_ACTIVE);
 }
 
 static void open_server(void *window, size_t length)
 {
+    core_open(chosen, 0);
     open_side(window, length, FC_SERVER_ACTIVE);
     settle(fc_first(&endpoint, FC_NO_DEADLINE));
+    settle(fc_send(&endpoint, 0));
+    use_switch(FC_SERVER_ACTIVE);
 }
 
-static void flip(void) /* the server's first one answers open_client's */
+static void serve_first(void)
+{
+    settle(fc_resume(&endpoint, FC_NO_DEADLINE));
+}
+
+static void flip(void)
 {
     settle(fc_send_recv(&endpoint, 0, FC_NO_DEADLINE));
 }
@@ -55,12 +76,29 @@ static void serve_last(void)
     settle(fc_send_last(&endpoint, 0));
 }
 
+void pair_prepare(void)
+{
+    core_prepare(chosen);
+}
+
 const struct primitive *primitive_for(const char *mode)
 {
-    static const struct primitive core = {open_client, open_server, flip, flip, flip, serve_last};
-    if (strcmp(mode, "spin") == 0)
-        policy = (struct fc_policy){.spin_ns = FOREVER_NS};
-    else if (strcmp(mode, "futex") != 0)
-        return NULL;
-    return &core;
+    static const struct primitive core = {open_client, open_server, flip, serve_first, flip, serve_last};
+    if (strcmp(mode, "spin") == 0) {
+        policy.spin_ns = FOREVER_NS;
+        return &core;
+    }
+    if (strcmp(mode, "futex") == 0)
+        return &core;
+    if (strncmp(mode, "swap=", 5) == 0 && fc_set_swap((uint32_t)atoi(mode + 5)) == FC_OK) {
+        chosen = FC_SWITCH_SWAP;
+        return &core;
+    }
+#ifdef CORE_NOTIFY
+    if (strcmp(mode, "notify") == 0) {
+        chosen = FC_SWITCH_NOTIFY;
+        return &core;
+    }
+#endif
+    return NULL;
 }

@@ -11,7 +11,16 @@ from pathlib import Path
 from cffi import FFI
 
 ROOT = Path(__file__).resolve().parents[2]
-SOURCES = ["endpoint.c", "switch_futex.c", "switch_swap.c", "life.c", "wait.c", "flip.c", "frame.c"]
+SOURCES = [
+    "endpoint.c",
+    "switch_futex.c",
+    "switch_swap.c",
+    "life.c",
+    "wait.c",
+    "adapt.c",
+    "flip.c",
+    "frame.c",
+]
 HEADERS = ["flipcall/core/cpu.h", "flipcall/core/endpoint.h", "proto/flipcall.h"]
 
 # Every object-like macro and enumerator of the two headers.
@@ -21,6 +30,7 @@ _CONSTANT = re.compile(
 CONSTANTS = sorted({a or b for name in HEADERS for a, b in _CONSTANT.findall((ROOT / name).read_text())})
 
 CDEF = """
+struct fc_packet { uint32_t conn_state, data_len, sleepers, cancel; };
 struct fc_policy { int64_t spin_ns; uint32_t adaptive; uint32_t yields; };
 struct fc_stats { uint64_t flips, spins_paid, spins_lost, parks, swaps, wakes, wakes_skipped, rescues; };
 struct fc_frame_in {
@@ -28,7 +38,7 @@ struct fc_frame_in {
 };
 struct fc_endpoint {
     uint32_t cap; int32_t life_fd[2]; int64_t slice_ns; struct fc_policy policy;
-    uint32_t turn, trust_sleepers, fault; int64_t fault_value;
+    uint32_t turn, trust_sleepers, fault; int64_t fault_value, since;
     struct fc_frame_in received; struct fc_stats stats; ...;
 };
 int fc_init(struct fc_endpoint *ep, void *window, uint32_t length, uint32_t side, struct fc_policy policy);
@@ -37,6 +47,7 @@ void fc_leave(struct fc_endpoint *ep);
 void fc_shutdown(struct fc_endpoint *ep);
 void fc_condemn(struct fc_endpoint *ep);
 int fc_retire(struct fc_endpoint *ep);
+int fc_ended(struct fc_endpoint *ep);
 int fc_seal(struct fc_endpoint *ep);
 void fc_forked(void);
 int fc_use_switch(struct fc_endpoint *ep, uint32_t id);
@@ -60,6 +71,7 @@ void fc_cancel(struct fc_endpoint *ep);
 int fc_cancelled(struct fc_endpoint *ep);
 uint32_t fc_attach_offset(uint32_t body_len);
 void fc_set_spinner_limit(uint32_t limit);
+int fc_futex_wake(void *word, int count);
 int64_t fc_now(void);
 """
 

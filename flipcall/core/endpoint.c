@@ -39,6 +39,7 @@ int fc_init(struct fc_endpoint *ep, void *window, uint32_t length, uint32_t side
     atomic_init(&ep->how, &fc_switch_futex);
     ep->deadline = FC_NO_DEADLINE;
     ep->timeout_us = FC_TIMEOUT_NONE;
+    fc_adapt_init(ep);
     return FC_OK;
 }
 
@@ -128,6 +129,12 @@ void fc_shutdown(struct fc_endpoint *ep)
 void fc_condemn(struct fc_endpoint *ep)
 {
     stop(ep, -FC_ERR_DIED);
+}
+
+/* Has this side ended the connection? Any thread. */
+int fc_ended(const struct fc_endpoint *ep)
+{
+    return atomic_load(&ep->stop) != 0;
 }
 
 /* Shut down, but only while the peer is active, that is, while it has sent nothing: it then fails to give, and

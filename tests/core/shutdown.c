@@ -135,7 +135,7 @@ static void test_retire(void)
 /* However a server that retires and a client that waits for its answer meet: every answer given is received. */
 static void test_retire_loses_no_answer(void)
 {
-    for (int round = 0; round < 3000; round++) {
+    for (uint32_t round = 0; round < check_rounds(3000); round++) {
         struct pair p;
         pair_connected(&p, round % 2 ? FRUGAL : SPINNING);
         CHECK_EQ(fc_send(&p.client, 1), FC_OK);
