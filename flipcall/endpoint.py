@@ -35,8 +35,9 @@ from .errors import (
     ProtocolError,
 )
 from .liveness import Liveness
+from .notify import NotifyLink
 from .policy import WaitPolicy, waits
-from .switch import FUTEX, number, offered, taken
+from .switch import FUTEX, NOTIFY, number, offered, taken
 from .window import PacketWindow
 
 os.register_at_fork(after_in_child=lib.fc_forked)
@@ -98,6 +99,7 @@ class Endpoint:
 
     peer: how to notice the other process's death; without it only deadlines and shutdown end a wait.
     switch: the only one to use (see flipcall.switch); by default the best that both sides can do.
+    notify: this side's part in the switch of that name (flipcall.notify); owned from now on, too.
     watched: somebody else watches the peer and calls condemn(), so waits here need not look every 50 ms.
     Raises UnsupportedError for a switch that cannot work here.
     """
@@ -111,11 +113,13 @@ class Endpoint:
         policy: WaitPolicy | None = None,
         watched: bool = False,
         switch: str | None = None,
+        notify: NotifyLink | None = None,
     ) -> None:
         self.side = Side(side)
         self.policy = policy or WaitPolicy.balanced()
         self.switch = FUTEX  # until connected
-        self._offer = offered(switch)
+        self._notify = notify
+        self._offer = _offered(switch, notify)
         self._window = window
         self._peer = peer or Liveness()
         self._lock = threading.Lock()  # shutdown and close, against each other
@@ -140,14 +144,18 @@ class Endpoint:
         deadline_ns: absolute, CLOCK_MONOTONIC. Raises DeadlineExceeded (the connection is then over, as the
         answer would be taken for a datagram), ClosedError, PeerDiedError, ProtocolError.
         """
-        offer = json.dumps({"sleepers": 1, "switches": self._offer}).encode()
+        keys: dict[str, Any] = {"sleepers": 1, "switches": self._offer}
+        if self._notify is not None:
+            keys["notify"] = self._notify.index
+        offer = json.dumps(keys).encode()
         if self.state is not State.NEW or self.side is not Side.CLIENT:
             raise MisuseError(f"connect() on a {self.side.name.lower()} endpoint in state {self.state.name}")
         self.data[: len(offer)] = offer
         try:
             n = self._settle(lib.fc_connect(self._ep, len(offer), _deadline(deadline_ns)), deadline_ns)
             answer = self._agree(n)
-            self._use(taken(self._offer, [answer["switch"]] if "switch" in answer else None))
+            index = 0 if self._notify is None else self._notify.index
+            self._use(taken(self._offer, [answer["switch"]] if "switch" in answer else None), index)
         except BaseException:
             self.shutdown()
             raise
@@ -167,12 +175,12 @@ class Endpoint:
         try:
             n = self._settle(lib.fc_first(self._ep, _deadline(deadline_ns)), deadline_ns)
             offer = self._agree(n)
-            switch = taken(self._offer, offer.get("switches"))
+            switch, index = taken(self._offer, offer.get("switches")), offer.get("notify")
             reply = {"sleepers": 1, "switch": switch} if offer else {}
             answer = json.dumps(reply).encode()
             self.data[: len(answer)] = answer
             self._check(lib.fc_send(self._ep, len(answer)))
-            self._use(switch)
+            self._use(switch, index)
         except MisuseError:
             raise
         except BaseException:
@@ -242,6 +250,8 @@ class Endpoint:
             self.data.release()
         except BufferError:
             pass  # somebody holds a view of it: the mapping lives until that goes
+        if self._notify is not None:
+            self._notify.close()
         ffi.release(self._base)
         self._window.close()
         self._peer.close()
@@ -287,7 +297,11 @@ class Endpoint:
 
     # ---- below the verbs --------------------------------------------------------------------------------
 
-    def _use(self, switch: str) -> None:
+    def _use(self, switch: str, index: object) -> None:
+        if switch == NOTIFY and self._notify is not None:
+            if not isinstance(index, int) or not 0 < index < 2**32 - 1:
+                raise ProtocolError(self._name("did not say which channel of its listener this is"), self.peer_pid)
+            self._check(self._notify.join(self._ep, index))
         self._check(lib.fc_use_switch(self._ep, number(switch)))
         self.switch = switch
 
@@ -344,6 +358,16 @@ class Endpoint:
 
     def _name(self, what: str) -> str:
         return f"the peer (process {self.peer_pid or '?'}) {what}"
+
+
+def _offered(switch: str | None, notify: NotifyLink | None) -> list[str]:
+    if notify is None:
+        if switch == NOTIFY:
+            raise MisuseError("switch notify needs notify=, this side's NotifyLink (flipcall.notify)")
+        return offered(switch)
+    if switch not in (None, NOTIFY):
+        raise MisuseError(f"a NotifyLink is of no use to switch {switch}")
+    return [NOTIFY] if switch == NOTIFY else [NOTIFY, *offered(None)]
 
 
 def _deadline(deadline_ns: int | None) -> int:

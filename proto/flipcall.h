@@ -24,6 +24,12 @@
 /* sleepers: who sleeps in the kernel (each bit written only by its owner). */
 #define FC_SLEEPS_CLIENT 0x1u
 #define FC_SLEEPS_SERVER 0x2u
+/* ... how, with the switch "notify": in a trapped call, on the listener; without these two by futex. */
+#define FC_NOTIFY_CLIENT 0x4u
+#define FC_NOTIFY_SERVER 0x8u
+/* ... and who is receiving from the listener outside of its sleep: the other side keeps away meanwhile. */
+#define FC_TAKES_CLIENT 0x10u
+#define FC_TAKES_SERVER 0x20u
 /* ... and who had given control away before it shut down: the datagram in the window is still the peer's to take. */
 #define FC_GAVE_CLIENT 0x100u
 #define FC_GAVE_SERVER 0x200u

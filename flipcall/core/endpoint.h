@@ -21,7 +21,7 @@ struct fc_endpoint;
 /* A switch: how a side sleeps until it is its turn, and wakes the other. Called by the thread inside, except
  * close. One file each: switch_futex.c, ... Times are absolute, CLOCK_MONOTONIC ns. Sleeping may end early for
  * any reason: the caller looks at conn_state, and again. Results: 0 or a negative errno; -ETIMEDOUT when the
- * time has come, -EINTR after a signal.
+ * time has come, -EINTR after a signal, -EPIPE when the peer has hung up.
  */
 struct fc_switch {
     const char *name;
@@ -31,10 +31,11 @@ struct fc_switch {
     void (*close)(struct fc_endpoint *ep);              /* wake both sides; conn_state says why. Any thread */
 };
 
-extern const struct fc_switch fc_switch_futex;
+extern const struct fc_switch fc_switch_futex, fc_switch_notify;
 
 enum fc_switch_id {
-    FC_SWITCH_FUTEX = 0
+    FC_SWITCH_FUTEX = 0,
+    FC_SWITCH_NOTIFY = 2
 };
 
 /* Results: 0 or a count is success, these are not. The endpoint's turn says what state it is in afterwards. */
@@ -121,6 +122,7 @@ struct fc_endpoint {
     int64_t slice_ns;
     struct fc_policy policy;
     const struct fc_switch *how;  /* fixed once connected */
+    struct fc_notify_end *notify; /* with the notify switch (notify.h), else NULL */
 
     /* the thread inside */
     uint32_t turn;
@@ -191,6 +193,9 @@ void fc_set_spinner_limit(uint32_t limit);
 /* the kernel (switch_futex.c) */
 int fc_futex_wait(_Atomic uint32_t *word, uint32_t value, int64_t until_ns);
 int fc_futex_wake(_Atomic uint32_t *word, int count);
+
+/* the notify switch (notify.h) */
+void fc_notify_forked(void);
 
 /* the peer's life (life.c): nonzero when one of the descriptors says it is gone */
 int fc_peer_gone(const struct fc_endpoint *ep);
