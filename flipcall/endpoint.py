@@ -118,8 +118,8 @@ class Endpoint:
         self.side = Side(side)
         self.policy = policy or WaitPolicy.balanced()
         self.switch = FUTEX  # until connected
-        self._notify = notify
         self._offer = _offered(switch, notify)
+        self._notify = notify
         self._window = window
         self._peer = peer or Liveness()
         self._lock = threading.Lock()  # shutdown and close, against each other
@@ -133,6 +133,8 @@ class Endpoint:
         self._ep.life_fd[1] = -1 if self._peer.socket is None else self._peer.socket.fileno()
         if watched:
             self._ep.slice_ns = _WATCHED_SLICE_NS
+        if notify is not None:
+            notify.used = True
         self.data = memoryview(window.buffer)[lib.FC_PACKET_HEADER :]
         self.data_cap: int = self._ep.cap
 
@@ -300,7 +302,9 @@ class Endpoint:
     def _use(self, switch: str, index: object) -> None:
         if switch == NOTIFY and self._notify is not None:
             if not isinstance(index, int) or not 0 < index < 2**32 - 1:
-                raise ProtocolError(self._name("did not say which channel of its listener this is"), self.peer_pid)
+                raise ProtocolError(
+                    self._name("did not say which channel of its listener this is"), self.peer_pid
+                )
             self._check(self._notify.join(self._ep, index))
         self._check(lib.fc_use_switch(self._ep, number(switch)))
         self.switch = switch

@@ -6,11 +6,10 @@
 
 What it does to the client process, which is why it is never chosen by itself:
 - a seccomp filter that cannot be taken off, for every thread and every child to come, and no_new_privs, so that
-  set-user-ID programs started from there no longer change user. Each system call costs some 40 ns more
-  (docs/performance.md);
-- whoever holds the listener can answer the one call it traps, and, while a thread is trapped, put descriptors into the
-  process (SECCOMP_IOCTL_NOTIF_ADDFD) in place of its own. *A client that uses this switch trusts its server.* Do not
-  use it towards a process that is there to be contained.
+  set-user-ID programs started from there no longer change user. Each system call costs some 40 ns more;
+- whoever holds the listener can answer the one call it traps, and, while a thread is trapped, put descriptors
+  into the process in place of its own (SECCOMP_IOCTL_NOTIF_ADDFD). *A client that uses this switch trusts its
+  server.* It is not for a server that is there to be contained.
 
 A process has one listener, so it has one server at a time; further channels to the same server share it.
 """
@@ -34,7 +33,7 @@ _WHY = {
     errno.ENOTTY: "this kernel has no SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP (Linux 6.6)",
     errno.ENOSYS: "no seccomp here, or not for this processor",
     errno.EACCES: "no_new_privs could not be set",
-    errno.EPROTO: "another seccomp filter answers the trapped call, or this kernel numbers notifications otherwise",
+    errno.EPROTO: "another seccomp filter answers the trapped call, or the kernel numbers notifications otherwise",
 }
 _LISTENER = "anon_inode:seccomp notify"  # kernel/seccomp.c, anon_inode_getfile()
 _IDENTITY = 16  # bytes
@@ -79,6 +78,7 @@ class NotifyLink:
         self._core = ffi.new("struct fc_notify_end *")
         self._ep: Any = None
         self._closed = False
+        self.used = False  # an endpoint owns it
 
     # ---- the client -------------------------------------------------------------------------------------
 
@@ -90,7 +90,8 @@ class NotifyLink:
         """
         with _lock:
             _install()
-            others = {link.server_pid for link in _links if link._listener is None} - {server_pid}
+            open_links = (link for link in _links if link._listener is None and not link._core.gone)
+            others = {link.server_pid for link in open_links} - {server_pid}
             if others:
                 raise UnsupportedError(
                     f"switch notify: this process's listener serves process {others.pop() or '?'} now, and can "
@@ -134,7 +135,9 @@ class NotifyLink:
         if not _is_listener(listener) or not _is_bell(bell) or len(identity) != _IDENTITY:
             os.close(listener)
             bell.close()
-            raise ProtocolError("the descriptors of a notify switch are not a seccomp listener and its bell", pid)
+            raise ProtocolError(
+                "the descriptors of a notify switch are not a seccomp listener and its bell", pid
+            )
         with _lock:
             key = (pid, identity)
             shared = _shared.get(key)

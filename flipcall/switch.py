@@ -38,7 +38,9 @@ def _notify() -> tuple[bool, str]:
 
 # Best first.
 SWITCHES = (
-    Switch(NOTIFY, lib.FC_SWITCH_NOTIFY, _notify, automatic=False),  # it leaves a filter behind (flipcall.notify)
+    Switch(
+        NOTIFY, lib.FC_SWITCH_NOTIFY, _notify, automatic=False
+    ),  # it leaves a filter behind (flipcall.notify)
     Switch(FUTEX, lib.FC_SWITCH_FUTEX, _always),
 )
 _BY_NAME = {s.name: s for s in SWITCHES}

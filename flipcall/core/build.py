@@ -68,7 +68,7 @@ uint32_t fc_attach_offset(uint32_t body_len);
 void fc_set_spinner_limit(uint32_t limit);
 int64_t fc_now(void);
 struct fc_listener { int32_t fd; ...; };
-struct fc_notify_end { uint32_t index; ...; };
+struct fc_notify_end { uint32_t gone; ...; };
 int fc_notify_install(void);
 int fc_listener_init(struct fc_listener *listener, int fd, int baton);
 int fc_notify_client(struct fc_endpoint *ep, struct fc_notify_end *end, int bell, uint32_t index);
