@@ -26,6 +26,9 @@ struct fc_listener {
     } member[FC_LISTENER_MAX];
 };
 
+/* The watch ended a trapped call whose time was over; or that should have been answered before (a rescue). */
+enum { FC_ENDED_IN_TIME = 1, FC_ENDED_TOO_LATE };
+
 /* One endpoint's part in the switch. */
 struct fc_notify_end {
     /* fixed once the endpoint uses it */
@@ -46,7 +49,7 @@ struct fc_notify_end {
     uint32_t futex_only;    /* this filter does not reach the watch: something stands between */
     _Atomic int64_t until;  /* the watch ends the trapped call then; 0 when not trapped */
     _Atomic uint64_t trap;  /* number of the trapped call, as this process counts them */
-    _Atomic uint32_t ended; /* by the watch */
+    _Atomic uint32_t ended; /* by the watch: FC_ENDED_* */
     _Atomic uint32_t gone;  /* the peer's end of the bell has hung up */
 
     /* the watch, under its lock */

@@ -151,7 +151,8 @@ static void answer(struct fc_notify_end *e, int64_t now)
     uint64_t trap = atomic_load(&e->trap), guess = fc_notify.base + trap;
     if (!e->tries++)
         e->first_try = now;
-    atomic_store(&e->ended, 1);
+    uint32_t state = atomic_load(fc_word(&e->ep->packet->conn_state));
+    atomic_store(&e->ended, state == e->ep->theirs ? FC_ENDED_IN_TIME : FC_ENDED_TOO_LATE);
     for (int64_t i = 0; i <= 2 * reach; i++) {
         int error = fc_notify_send(fc_notify.listener, nearby(guess, i));
         if (error == -ENOENT)

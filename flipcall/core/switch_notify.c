@@ -120,13 +120,13 @@ static int trap(struct fc_endpoint *ep, int64_t until)
     fc_watch_until(e, until); /* stop() and the hang-up of the bell, too, are the watch's from here on */
     long result = fc_notify_trap(e->index);
     fc_watch_until(e, 0);
-    bool ended = atomic_load_explicit(&e->ended, memory_order_relaxed);
+    uint32_t ended = atomic_load_explicit(&e->ended, memory_order_relaxed);
     if (state(ep) == ep->theirs) {
         wake_server(ep);
         if (result < 0 && result != -EINTR)
             e->futex_only = 1; /* a later filter answers instead of the listener */
     }
-    return result == -EINTR ? -EINTR : ended ? -ETIMEDOUT : 0;
+    return result == -EINTR ? -EINTR : ended == FC_ENDED_TOO_LATE ? -ETIMEDOUT : 0;
 }
 
 static int client_sleep(struct fc_endpoint *ep, int64_t until)
