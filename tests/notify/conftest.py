@@ -25,16 +25,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture
 def pair() -> Iterator[Pair]:
     """Start a client and a server in children of their own, each running a snippet in which `ep` is its endpoint,
-    not yet connected, and `sock` the socket between them.
+    not yet connected, and `sock` the socket between them. before: what the client does first of all.
     """
     with ExitStack() as stack:
 
-        def start(client: str, server: str) -> tuple[Child, Child]:
+        def start(client: str, server: str, before: str = "") -> tuple[Child, Child]:
             ours, theirs = socket.socketpair()
             with ours, theirs:
                 made = []
                 for sock, side, code in ((ours, "client", client), (theirs, "server", server)):
-                    begin = "from tests.notify.sides import *\n"
+                    begin = before if side == "client" else ""
+                    begin += "from tests.notify.sides import *\n"
                     begin += f"sock, ep, link = {side}({sock.fileno()})\n"
                     made.append(stack.enter_context(child(_plain(begin, code), pass_fds=[sock.fileno()])))
             return made[0], made[1]
