@@ -75,6 +75,7 @@ int fc_notify_client(struct fc_endpoint *ep, struct fc_notify_end *end, int bell
 int fc_notify_server(struct fc_endpoint *ep, struct fc_notify_end *end, struct fc_listener *listener, int bell,
                      uint32_t index);
 void fc_notify_leave(struct fc_endpoint *ep);
+long fc_notify_trap(uint32_t index);
 """
 
 abi3 = sys.implementation.name == "cpython" and not sysconfig.get_config_var("Py_GIL_DISABLED")
