@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from .errors import CallError, ProtocolError
+from .errors import CallError, ClosedError, ProtocolError
 from .failure import describe
 from .method import Method, encode, octets
 from .service import Service, contract_of
@@ -37,6 +37,7 @@ class Dispatcher:
         self.name = contract.name
         self.methods = contract.methods
         self._handlers = [getattr(service, m.name) for m in self.methods]
+        self._draining = False
         self.plain = [self._plain(m) for m in self.methods]
 
     def _plain(self, method: Method) -> tuple[Decode, Callable[..., Any]] | None:
@@ -50,11 +51,18 @@ class Dispatcher:
             return method.decode_args, handler
         return method.decode_args, lambda *args: method.call(handler, args)
 
+    def drain(self) -> None:
+        """Take no more requests. Any thread, idempotent. Emptying the quick ways costs them nothing until then."""
+        self._draining = True
+        self.plain[:] = [None] * len(self.plain)
+
     def answer(self, number: int, body: bytes, attachment: memoryview) -> Answer:
         """The answer to a request; `attachment` is a view borrowed until the reply is sent.
 
-        Raises BrokenRequest.
+        Raises BrokenRequest; ClosedError, with nothing done, once draining.
         """
+        if self._draining:
+            raise ClosedError("this server is stopping")
         method = self._method(number)
         if attachment and not method.bulk_params:
             raise BrokenRequest(f"{method.name} was sent {len(attachment)} bytes it has no parameter for")

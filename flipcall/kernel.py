@@ -7,9 +7,18 @@ change under it; CPUs and quotas do change, and live in flipcall.cpus.
 
 How FUTEX_SWAP is probed, and why so carefully. The operation never got a number of its own: the patch of 2020
 used 13, which Linux 5.14 gave to FUTEX_LOCK_PI2, so asking a current kernel for "operation 13" *takes a lock*
-(or sleeps until someone gives one up). Kernels carrying the patch today use 14, and 14 may be given away
-tomorrow too. The probe therefore asks for 14 alone, in a way in which no operation, known or to come, can
-block or take a lock, and believes only the answers the patch is documented to give:
+(or sleeps until someone gives one up). Kernels carrying the patch today use 14 (proto/kernel), and 14 may be
+given away tomorrow too. So the number is a setting, FLIPCALL_FUTEX_SWAP in the environment, 14 without it; and
+futex_swap_number() says no to the numbers that cannot be it, before the kernel is asked anything:
+
+- 0 to 12, which every Linux gives to other operations, and all above 127, where the flags begin.
+- 13, unless the kernel calls itself older than 5.14 and newer than 3.0 (what says 2.6 may be a new one in
+  disguise, personality UNAME26). The version is a poor witness, and the only one: the question itself is what
+  must not be asked.
+
+The probe then asks for that number alone, in a way in which no operation, known or to come, can block or take a
+lock (so it would be harmless even where a distribution has brought FUTEX_LOCK_PI2 to an older kernel), and
+believes only the answers the patch is documented to give:
 
 1. With a timeout of two thousand million nanoseconds, which no timespec may have. A kernel checks the timeout
    before it looks at any futex: ENOSYS says the operation does not exist, EINVAL that it exists and takes a
@@ -25,6 +34,8 @@ import errno
 import fcntl
 import functools
 import os
+import platform
+import re
 import shutil
 import socket
 import subprocess
@@ -108,25 +119,55 @@ def futex_waitv() -> Feature:
     return Feature(name, False, "accepted an empty list")
 
 
+FUTEX_SWAP_VARIABLE = "FLIPCALL_FUTEX_SWAP"
+
+
+def futex_swap_number() -> int:
+    """FUTEX_SWAP's number as configured: $FLIPCALL_FUTEX_SWAP, or 14. Raises ValueError for what it cannot be."""
+    text = os.environ.get(FUTEX_SWAP_VARIABLE, "").strip()
+    if not text:
+        return syscalls.FUTEX_SWAP
+    said = f"{FUTEX_SWAP_VARIABLE}={text}"
+    if not (text.isascii() and text.isdigit()):
+        raise ValueError(f"{said}: not a number")
+    number = int(text)
+    if not syscalls.FUTEX_LOCK_PI2 <= number < syscalls.FUTEX_PRIVATE_FLAG:
+        raise ValueError(f"{said}: FUTEX_SWAP can only be 13 to 127, other numbers have other meanings")
+    if number == syscalls.FUTEX_LOCK_PI2 and not _before_lock_pi2(platform.release()):
+        raise ValueError(f"{said}: 13 is FUTEX_LOCK_PI2 since Linux 5.14, and this is {platform.release()}")
+    return number
+
+
+def _before_lock_pi2(release: str) -> bool:
+    """Whether a kernel that calls itself `release` is from before FUTEX_LOCK_PI2, with no doubt about it."""
+    match = re.match(r"(\d+)\.(\d+)", release)
+    return match is not None and (3, 0) <= (int(match[1]), int(match[2])) < (5, 14)
+
+
 @functools.cache
 def futex_swap() -> Feature:
-    """FUTEX_SWAP, operation 14, the hand-over that never reached mainline; see the module docstring."""
+    """FUTEX_SWAP, the hand-over that never reached mainline; its number is the value. See the module docstring."""
     name = "futex_swap"
-    op = syscalls.FUTEX_SWAP | syscalls.FUTEX_PRIVATE_FLAG
+    try:
+        number = futex_swap_number()
+    except ValueError as error:
+        return Feature(name, False, str(error))
+    op = number | syscalls.FUTEX_PRIVATE_FLAG
     try:
         with syscalls.zero_words() as word:
             try:
                 syscalls.futex(word, op, 7, syscalls.Timespec(0, 2_000_000_000), word + 64)
-                return Feature(name, False, "operation 14 is something else here: it takes no timeout")
+                return Feature(name, False, f"operation {number} is something else here: it takes no timeout")
             except OSError as error:
                 if error.errno != errno.EINVAL:
                     return _refused(name, error, "not in this kernel (a patch of 2020, never merged)")
             syscalls.futex(word, op, 7, syscalls.Timespec(0, 0), word + 64)
     except BlockingIOError:
-        return Feature(name, True, "operation 14 compares and returns EAGAIN: this kernel carries the patch")
+        said = f"operation {number} compares and returns EAGAIN: this kernel carries the patch"
+        return Feature(name, True, said, number)
     except OSError as error:
-        return Feature(name, False, f"operation 14 is something else here: {_errno_name(error)}")
-    return Feature(name, False, "operation 14 is something else here: it does not compare")
+        return Feature(name, False, f"operation {number} is something else here: {_errno_name(error)}")
+    return Feature(name, False, f"operation {number} is something else here: it does not compare")
 
 
 @functools.cache

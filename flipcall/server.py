@@ -6,14 +6,13 @@ stop(grace): no more connections; idle channels retire at once, busy ones after 
              what is left after `grace` seconds is shut down
 """
 
+import logging
 import os
 import queue
 import signal
 import socket
-import sys
 import threading
 import time
-import traceback
 import weakref
 from collections.abc import Callable, Sequence
 from types import FrameType, TracebackType
@@ -40,6 +39,9 @@ _servers: "weakref.WeakSet[Server]" = weakref.WeakSet()
 def same_user(peer: Peer) -> bool:
     """The default of Server(authorize=): the server's own user, and root."""
     return peer.uid in (0, os.geteuid())
+
+
+_log = logging.getLogger("flipcall")
 
 
 class Server:
@@ -285,12 +287,12 @@ def _hang_up(sock: socket.socket) -> None:
 
 def _report(error: Exception) -> None:
     """A channel that ended because its client broke the rules is worth a line, and one that this side's code
-    broke its traceback; other ends are ordinary.
+    broke a traceback; other ends are ordinary.
     """
     if isinstance(error, ProtocolError):
-        print(f"flipcall: a channel was closed: {error}", file=sys.stderr)
+        _log.warning("a channel was closed: %s", error)
     elif not isinstance(error, (FlipcallError, OSError)):
-        traceback.print_exception(error)
+        _log.error("a channel was closed by an error of this side", exc_info=error)
 
 
 def _after_fork() -> None:

@@ -4,9 +4,9 @@ The first channel's Welcome carries a random token; a further channel that shows
 joins. The session ends with its last channel.
 """
 
+import logging
 import secrets
 import threading
-import traceback
 from collections.abc import Callable
 
 from .dispatch import Dispatcher
@@ -16,6 +16,9 @@ from .service import Service
 from .status import Status
 
 Implementation = Service | Callable[[Peer], Service]
+
+
+_log = logging.getLogger("flipcall")
 
 
 class Session:
@@ -70,7 +73,7 @@ class Sessions:
             try:
                 session.dispatcher.service.on_disconnect()
             except Exception:  # a hook's fault: nobody waits for an answer
-                traceback.print_exc()
+                _log.exception("on_disconnect() raised")
 
     def _made(self, peer: Peer) -> Dispatcher:
         assert not isinstance(self._implementation, Service)

@@ -32,7 +32,8 @@ _COMMON = {"openat2": 437, "landlock_create_ruleset": 444, "futex_waitv": 449}
 
 # linux/futex.h
 FUTEX_WAIT_BITSET = 9
-FUTEX_SWAP = 14  # only in kernels carrying the patch of 2020. Never 13: flipcall.kernel says why
+FUTEX_SWAP = 14  # in the kernels proto/kernel is about; flipcall.kernel.futex_swap_number() says which here
+FUTEX_LOCK_PI2 = 13  # since Linux 5.14; never asked for
 FUTEX_PRIVATE_FLAG = 128
 FUTEX_BITSET_MATCH_ANY = 0xFFFFFFFF
 # linux/seccomp.h

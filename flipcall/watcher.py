@@ -1,12 +1,11 @@
 """Watcher: the thread that takes a server's connections and notices that its clients, or its parent, are gone."""
 
+import logging
 import os
 import select
 import socket
-import sys
 import threading
 import time
-import traceback
 from collections.abc import Callable
 from typing import Protocol
 
@@ -18,6 +17,9 @@ from .status import Status
 
 _ACCEPT_PAUSE_S = 0.05  # out of descriptors: let some be closed before the next attempt
 _HANG_UP = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
+
+
+_log = logging.getLogger("flipcall")
 
 
 class Watched(Protocol):
@@ -133,13 +135,13 @@ class Watcher:
             return  # it has hung up again
         except OSError as e:
             if self._listener.socket.fileno() >= 0:
-                print(f"flipcall: cannot take a connection: {e.strerror}", file=sys.stderr)
+                _log.warning("cannot take a connection: %s", e.strerror)
                 self._turn_away(e)
             return
         try:
             self._taken(sock)
         except Exception as e:  # no thread to be had: this client's bad luck, not the others'
-            traceback.print_exc()
+            _log.exception("a connection could not be served")
             refuse(sock, CallError(Status.RESOURCE_EXHAUSTED, f"the server cannot serve one more: {e}"))
             sock.close()
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests import switched
 from tests.leaks import Holdings
 
 # What a test releases may take a moment to be gone: a thread to end, a child to be reaped. Not a wait that
@@ -20,6 +21,7 @@ _MARKER = "leaves_behind(reason): this test may leave descriptors, children, map
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", _MARKER)
+    switched.configure(config)
 
 
 @pytest.fixture(autouse=True)

@@ -12,8 +12,8 @@ from cffi import FFI
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = [
-    "endpoint.c", "switch_futex.c", "switch_notify.c", "notify_filter.c", "notify_watch.c", "life.c", "wait.c",
-    "flip.c", "frame.c",
+    "endpoint.c", "switch_futex.c", "switch_swap.c", "switch_notify.c", "notify_filter.c", "notify_watch.c",
+    "life.c", "wait.c", "flip.c", "frame.c",
 ]  # fmt: skip
 HEADERS = [
     "flipcall/core/cpu.h", "flipcall/core/endpoint.h", "flipcall/core/notify.h", "flipcall/core/seccomp_abi.h",
@@ -47,6 +47,7 @@ int fc_retire(struct fc_endpoint *ep);
 int fc_seal(struct fc_endpoint *ep);
 void fc_forked(void);
 int fc_use_switch(struct fc_endpoint *ep, uint32_t id);
+int fc_set_swap(uint32_t number);
 int64_t fc_send_recv(struct fc_endpoint *ep, uint32_t len, int64_t deadline);
 int64_t fc_resume(struct fc_endpoint *ep, int64_t deadline);
 int64_t fc_first(struct fc_endpoint *ep, int64_t deadline);

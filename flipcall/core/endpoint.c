@@ -154,6 +154,7 @@ int fc_use_switch(struct fc_endpoint *ep, uint32_t id)
 {
     static const struct fc_switch *const switches[] = {
         [FC_SWITCH_FUTEX] = &fc_switch_futex,
+        [FC_SWITCH_SWAP] = &fc_switch_swap,
         [FC_SWITCH_NOTIFY] = &fc_switch_notify,
     };
     if (id >= sizeof switches / sizeof switches[0] || !switches[id] || (id == FC_SWITCH_NOTIFY && !ep->notify))

@@ -31,12 +31,17 @@ struct fc_switch {
     void (*close)(struct fc_endpoint *ep);              /* wake both sides; conn_state says why. Any thread */
 };
 
-extern const struct fc_switch fc_switch_futex, fc_switch_notify;
+extern const struct fc_switch fc_switch_futex, fc_switch_swap, fc_switch_notify;
 
 enum fc_switch_id {
     FC_SWITCH_FUTEX = 0,
+    FC_SWITCH_SWAP = 1,
     FC_SWITCH_NOTIFY = 2
 };
+
+/* Where FUTEX_SWAP's number may lie: above the operations of Linux 5.13 (futex(2)), below the flags. */
+#define FC_SWAP_MIN 13u
+#define FC_SWAP_MAX 127u
 
 /* Results: 0 or a count is success, these are not. The endpoint's turn says what state it is in afterwards. */
 enum fc_result {
@@ -193,6 +198,9 @@ void fc_set_spinner_limit(uint32_t limit);
 /* the kernel (switch_futex.c) */
 int fc_futex_wait(_Atomic uint32_t *word, uint32_t value, int64_t until_ns);
 int fc_futex_wake(_Atomic uint32_t *word, int count);
+
+/* FUTEX_SWAP's number in this kernel, for the whole process; until it is told, the swap fails (switch_swap.c) */
+int fc_set_swap(uint32_t number);
 
 /* the notify switch (notify.h) */
 void fc_notify_forked(void);

@@ -253,7 +253,8 @@ int fc_wait(struct fc_endpoint *ep)
         ep->deadline = start + ep->timeout_us * 1000ll;
         ep->timeout_us = FC_TIMEOUT_NONE;
     }
-    int64_t budget = seen == ep->theirs && !ep->owed ? spin_budget(ep, start - ep->since) : 0;
+    /* With a wake owed spin_budget() says 0, as will_spin() did, but counts: else PARKING would never probe. */
+    int64_t budget = seen == ep->theirs || ep->owed ? spin_budget(ep, start - ep->since) : 0;
     if (budget > ep->slice_ns)
         budget = ep->slice_ns; /* a spinning side, too, looks after signals and the peer's life */
     if (ep->deadline - start < budget)

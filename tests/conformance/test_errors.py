@@ -121,7 +121,7 @@ def test_oserror_keeps_its_errno(desk: Desk, jobs: Jobs, number: int) -> None:
     ids=lambda e: type(e).__name__ if isinstance(e, BaseException) else "",
 )
 def test_other_types_arrive_as_remote_error(desk: Desk, jobs: Jobs, error: BaseException, says: str) -> None:
-    """Anything else, however odd, is a RemoteError with name and words, and ends neither thread nor channel."""
+    """Anything else, however odd, is a RemoteError with its name and words, and ends no channel."""
     got = caught(desk, jobs, error)
     assert isinstance(got, flipcall.RemoteError)
     assert says in got.message

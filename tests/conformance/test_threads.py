@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import pytest
@@ -127,7 +128,7 @@ def test_close_while_calls_are_answered(jobs: Jobs, connect: Callable[..., Desk]
         with ThreadPoolExecutor(2) as threads:
             running = [threads.submit(hammer) for _ in range(2)]
             begun.wait()
-            wait_until(lambda desk=desk: len(pool_of(desk).channels()) == 2)
+            wait_until(partial(lambda pool: len(pool.channels()) == 2, pool_of(desk)))
             desk.close()
             assert all(f.result() >= 0 for f in running)
 

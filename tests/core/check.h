@@ -54,6 +54,21 @@ struct pair {
     int fd;
 };
 
+/* The switch to test with: FLIPCALL_TEST_SWITCH, or the futex. "swap" is for kernels that are known to have it, at
+ * FLIPCALL_FUTEX_SWAP or at 14: nothing is probed here (flipcall/kernel.py is who does). */
+static inline enum fc_switch_id check_switch(void)
+{
+    const char *name = getenv("FLIPCALL_TEST_SWITCH");
+    CHECK(!name || !strcmp(name, "futex") || !strcmp(name, "swap"));
+    return name && !strcmp(name, "swap") ? FC_SWITCH_SWAP : FC_SWITCH_FUTEX;
+}
+
+static inline uint32_t check_swap_number(void)
+{
+    const char *number = getenv("FLIPCALL_FUTEX_SWAP");
+    return number && *number ? (uint32_t)atoi(number) : 14;
+}
+
 /* One memfd, mapped once for each side, as two processes would have it. */
 static inline void pair_open(struct pair *p, struct fc_policy policy)
 {
@@ -65,6 +80,9 @@ static inline void pair_open(struct pair *p, struct fc_policy policy)
         void *at = mmap(NULL, p->length, PROT_READ | PROT_WRITE, MAP_SHARED, p->fd, 0);
         CHECK(at != MAP_FAILED);
         CHECK_EQ(fc_init(sides[side], at, p->length, side, policy), FC_OK);
+        if (check_switch() == FC_SWITCH_SWAP)
+            CHECK_EQ(fc_set_swap(check_swap_number()), FC_OK);
+        CHECK_EQ(fc_use_switch(sides[side], check_switch()), FC_OK);
     }
 }
 

@@ -73,7 +73,7 @@ static void match(struct fc_policy a, struct fc_policy b, int pauses, int trust,
     for (int i = 0; i < 2; i++) {
         const struct fc_stats *s = &sides[i]->stats;
         CHECK_EQ(s->flips, flips);
-        CHECK_EQ(s->wakes + s->wakes_skipped, s->flips);
+        CHECK_EQ(s->wakes + s->swaps + s->wakes_skipped, s->flips);
         CHECK_EQ(s->rescues, 0);
         if (!trust)
             CHECK_EQ(s->wakes_skipped, 0);

@@ -19,10 +19,37 @@ from flipcall.errors import (
     ProtocolError,
     UnsupportedError,
 )
-from flipcall.lowlevel import Endpoint, Liveness, MemfdAllocator, PacketWindow, Side, WaitPolicy, recv_fds, send_fds
+from flipcall.lowlevel import (
+    Endpoint,
+    Liveness,
+    MemfdAllocator,
+    PacketWindow,
+    Side,
+    WaitPolicy,
+    recv_fds,
+    send_fds,
+)
 from flipcall.notify import NotifyLink
 
-__all__ = ["ClosedError", "DeadlineExceeded", "Endpoint", "ForkedError", "PeerDiedError", "ProtocolError", "UnsupportedError", "NotifyLink", "client", "errno", "os", "server", "signal", "sys", "threading", "time", "within"]
+__all__ = [
+    "ClosedError",
+    "DeadlineExceeded",
+    "Endpoint",
+    "ForkedError",
+    "NotifyLink",
+    "PeerDiedError",
+    "ProtocolError",
+    "UnsupportedError",
+    "client",
+    "errno",
+    "os",
+    "server",
+    "signal",
+    "sys",
+    "threading",
+    "time",
+    "within",
+]
 
 FRUGAL = WaitPolicy.frugal()
 SIZE = 65536
@@ -73,6 +100,8 @@ def sleeps_in(pid: int, *names: str) -> bool:
     wanted = {str(numbers[name]["aarch64" in os.uname().machine]) for name in names}
     try:
         tasks = list(Path(f"/proc/{pid}/task").iterdir())
-        return any((task / "syscall").read_text().split()[0] in wanted for task in tasks if int(task.name) == pid)
+        return any(
+            (task / "syscall").read_text().split()[0] in wanted for task in tasks if int(task.name) == pid
+        )
     except (OSError, IndexError):
         return False

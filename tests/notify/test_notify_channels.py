@@ -39,7 +39,9 @@ say("down")
 """
 )
 
-CLIENT = CONTRACT + "adder = flipcall.connect(Adder, sys.argv[1], switch='notify', policy=FRUGAL, timeout=20.0)\n"
+CLIENT = (
+    CONTRACT + "adder = flipcall.connect(Adder, sys.argv[1], switch='notify', policy=FRUGAL, timeout=20.0)\n"
+)
 RESCUES = """
 def rescues():
     return sum(c.endpoint.stats.rescues for c in adder._flipcall.pool.channels())
@@ -176,7 +178,9 @@ def test_a_server_of_another_switch_refuses(path: str) -> None:
     """A server told to use the futex alone refuses a client that asks for notify, in words."""
     with child(SERVER, path, "futex") as c:
         c.expect("up")
-        code = CLIENT.replace("adder =", "try:\n    adder =") + "except flipcall.CallError as e:\n    say(e)\n"
+        code = (
+            CLIENT.replace("adder =", "try:\n    adder =") + "except flipcall.CallError as e:\n    say(e)\n"
+        )
         done = run_python(code, path)
         assert "no switch in common" in done.stdout, done.stderr
 

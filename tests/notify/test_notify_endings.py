@@ -66,7 +66,7 @@ def listening(pair: Pair, handler: str = HANDLER) -> tuple[Child, Child]:
 
 @pytest.mark.parametrize("seconds", [0.005, 0.03, 0.3])
 def test_deadline_trapped(pair: Pair, seconds: float) -> None:
-    """The deadline fires in time, within the first slice and after it, though the server holds the notification."""
+    """The deadline fires in time, in the first slice and after it, though the server holds the notification."""
     client, _ = trapped(pair, limit=deadline(seconds))
     name, took = client.wait_line().split()
     assert name == "DeadlineExceeded"
@@ -77,8 +77,7 @@ def test_deadline_then_the_answer(pair: Pair) -> None:
     """After the deadline the answer can still be waited for."""
     client, server = trapped(
         pair,
-        CALLER.replace("    hear()\n", "")
-        .replace("    say(\"ready\")\n", "    say(\"ready\")\n    hear()\n")
+        CALLER.replace("    hear()\n", "").replace('    say("ready")\n', '    say("ready")\n    hear()\n')
         + """
     say("again")
     say("answer", ep.recv())
@@ -107,7 +106,9 @@ def test_deadline_trapped_and_server_stopped(pair: Pair) -> None:
 
 def test_shutdown_trapped_local(pair: Pair) -> None:
     """shutdown() from another thread ends the client's trap."""
-    caller = CALLER.replace("    hear()\n    start", "    hear()\n    threading.Timer(0.02, ep.shutdown).start()\n    start")
+    caller = CALLER.replace(
+        "    hear()\n    start", "    hear()\n    threading.Timer(0.02, ep.shutdown).start()\n    start"
+    )
     client, server = trapped(pair, caller)
     assert client.wait_line().startswith("ClosedError")
     server.tell("")
@@ -116,13 +117,17 @@ def test_shutdown_trapped_local(pair: Pair) -> None:
 
 def test_shutdown_trapped_remote(pair: Pair) -> None:
     """The server shuts down instead of answering."""
-    client, _ = trapped(pair, handler=HANDLER.replace('    hear()\n        n = ep', '    ep.shutdown()\n        n = ep', 1))
+    client, _ = trapped(
+        pair, handler=HANDLER.replace("    hear()\n        n = ep", "    ep.shutdown()\n        n = ep", 1)
+    )
     assert client.wait_line().startswith("ClosedError")
 
 
 def test_shutdown_listening_local(pair: Pair) -> None:
     """shutdown() from another thread ends the server's poll()."""
-    handler = HANDLER.replace("    try:\n", "    threading.Thread(target=lambda: (hear(), ep.shutdown())).start()\n    try:\n", 1)
+    handler = HANDLER.replace(
+        "    try:\n", "    threading.Thread(target=lambda: (hear(), ep.shutdown())).start()\n    try:\n", 1
+    )
     client, server = listening(pair, handler)
     server.tell("")
     server.expect("ClosedError")
@@ -132,7 +137,9 @@ def test_shutdown_listening_local(pair: Pair) -> None:
 
 def test_shutdown_listening_remote(pair: Pair) -> None:
     """The client shuts down while the server sleeps on the listener."""
-    client, server = pair('ep.connect()\nep.send_recv(1)\nsay("ready")\nhear()\nep.shutdown()\nhear()', HANDLER)
+    client, server = pair(
+        'ep.connect()\nep.send_recv(1)\nsay("ready")\nhear()\nep.shutdown()\nhear()', HANDLER
+    )
     client.expect("ready")
     wait_until(lambda: sleeps_in(server.pid, "poll"))
     client.tell("")

@@ -43,7 +43,13 @@ CALL = """
         "id = receive(fd); answer(fd, id, 1)",
         "threading.Thread(target=receive, args=(fd,), daemon=True).start(); time.sleep(0.001)",
     ],
-    ids=["never-answers", "answers-and-never-gives", "answers-twice", "continues-the-call", "receives-in-crowds"],
+    ids=[
+        "never-answers",
+        "answers-and-never-gives",
+        "answers-twice",
+        "continues-the-call",
+        "receives-in-crowds",
+    ],
 )
 def test_a_server_that_never_gives(pair: Pair, habit: str) -> None:
     """Whatever the server does with the notifications, the client's deadline fires in time."""
@@ -70,7 +76,6 @@ def test_a_server_that_hangs_up_and_lives(pair: Pair) -> None:
     client, server = pair(CALL, "ep.recv_first()\nlink._bell.close()\nhear()")
     client.expect("PeerDiedError")
     server.tell("")
-
 
 
 SERVER = """
@@ -142,7 +147,7 @@ def test_a_client_that_traps_garbage(pair: Pair) -> None:
 
 def test_shutdown_during_a_flood(pair: Pair) -> None:
     """A client that never stops trapping does not keep the server from shutting down."""
-    client, server = pair(FLOOD.replace("range(3000)", "range(10**9)"), SERVER)
+    _, server = pair(FLOOD.replace("range(3000)", "range(10**9)"), SERVER)
     server.expect("serving")
     server.tell("")
     server.expect("ClosedError")

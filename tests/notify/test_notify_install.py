@@ -1,5 +1,6 @@
-"""The filter and its listener: who is covered, who is refused, and what happens to children. A filter cannot be taken
-off, so every test is a child process.
+"""The filter and its listener: who is covered, who is refused, and what happens to children.
+
+A filter cannot be taken off, so every test is a child process.
 """
 
 from __future__ import annotations
@@ -56,14 +57,17 @@ except UnsupportedError as e:
 
 def test_other_filters_do_not_matter() -> None:
     """A filter that was there before, and one that comes later, leave the switch working."""
-    assert said("""
+    assert (
+        said("""
 from flipcall._core import lib
 own_filter(False)
 assert lib.fc_notify_install() >= 0
 own_filter(False)
 assert lib.fc_notify_install() >= 0
 say("both")
-""") == "both"
+""")
+        == "both"
+    )
 
 
 def test_a_filter_that_forbids_the_trapped_call_is_told() -> None:
@@ -75,7 +79,8 @@ import platform
 number = {"x86_64": 110, "aarch64": 173}[platform.machine()]
 assert syscalls._libc.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0
 S = syscalls._SockFilter
-program = (S * 4)(S(0x20, 0, 0, 0), S(0x15, 0, 1, number), S(6, 0, 0, 0x50001), S(6, 0, 0, syscalls.SECCOMP_RET_ALLOW))
+refuse, allow = S(6, 0, 0, 0x50001), S(6, 0, 0, syscalls.SECCOMP_RET_ALLOW)
+program = (S * 4)(S(0x20, 0, 0, 0), S(0x15, 0, 1, number), refuse, allow)
 syscalls._call("seccomp", 1, 0, syscalls._SockFprog(4, program))
 for _ in range(2):
     try:
@@ -88,7 +93,8 @@ for _ in range(2):
 
 def test_threads_that_ran_before_are_covered() -> None:
     """The filter is put on every thread there is, those started before and after."""
-    assert said("""
+    assert (
+        said("""
 import threading
 from flipcall._core import lib, ffi
 go, seen = threading.Event(), []
@@ -100,11 +106,13 @@ assert lib.fc_notify_install() >= 0
 after = threading.Thread(target=look); after.start()
 go.set(); before.join(); after.join()
 say(*seen)
-""") == "2 2"
+""")
+        == "2 2"
+    )
 
 
 def test_a_thread_without_the_filter_parks_by_futex(pair: Pair) -> None:
-    """Where a thread has a filter of its own, TSYNC fails: that thread flips by futex, the installing one traps."""
+    """Where a thread has a filter of its own, TSYNC fails: that thread flips by futex, the others trap."""
     client, _ = pair(
         """
         ep.connect()
@@ -132,7 +140,7 @@ def test_a_thread_without_the_filter_parks_by_futex(pair: Pair) -> None:
 
 
 def test_a_forked_child(pair: Pair) -> None:
-    """A child inherits the filter, not the channel: ForkedError, its own listener refused, the parent undisturbed."""
+    """A child inherits the filter, not the channel: ForkedError, EBUSY, and the parent undisturbed."""
     client, _ = pair(
         """
         ep.connect()
@@ -233,7 +241,8 @@ assert "notify" not in offered(None)
 
 def test_descriptors_of_another_kind_are_refused() -> None:
     """A server takes a seccomp listener and a SOCK_SEQPACKET socket, and closes whatever else it is sent."""
-    assert said("""
+    assert (
+        said("""
 import os, socket
 from flipcall.notify import NotifyLink
 from flipcall.errors import ProtocolError
@@ -251,4 +260,6 @@ for fds in ([pipe(), bell()], [pipe(), pipe()], [os.open("/dev/null", 0), stream
     except ProtocolError:
         pass
 say(len(os.listdir("/proc/self/fd")) - before)
-""") == "0"
+""")
+        == "0"
+    )

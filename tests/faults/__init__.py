@@ -1,0 +1,1 @@
+"""What calls must survive: deaths, stops, hostile peers, shortage."""

@@ -1,0 +1,32 @@
+"""The fixtures of the conformance suite, and processes to be hurt."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+
+import pytest
+
+from tests.conformance.conftest import connect, jobs, path, serve, stack, transport
+from tests.faults.programs import calling, serving
+from tests.support import Child, child
+
+__all__ = ["caller", "connect", "jobs", "path", "serve", "server", "stack", "transport"]
+
+
+@pytest.fixture
+def server(path: str, stack: ExitStack) -> Child:
+    """A process that serves programs.Site at `path`; it has said that it listens."""
+    process = stack.enter_context(child(serving, path))
+    process.expect("listens")
+    return process
+
+
+@pytest.fixture
+def caller(path: str, transport: str, stack: ExitStack) -> Callable[..., Child]:
+    """Start a process that calls the method it is told, over the transport."""
+
+    def start(policy: str = "balanced") -> Child:
+        return stack.enter_context(child(calling, path, transport, policy))
+
+    return start
