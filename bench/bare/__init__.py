@@ -69,6 +69,16 @@ def build_futex() -> Path:
     return _build("futex")
 
 
+def build_notify() -> Path:
+    """The bare cost of a hand-over by seccomp user notification. Needs Linux 6.6."""
+    return build(
+        "notify",
+        [BARE / "pair.c", BARE / "notify.c"],
+        [BARE / "pair.h", CORE / "seccomp_abi.h"],
+        [BARE, CORE],
+    )
+
+
 def build_core() -> Path:
     """flipcall's C core, on both sides."""
     sources = sorted(CORE.glob("*.c"))

@@ -47,6 +47,7 @@ struct fc_notify_end {
 
     /* the client's thread inside, and the watch */
     uint32_t futex_only;    /* this filter does not reach the watch: something stands between */
+    uint32_t waited;        /* a slice passed, and the server was on the listener */
     _Atomic int64_t until;  /* the watch ends the trapped call then; 0 when not trapped */
     _Atomic uint64_t trap;  /* number of the trapped call, as this process counts them */
     _Atomic uint32_t ended; /* by the watch: FC_ENDED_* */
@@ -56,6 +57,7 @@ struct fc_notify_end {
     struct fc_notify_end *next;
     uint32_t tries;         /* looks in vain for the notification of the trapped call */
     int64_t first_try;
+    bool turned;            /* it was this side's turn at the last of them */
 };
 
 /* The client process: one filter, one listener. notify_filter.c owns it. */

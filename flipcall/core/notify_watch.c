@@ -151,8 +151,13 @@ static void answer(struct fc_notify_end *e, int64_t now)
     uint64_t trap = atomic_load(&e->trap), guess = fc_notify.base + trap;
     if (!e->tries++)
         e->first_try = now;
-    uint32_t state = atomic_load(fc_word(&e->ep->packet->conn_state));
-    atomic_store(&e->ended, state == e->ep->theirs ? FC_ENDED_IN_TIME : FC_ENDED_TOO_LATE);
+    /* Its turn has come, so the answer is on its way. If not by the next attempt, this is a rescue. */
+    bool turned = atomic_load(fc_word(&e->ep->packet->conn_state)) != e->ep->theirs;
+    bool rescue = turned && e->turned;
+    e->turned = turned;
+    if (turned && !rescue && !atomic_load(&e->gone))
+        return;
+    atomic_store(&e->ended, rescue ? FC_ENDED_TOO_LATE : FC_ENDED_IN_TIME);
     for (int64_t i = 0; i <= 2 * reach; i++) {
         int error = fc_notify_send(fc_notify.listener, nearby(guess, i));
         if (error == -ENOENT)
@@ -192,6 +197,7 @@ static int64_t look(int64_t now, uint64_t *traps)
         int64_t until = atomic_load(&e->until);
         if (!until) {
             e->tries = 0;
+            e->turned = false;
             continue;
         }
         if (atomic_load(&e->gone) || until <= now) {
@@ -199,6 +205,7 @@ static int64_t look(int64_t now, uint64_t *traps)
             until = now + FC_AGAIN_NS;
         } else {
             e->tries = 0;
+            e->turned = false;
             adjust(e);
         }
         next = until < next ? until : next;

@@ -16,8 +16,8 @@
  *          └─ no ───► FUTEX_WAIT  ◄─ ─ ─ ─ ─ ─ ─ ─ ─ FUTEX_WAKE, where FC_NOTIFY_CLIENT is clear
  *
  * A trap is only ever the *swap*: wake a server that sleeps on the listener, and sleep. Whatever is not that goes by
- * futex on conn_state, as in switch_futex.c: a client whose server is awake, a client thread that the filter does not
- * cover, the rest of a wait that outlasts a slice, a server thread that another one keeps away from the listener. Each
+ * futex on conn_state, as in switch_futex.c: a client that has woken its server and then spun, a thread that the filter
+ * does not cover, the rest of a wait that outlasts a slice, a server thread that another one keeps away from the listener. Each
  * side says in `sleepers` how it sleeps: its FC_NOTIFY bit is set together with its FC_SLEEPS bit, and cleared before
  * FUTEX_WAIT. A giver that saw the bit too early does no harm: FUTEX_WAIT itself looks at the word. To wake a server on
  * the listener without sleeping, the client rings: a byte on a socket pair, sent with MSG_DONTWAIT, which a hostile
@@ -55,8 +55,10 @@
  *     listener has power over the descriptors of whoever is trapped, and a server has many clients.
  *   - A trap flagged "just wake" instead of the bell: it sleeps until the server answers.
  *   - A timer signal to end the trap: needs a handler.
- *   - ids handed from leader to other threads: a stray answer costs the one channel a further trap, once a change of
- *     leader, and needs no shared slots, no store-then-look, and no wake of its own.
+ *   - Trapping whenever the server is on the listener, also when it has been woken: its thread may be on its way out,
+ *     the trap then comes after the answer, and under load that is a wait of many milliseconds.
+ *   - ids handed from leader to other threads: a stray answer costs the one channel a futex wake, once a change of
+ *     leader, and needs no shared slots, no store-then-look.
  *   - epoll for the server: its wake-ups lose "on this CPU" on the way through.
  */
 #define _GNU_SOURCE
@@ -129,18 +131,23 @@ static int trap(struct fc_endpoint *ep, int64_t until)
     return result == -EINTR ? -EINTR : ended == FC_ENDED_TOO_LATE ? -ETIMEDOUT : 0;
 }
 
-static int client_sleep(struct fc_endpoint *ep, int64_t until)
+/* A wake that is owed is paid by the trap. One that is not has been issued, so the server is on its way out of its
+ * sleep, and a trap could come after its answer (invariant 1): by futex, then. Still on the listener a slice later, it
+ * may be waiting there in NOTIF_RECV for a notification that somebody else has received: a trap gets it out. */
+static int client_sleep(struct fc_endpoint *ep, int64_t until, bool owed)
 {
     struct fc_notify_end *e = ep->notify;
     uint32_t seen = atomic_load(sleepers(ep));
+    bool there = (seen & ON_LISTENER) == ON_LISTENER;
     int err;
-    if ((seen & ON_LISTENER) == ON_LISTENER && !e->futex_only && fc_notify_covered())
+    if (there && (owed || e->waited) && !e->futex_only && fc_notify_covered())
         err = trap(ep, until);
     else {
-        if (seen & FC_SLEEPS_SERVER)
+        if (owed && (seen & FC_SLEEPS_SERVER))
             wake_server(ep);
         err = by_futex(ep, FC_NOTIFY_CLIENT, until);
     }
+    e->waited = there && err == -ETIMEDOUT;
     return atomic_load(&e->gone) ? -EPIPE : err;
 }
 
@@ -265,8 +272,8 @@ static int on_listener(struct fc_endpoint *ep, int64_t until)
             return -ETIMEDOUT;
         struct timespec t = {.tv_sec = left / 1000000000ll, .tv_nsec = left % 1000000000ll};
         int n = ppoll(fds, atomic_load_explicit(&l->members, memory_order_relaxed) > 1 ? 3 : 2, &t, NULL);
-        if (n < 0)
-            return -errno;
+        if (n <= 0)
+            return n < 0 ? -errno : -ETIMEDOUT;
         if (fds[0].revents & POLLIN)
             receive(e);
         if (fds[1].revents & POLLIN)
@@ -298,7 +305,7 @@ static int server_sleep(struct fc_endpoint *ep, int64_t until)
 
 static int notify_park(struct fc_endpoint *ep, int64_t until)
 {
-    return ep->mine == FC_CLIENT_ACTIVE ? client_sleep(ep, until) : server_sleep(ep, until);
+    return ep->mine == FC_CLIENT_ACTIVE ? client_sleep(ep, until, false) : server_sleep(ep, until);
 }
 
 static int notify_wake(struct fc_endpoint *ep)
@@ -309,7 +316,7 @@ static int notify_wake(struct fc_endpoint *ep)
 static int notify_swap(struct fc_endpoint *ep, int64_t until)
 {
     if (ep->mine == FC_CLIENT_ACTIVE)
-        return client_sleep(ep, until);
+        return client_sleep(ep, until, true);
     int err = wake_client(ep);
     return err || state(ep) != ep->theirs ? err : server_sleep(ep, until); /* invariant 3 */
 }

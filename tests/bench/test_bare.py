@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 
 from bench import compile as compiling
-from bench.bare import BareProgram, build_cacheline, build_core, build_futex
+from bench.bare import BareProgram, build_cacheline, build_core, build_futex, build_notify
 from bench.compile import BARE, CompileError, build
 from bench.measure import QUICK
 from bench.placement import Placement, UnavailableError, pinned
 from bench.rows import Labels
+from flipcall import kernel
 
 # Spinning on one CPU costs a time slice a hand-over, so it is left out: the library does not do it either.
 CASES = [
@@ -22,13 +23,23 @@ CASES = [
     ("core", "spin", "spin", Placement.TWO_CPUS),
     *(("futex", "", "futex", placement) for placement in Placement),
     *(("core", "futex", "futex", placement) for placement in Placement),
+    *(("notify", "", "notify", placement) for placement in Placement),
+    *(("core", "notify", "notify", placement) for placement in Placement),
 ]
 
 
 @pytest.mark.parametrize(("name", "mode", "switch", "placement"), CASES)
 def test_a_program_measures_every_figure(name: str, mode: str, switch: str, placement: Placement) -> None:
     """Each primitive under each placement: latency, mean and the CPU time of both sides."""
-    program = {"cacheline": build_cacheline, "futex": build_futex, "core": build_core}[name]()
+    if switch == "notify" and not (feature := kernel.seccomp_notify_sync_wake()).available:
+        pytest.skip(feature.reason)
+    builders = {
+        "cacheline": build_cacheline,
+        "futex": build_futex,
+        "core": build_core,
+        "notify": build_notify,
+    }
+    program = builders[name]()
     try:
         contender = BareProgram(program, Labels(case=name, switch=switch), placement, mode)
     except UnavailableError as reason:
