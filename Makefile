@@ -19,12 +19,33 @@ CTESTS := $(patsubst tests/core/%.c,$(CTEST_DIR)/%,$(wildcard tests/core/*.c))
 CORE_C := $(wildcard flipcall/core/*.c)
 CORE_H := $(wildcard flipcall/core/*.h) proto/flipcall.h
 
-.PHONY: help venv demo model test lint types ctest ctest-tsan pytest clean
+# The stress is one program of several files, linked with the core, and once more with the thread sanitizer.
+STRESS_DIR := build/stress
+STRESS_C := $(wildcard tests/stress/*.c)
+STRESS_H := $(wildcard tests/stress/*.h)
+STRESS_FLAGS := -std=gnu11 -O2 -g -Wall -Wextra -Wno-unused-parameter -Werror -pthread -Iproto -Iflipcall/core -Itests/stress \
+	$(if $(wildcard flipcall/core/switch_swap.c),-DSTRESS_SWAP)
+STRESS_SECONDS ?= 300
+
+# Another processor: Debian's cross compiler, statically linked, run by qemu as LL/SC and as LSE machine.
+ARM_DIR := build/aarch64
+ARM_CC := aarch64-linux-gnu-gcc
+ARM_RUN := qemu-aarch64
+ARM_FLAGS := -std=gnu11 -O2 -g -Wall -Wextra -Wno-unused-parameter -Werror -static -pthread -Iproto -Iflipcall/core
+ARM_TESTS := $(patsubst tests/core/%.c,$(ARM_DIR)/%,$(wildcard tests/core/*.c)) $(ARM_DIR)/stress
+ARM_CPUS := cortex-a57 max
+ARM_STRESS ?= --seconds 5 --patience 30
+
+.PHONY: help venv demo model test test-swap guest-programs lint types ctest ctest-tsan stress stress-programs
+.PHONY: test-aarch64 aarch64-run pytest clean
 
 help:
 	@echo "make demo [DIR=...]  read a directory tree through the gofer and measure a call (default: this tree)"
 	@echo "make test            linters, type checkers, C tests, pytest"
+	@echo "make stress          flips, kills, deadlines and shutdowns at random, for STRESS_SECONDS=$(STRESS_SECONDS)"
+	@echo "make test-aarch64    the C tests and a stress of the core on emulated aarch64"
 	@echo "make model           the model of flipping control, checked by spin (minutes)"
+	@echo "make test-swap       the swap switch, in a guest whose kernel has FUTEX_SWAP [KERNEL=bzImage] (minutes)"
 	@echo "make venv            the environment both use, in $(VENV)"
 	@echo "make clean           remove what was built"
 
@@ -69,6 +90,59 @@ ctest-tsan: $(CTEST_DIR)/flips-tsan
 $(CTEST_DIR)/flips-tsan: tests/core/flips.c tests/core/check.h $(CORE_C) $(CORE_H)
 	@mkdir -p $(@D)
 	$(CC) $(TSAN_FLAGS) -o $@ $< $(CORE_C)
+
+# In a guest under qemu; says so and passes where there is no kernel for it (proto/kernel/README.md).
+test-swap:
+	@SWAP_KERNEL="$(or $(KERNEL),$(SWAP_KERNEL))" MAKE="$(MAKE)" proto/kernel/test-swap
+
+GUEST_DIR := build/guest
+GUEST_FLAGS := -std=gnu11 -O2 -g -Wall -Wextra -Wno-unused-parameter -Werror -pthread -Iproto -Iflipcall/core
+
+guest-programs: venv $(CTESTS) $(GUEST_DIR)/swaptest $(GUEST_DIR)/placement
+
+$(GUEST_DIR)/swaptest: proto/kernel/swaptest.c
+	@mkdir -p $(@D)
+	$(CC) $(GUEST_FLAGS) -o $@ $<
+
+$(GUEST_DIR)/placement: tests/switch/guest/placement.c $(CORE_C) $(CORE_H)
+	@mkdir -p $(@D)
+	$(CC) $(GUEST_FLAGS) -o $@ $< $(CORE_C)
+
+stress-programs: $(STRESS_DIR)/stress $(STRESS_DIR)/stress-tsan
+
+stress: venv stress-programs
+	$(BIN)/python -m tests.stress --seconds $(STRESS_SECONDS)
+
+$(STRESS_DIR)/stress: $(STRESS_C) $(STRESS_H) $(CORE_C) $(CORE_H)
+	@mkdir -p $(@D)
+	$(CC) $(STRESS_FLAGS) -o $@ $(STRESS_C) $(CORE_C)
+
+$(STRESS_DIR)/stress-tsan: $(STRESS_C) $(STRESS_H) $(CORE_C) $(CORE_H)
+	@mkdir -p $(@D)
+	$(CC) $(STRESS_FLAGS) -O1 -fsanitize=thread -o $@ $(STRESS_C) $(CORE_C)
+
+# cortex-a57 has no LSE instructions and takes the LL/SC half of each atomic, max takes the other.
+test-aarch64:
+	@if command -v $(ARM_CC) $(ARM_RUN) >/dev/null && echo '#include <stdio.h>' | $(ARM_CC) -E - >/dev/null 2>&1; then \
+		$(MAKE) --no-print-directory aarch64-run; \
+	else \
+		echo "test-aarch64: skipped: apt-get install gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user"; \
+	fi
+
+aarch64-run: $(ARM_TESTS)
+	@for cpu in $(ARM_CPUS); do for program in $(ARM_TESTS); do \
+		echo "aarch64 $$cpu: $$program"; \
+		arguments="$$(case $$program in */stress) echo "$(ARM_STRESS)";; esac)"; \
+		$(ARM_RUN) -cpu $$cpu $$program $$arguments || exit 1; \
+	done; done
+
+$(ARM_DIR)/stress: $(STRESS_C) $(STRESS_H) $(CORE_C) $(CORE_H)
+	@mkdir -p $(@D)
+	$(ARM_CC) $(ARM_FLAGS) -Itests/stress -o $@ $(STRESS_C) $(CORE_C)
+
+$(ARM_DIR)/%: tests/core/%.c $(CORE_C) $(CORE_H) $(wildcard tests/core/*.h)
+	@mkdir -p $(@D)
+	$(ARM_CC) $(ARM_FLAGS) -o $@ $< $(CORE_C)
 
 pytest: venv
 	$(BIN)/python -m pytest

@@ -31,6 +31,7 @@ from bench.run import Case, Progress, measure_group
 
 BACK_TO_BACK = "back-to-back"
 PACED = "paced-10ms"
+PAUSE_US = 10_000
 # Our labels, and connect()'s names.
 TRANSPORTS: dict[str, Literal["window", "socket"]] = {"flipcall": "window", "socket": "socket"}
 
@@ -65,7 +66,7 @@ class TypedCall:
         call = partial(self._echo.echo, ITEM)
         with pinned(self._client_cpu):
             if self.labels.load == PACED:
-                return sample_paced(call, effort.paced, self.peer.cpu_times)
+                return sample_paced(call, PAUSE_US, effort.paced_calls(PAUSE_US), self.peer.cpu_times)
             return sample_calls(call, effort.seconds, self.peer.cpu_times)
 
     def __enter__(self) -> TypedCall:
@@ -119,6 +120,8 @@ def idle_percent(effort: Effort, progress: Progress, directory: Path) -> dict[st
     The clock starts with the last answer, so the spin after it counts too.
     """
     labels = Labels(case="typed", transport="flipcall", policy="balanced", load="idle")
+    if not effort.wanted(labels):
+        return dict.fromkeys(("idle_server_cpu_percent", "idle_client_cpu_percent"))
     with TypedCall(labels, Placement.FREE, directory) as idle:
         progress(f"{labels}: {effort.idle_seconds} s")
         before, started = idle.peer.cpu_times(), time.monotonic_ns()

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.compile import ROOT
+from bench.loads import scheduling
 from flipcall import cpus
 
 
@@ -26,6 +27,7 @@ def describe() -> dict[str, Any]:
         "virtualisation": _virtualisation(),
         "clocksource": _read("/sys/devices/system/clocksource/clocksource0/current_clocksource"),
         "load_average": round(os.getloadavg()[0], 2),
+        "scheduling": scheduling(),
         "python": platform.python_version(),
         "implementation": platform.python_implementation(),
         "gil": getattr(sys, "_is_gil_enabled", lambda: True)(),

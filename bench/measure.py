@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
+from fnmatch import fnmatchcase
 from itertools import repeat
 from statistics import median
 from typing import Protocol, TypeVar
@@ -21,16 +22,23 @@ class Effort(msgspec.Struct, frozen=True, kw_only=True):
 
     runs: int
     seconds: float  # each of the two loops (stamped, plain) of one run
-    spins: int  # calls per loop of a spinning C program
-    sleeps: int  # calls per loop of a sleeping C program
-    paced: int  # calls of one paced run
+    paced_seconds: float  # the pauses of one paced run, together
     idle_seconds: float  # how long an idle server is watched
+    cases: tuple[str, ...] = ()  # patterns of the rows wanted (see wanted()); none: all
+
+    def paced_calls(self, pause_us: int) -> int:
+        """How many calls a paced run makes."""
+        return max(round(self.paced_seconds * 1e6 / pause_us), 3)
+
+    def wanted(self, labels: Labels) -> bool:
+        """Is the row asked for? A pattern, as of a shell, is one of a case or of case/placement/load."""
+        whole = f"{labels.case}/{labels.placement}/{labels.load}"
+        return not self.cases or any(fnmatchcase(labels.case, p) or fnmatchcase(whole, p) for p in self.cases)
 
 
-FULL = Effort(runs=9, seconds=0.15, spins=200_000, sleeps=4_000, paced=60, idle_seconds=5.0)
-QUICK = Effort(runs=2, seconds=0.01, spins=2_000, sleeps=100, paced=3, idle_seconds=0.5)
-
-PACE_SECONDS = 0.010
+FULL = Effort(runs=9, seconds=0.15, paced_seconds=0.6, idle_seconds=5.0)
+MATRIX = Effort(runs=5, seconds=0.1, paced_seconds=0.25, idle_seconds=5.0)  # sendrecv, with its hundred rows
+QUICK = Effort(runs=2, seconds=0.01, paced_seconds=0.01, idle_seconds=0.5)
 
 
 class CpuTimes(msgspec.Struct, frozen=True):
@@ -41,7 +49,10 @@ class CpuTimes(msgspec.Struct, frozen=True):
 
 
 class Sample(msgspec.Struct, frozen=True, kw_only=True):
-    """One run of one contender. Times in ns; the last four are per call."""
+    """One run of one contender. Times in ns; the four from `mean` on are per call.
+
+    `stamps`: every latency of a run too short for percentiles of its own.
+    """
 
     p50: float | None = None
     p99: float | None = None
@@ -49,6 +60,7 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True):
     client_cpu: float | None = None
     server_cpu: float | None = None
     elapsed: float | None = None  # wall time per call, pauses included
+    stamps: tuple[int, ...] = ()
 
 
 class Contender(Protocol):
@@ -90,7 +102,10 @@ def measure(
 
 
 def summarise(labels: Labels, samples: Sequence[Sample]) -> Row:
-    """The row of one contender: the median of each figure over its runs, in µs."""
+    """The row of one contender: the median of each figure over its runs, in µs.
+
+    The p99 of paced runs, which have some dozen calls each, is that of all their calls together.
+    """
 
     def values(figure: str) -> list[float]:
         return [value / 1000 for sample in samples if (value := getattr(sample, figure)) is not None]
@@ -98,13 +113,14 @@ def summarise(labels: Labels, samples: Sequence[Sample]) -> Row:
     def middle(figure: str) -> float | None:
         return median(found) if (found := values(figure)) else None
 
+    stamps = sorted(stamp for sample in samples for stamp in sample.stamps)
     p50s = values("p50")
     sides = [cpu for cpu in (middle("client_cpu"), middle("server_cpu")) if cpu is not None]
     elapsed = middle("elapsed")
     return Row.labelled(
         labels,
         p50_us=middle("p50"),
-        p99_us=middle("p99"),
+        p99_us=percentile(stamps, 0.99) / 1000 if stamps else middle("p99"),
         mean_us=middle("mean"),
         cpu_us_per_call=sum(sides) if sides else None,
         calls_per_s=1e6 / elapsed if elapsed else None,
@@ -149,8 +165,10 @@ def sample_calls(call: Callable[[], object], seconds: float, cpu_times: Callable
     )
 
 
-def sample_paced(call: Callable[[], object], count: int, cpu_times: Callable[[], CpuTimes]) -> Sample:
-    """One paced run: `count` calls, each after a pause in which both CPUs go idle.
+def sample_paced(
+    call: Callable[[], object], pause_us: int, count: int, cpu_times: Callable[[], CpuTimes]
+) -> Sample:
+    """One paced run: `count` calls, each after a pause of `pause_us` in which both CPUs go idle.
 
     The pause is outside the latency but inside the CPU time: what a waiting side burns meanwhile is a cost
     of the call. (So is the client's own sleep, a few µs, the same for every contender.)
@@ -158,10 +176,11 @@ def sample_paced(call: Callable[[], object], count: int, cpu_times: Callable[[],
     clock, sleep = time.perf_counter_ns, time.sleep
     call()
     stamps = []
+    pause = pause_us / 1e6
     cpu_before = cpu_times()
     started = clock()
     for _ in repeat(None, count):
-        sleep(PACE_SECONDS)
+        sleep(pause)
         before = clock()
         call()
         stamps.append(clock() - before)
@@ -175,6 +194,7 @@ def sample_paced(call: Callable[[], object], count: int, cpu_times: Callable[[],
         client_cpu=client_cpu,
         server_cpu=server_cpu,
         elapsed=elapsed,
+        stamps=tuple(stamps),
     )
 
 

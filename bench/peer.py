@@ -1,4 +1,4 @@
-"""A Python contender's server process: ``python -m bench.peer PARENT_PID CONFIG``, run by process.py."""
+"""A Python contender's processes: ``python -m bench.peer PARENT_PID CONFIG``, run by process.py."""
 
 from __future__ import annotations
 
@@ -10,17 +10,33 @@ from collections.abc import Callable
 
 import msgspec
 
+from bench.placement import UnavailableError
+from flipcall.errors import UnsupportedError
+
 PR_SET_PDEATHSIG = 1
 
 
 class EndpointConfig(msgspec.Struct, frozen=True, tag="endpoint"):
-    """Answer every datagram of a window with an empty one. `cpu` is where to be pinned, -1 for nowhere."""
+    """Answer every datagram of a window with an empty one.
+
+    `cpu` is where to be pinned, -1 for nowhere; `descriptors` a socket on which what the switch needs arrives.
+    """
 
     fd: int
     length: int
     policy: str
+    switch: str
+    placement: str
     cpu: int
-    shares_cpu: bool
+    descriptors: int
+
+
+class ClientConfig(msgspec.Struct, frozen=True, tag="client"):
+    """Make calls to a server process of one's own, whenever a line on standard input asks for a run."""
+
+    policy: str
+    switch: str
+    placement: str
 
 
 class EchoConfig(msgspec.Struct, frozen=True, tag="echo"):
@@ -38,7 +54,7 @@ class GoferConfig(msgspec.Struct, frozen=True, tag="gofer"):
     root: str
 
 
-Config = EndpointConfig | EchoConfig | GoferConfig
+Config = EndpointConfig | ClientConfig | EchoConfig | GoferConfig
 
 
 def main(arguments: list[str]) -> int:
@@ -49,36 +65,38 @@ def main(arguments: list[str]) -> int:
         signal.SIGINT, signal.SIG_IGN
     )  # Ctrl-C reaches the whole group: the bench stops its children
     config = msgspec.json.decode(text, type=Config)
+    try:
+        serve(config, int(parent))
+    except (UnavailableError, UnsupportedError) as error:
+        say(f"unavailable: {' '.join(str(error).split())}")
+    return 0
+
+
+def serve(config: Config, parent: int) -> None:
+    """Be what `config` says."""
     if isinstance(config, EndpointConfig):
-        serve_endpoint(config, int(parent))
+        from bench.pair import serve_endpoint
+
+        serve_endpoint(config, parent)
+    elif isinstance(config, ClientConfig):
+        serve_runs(config)
     elif isinstance(config, EchoConfig):
         serve_echo(config)
     else:
         serve_gofer(config)
-    return 0
 
 
-def serve_endpoint(config: EndpointConfig, parent: int) -> None:
-    """Be the server side of a bare Endpoint until the client shuts it down."""
-    from bench.policies import policy_named
-    from flipcall.errors import ClosedError, PeerDiedError
-    from flipcall.lowlevel import Endpoint, Liveness, PacketWindow, Side
+def serve_runs(config: ClientConfig) -> None:
+    """Be a client: one run for each line, answered with its sample."""
+    from bench.loads import Load
+    from bench.pair import Pair, RunRequest
 
-    # An endpoint that finds itself on one CPU does not spin. So for two CPUs, one for each side, pin after
-    # it is made; for one CPU shared by both sides, before.
-    if config.shares_cpu:
-        pin(config.cpu)
-    window = PacketWindow.attach(config.fd, config.length)
-    policy = policy_named(config.policy)
-    with Endpoint(window, Side.SERVER, peer=Liveness(pid=parent), policy=policy) as endpoint:
-        pin(config.cpu)
+    with Pair(config) as pair:
         ready()
-        try:
-            endpoint.recv_first()
-            while True:
-                endpoint.send_recv(0)
-        except (ClosedError, PeerDiedError):
-            pass
+        for line in sys.stdin:
+            request = msgspec.json.decode(line, type=RunRequest)
+            sample = pair.run(Load(request.load), request.effort)
+            say(msgspec.json.encode(sample).decode())
 
 
 def serve_echo(config: EchoConfig) -> None:
@@ -108,7 +126,12 @@ def pin(cpu: int) -> None:
 
 def ready() -> None:
     """Tell the bench that calls will be answered."""
-    sys.stdout.write("ready\n")
+    say("ready")
+
+
+def say(line: str) -> None:
+    """One line to whoever started this process."""
+    sys.stdout.write(f"{line}\n")
     sys.stdout.flush()
 
 

@@ -14,11 +14,12 @@ class Placement(Enum):
     FREE = "free"  # not pinned: the scheduler decides
     ONE_CPU = "one-cpu"
     TWO_CPUS = "two-cpus"
+    SAME_CPU = "same-cpu"  # not pinned by the bench: the library's own doing, asked for in its policy
 
     @property
     def cpus(self) -> tuple[int, int]:
         """(client's CPU, server's CPU), -1 for not pinned. UnavailableError if there are too few."""
-        if self is Placement.FREE:
+        if self in (Placement.FREE, Placement.SAME_CPU):
             return -1, -1
         allowed = sorted(os.sched_getaffinity(0))
         if self is Placement.ONE_CPU:

@@ -1,21 +1,45 @@
-"""The library's wait policies by name, as rows and command lines carry them."""
+"""The library's wait policies and switches by name, as rows and command lines carry them."""
 
 from __future__ import annotations
 
-from bench.placement import Placement, pinned
+import msgspec
+
+from bench.placement import Placement, UnavailableError, pinned
 from flipcall.policy import WaitPolicy, waits
+from flipcall.switch import SWITCHES
+
+FUTEX = "futex"
 
 
-def policy_named(name: str) -> WaitPolicy:
-    """The preset `name`: latency, balanced or frugal."""
-    return {
+def policy_named(name: str, placement: Placement = Placement.FREE) -> WaitPolicy:
+    """The preset `name`: latency, balanced or frugal; for SAME_CPU with both sides following each other.
+
+    Raises UnavailableError where the library cannot do that.
+    """
+    preset = {
         "latency": WaitPolicy.latency,
         "balanced": WaitPolicy.balanced,
         "frugal": WaitPolicy.frugal,
     }[name]()
+    if placement is not Placement.SAME_CPU:
+        return preset
+    if "same_cpu" not in WaitPolicy.__struct_fields__:
+        raise UnavailableError("this build of flipcall has no same-cpu placement")
+    return msgspec.structs.replace(preset, same_cpu=True)
 
 
-def switch_of(name: str, placement: Placement) -> str:
+def require_switch(name: str) -> None:
+    """Raises UnavailableError, with the probe's reason, unless switch `name` can work here."""
+    for switch in SWITCHES:
+        if switch.name == name:
+            works, reason = switch.probe()
+            if not works:
+                raise UnavailableError(reason)
+            return
+    raise UnavailableError(f"this build of flipcall has no switch {name}")
+
+
+def switch_of(name: str, placement: Placement, switch: str = FUTEX) -> str:
     """What a side under preset `name` does while it waits there, in the order it does it: the row's switch.
 
     The library is asked, because it changes a preset where spinning can only hurt.
@@ -23,7 +47,7 @@ def switch_of(name: str, placement: Placement) -> str:
     with pinned(making_cpu(placement)):
         how = waits(policy_named(name))
     steps = [step for step, taken in (("spin", how.spin_ns), ("yield", how.yields)) if taken]
-    return "+".join([*steps, "futex"])
+    return "+".join([*steps, switch])
 
 
 def making_cpu(placement: Placement) -> int:

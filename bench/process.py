@@ -1,4 +1,4 @@
-"""The other side of a Python contender: a child process that serves until it is told to stop.
+"""A process of a Python contender: a child that serves, or makes calls, until it is told to stop.
 
 It cannot outlive the bench: its standard input is a pipe that only the bench holds (its end is the order to
 stop), and the kernel kills it when the bench dies (PR_SET_PDEATHSIG, set by the child itself, see peer.py).
@@ -12,16 +12,20 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from types import TracebackType
 
 import msgspec
 
 from bench.compile import ROOT
 from bench.measure import CpuTimes
+from bench.placement import UnavailableError
 
 READY = b"ready\n"
+UNAVAILABLE = b"unavailable: "
 START_SECONDS = 20.0
 STOP_SECONDS = 5.0
+ANSWER_SECONDS = 120.0  # far above what any run takes
 
 
 class PeerError(Exception):
@@ -31,7 +35,8 @@ class PeerError(Exception):
 class PeerProcess:
     """A child running bench.peer with a `config` of that module; ready when the constructor returns.
 
-    Raises PeerError if it ends or is silent for START_SECONDS.
+    Raises PeerError if it ends or is silent for START_SECONDS, UnavailableError if it says that what it was
+    asked for cannot be had here.
     """
 
     def __init__(self, config: msgspec.Struct, pass_fds: Sequence[int] = ()) -> None:
@@ -60,6 +65,16 @@ class PeerProcess:
         """CPU time of this process as the client, and of the child as the server."""
         return CpuTimes(client=time.process_time_ns(), server=self.cpu_ns())
 
+    def ask(self, request: bytes) -> bytes:
+        """Send one line to the child, return the line it answers. Raises PeerError if there is none."""
+        assert self._child.stdin is not None
+        try:
+            self._child.stdin.write(request + b"\n")
+            self._child.stdin.flush()
+        except BrokenPipeError:
+            raise PeerError(f"the process {self.pid} has ended") from None
+        return self._read_line(ANSWER_SECONDS)
+
     def pin(self, cpu: int) -> None:
         """Run all the child's threads, and those they start from now on, on `cpu` alone; -1 changes nothing."""
         if cpu >= 0:
@@ -70,7 +85,8 @@ class PeerProcess:
         """Stop the child: asked, then told, then killed. Idempotent."""
         child = self._child
         if child.stdin is not None:
-            child.stdin.close()
+            with suppress(BrokenPipeError):
+                child.stdin.close()
         if child.stdout is not None:
             child.stdout.close()
         for insist in (child.terminate, child.kill):
@@ -90,13 +106,22 @@ class PeerProcess:
         self.close()
 
     def _wait_ready(self) -> None:
+        line = self._read_line(START_SECONDS)
+        if line.startswith(UNAVAILABLE):
+            raise UnavailableError(line.removeprefix(UNAVAILABLE).decode().strip())
+        if line != READY:
+            raise PeerError(f"the process {self.pid} said {line!r} and not that it was ready")
+
+    def _read_line(self, seconds: float) -> bytes:
         assert self._child.stdout is not None
-        readable, _, _ = select.select([self._child.stdout], [], [], START_SECONDS)
+        readable, _, _ = select.select([self._child.stdout], [], [], seconds)
         if not readable:
-            raise PeerError(f"the server process {self.pid} was not ready within {START_SECONDS:.0f} s")
-        if self._child.stdout.readline() != READY:
+            raise PeerError(f"the process {self.pid} was silent for {seconds:.0f} s")
+        line = self._child.stdout.readline()
+        if not line:
             status = self._child.wait(STOP_SECONDS)
-            raise PeerError(f"the server process ended with status {status} before it was ready")
+            raise PeerError(f"the process {self.pid} ended with status {status} before it answered")
+        return line
 
 
 def _process_clock(pid: int) -> int:

@@ -11,9 +11,13 @@ from bench.targets import TARGETS
 
 NOTES = {
     "sendrecv": (
-        "c_spin_over_cacheline compares means (unstamped); the others compare p50.",
-        "free: not pinned, so the scheduler puts both sides on one CPU or on two, and may change its mind.",
+        "c_spin_over_cacheline compares means (unstamped), balanced_over_best_paced_* CPU time, ..._mean means, "
+        "..._p99_... p99; the others p50.",
+        "free: not pinned, so the scheduler puts both sides on one CPU or on two, and may change its mind; "
+        "same-cpu: the library's own placement.",
         "In brackets the library's presets, balanced the default; C spins without limit or not at all.",
+        "Paced: the pause is outside the latency, inside the CPU time; p99 over the calls of all runs together.",
+        "busy: a loop on every CPU, at normal priority, as both sides then are.",
     ),
     "call": (
         "Both sides are Python. In brackets the library's presets; balanced is the default.",
@@ -32,9 +36,8 @@ def render(family: str, report: Report, console: Console) -> None:
     machine = report.machine
     console.print(Text(_machine_line(report), style="bold"))
     console.print(_rows_table(report.rows))
-    for row in report.rows:
-        if row.note:
-            console.print(Text(f"not measured: {row.case} {row.transport or ''} {row.placement}: {row.note}"))
+    for line in not_measured(report.rows):
+        console.print(Text(line))
     console.print(_ratios_table(family, report))
     notes = [
         "Medians over the runs; [least … most] is the p50's spread. Contenders alternate, run by run.",
@@ -47,6 +50,18 @@ def render(family: str, report: Report, console: Console) -> None:
         console.print(Text(f"  {note}", style="dim"))
 
 
+def not_measured(rows: list[Row]) -> list[str]:
+    """One line for each case and reason, however many placements and loads it is missing from."""
+    missing: dict[tuple[str, str], list[str]] = {}
+    for row in rows:
+        if row.note:
+            missing.setdefault((row.case, row.note), []).append(row.placement)
+    return [
+        f"not measured: {case}, {', '.join(dict.fromkeys(placements))}: {note}"
+        for (case, note), placements in missing.items()
+    ]
+
+
 def _machine_line(report: Report) -> str:
     m = report.machine
     gil = "" if m["gil"] else " without GIL"
@@ -54,7 +69,7 @@ def _machine_line(report: Report) -> str:
     return (
         f"Linux {m['kernel']} {m['architecture']}, {m['cpu']}, "
         f"{m['cpus_allowed']} of {m['cpus']} CPUs{quota}, virtualisation {m['virtualisation']}, "
-        f"clocksource {m['clocksource']}, load {m['load_average']}, "
+        f"clocksource {m['clocksource']}, load {m['load_average']}, scheduling {m['scheduling']}, "
         f"{m['implementation']} {m['python']}{gil}, commit {m['commit']}, {m['time']}"
     )
 
@@ -76,6 +91,8 @@ def _rows_table(rows: list[Row]) -> Table:
         table.add_column(name, justify="right")
     table.add_column("runs", justify="right")
     for row in rows:
+        if row.note:
+            continue
         table.add_row(
             row.case,
             row.transport or "",

@@ -12,9 +12,11 @@ class Labels(msgspec.Struct, frozen=True, kw_only=True):
 
     case: str
     transport: str | None = None  # bare | flipcall | socket | direct
-    switch: str | None = None  # spin | futex | spin+futex | yield+futex
-    placement: str = "free"  # free | one-cpu | two-cpus
-    load: str = "back-to-back"  # back-to-back | paced-10ms | idle
+    switch: str | None = (
+        None  # spin | futex | notify | swap, with the steps before it: spin+futex, yield+futex
+    )
+    placement: str = "free"  # free | one-cpu | two-cpus | same-cpu
+    load: str = "back-to-back"  # back-to-back | paced-1ms | paced-10ms | busy | idle
     size: int | None = None  # bytes of payload, None where there is no such thing
     policy: str | None = None  # the WaitPolicy preset of both sides, None below the library
 

@@ -26,9 +26,10 @@ class Case(msgspec.Struct, frozen=True):
 
 
 def measure_group(cases: Sequence[Case], effort: Effort, progress: Progress) -> list[Row]:
-    """One row for each of `cases`, in their order; those that can run are measured in alternation."""
+    """One row for each of `cases` that is wanted, in their order; what can run is measured in alternation."""
     rows: dict[int, Row] = {}
     opened: list[tuple[int, Contender]] = []
+    cases = [case for case in cases if effort.wanted(case.labels)]
     with ExitStack() as stack:
         for index, case in enumerate(cases):
             progress(f"opening {case.labels}")

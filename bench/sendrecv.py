@@ -1,147 +1,175 @@
-"""Empty datagrams: the seed's BenchmarkSendRecv, in C and in Python, beside the bare primitives."""
+"""Empty datagrams: the seed's BenchmarkSendRecv. Every switch, placement and load, beside the bare primitives.
+
+One placement is opened at a time, and measured under one load after another; each load and placement is one
+comparison. The busy load comes last, because what was given up for it (real-time class, nice value) is gone.
+"""
 
 from __future__ import annotations
 
-import time
+from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack, nullcontext
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING
 
-from bench.bare import BareProgram, build_cacheline, build_core, build_futex
-from bench.measure import Contender, Effort, Sample, sample_calls
-from bench.peer import EndpointConfig
-from bench.placement import Placement, pinned
-from bench.policies import making_cpu, policy_named, switch_of
-from bench.process import START_SECONDS, PeerProcess
-from bench.rows import Labels, Row, find_row, ratio
+import msgspec
+
+from bench.bare import BareProgram, build_bare, build_core
+from bench.client import ClientProcess, UnderLoad
+from bench.loads import Load, around
+from bench.measure import Contender, Effort
+from bench.peer import ClientConfig
+from bench.placement import Placement, UnavailableError
+from bench.policies import FUTEX, policy_named, require_switch, switch_of
+from bench.ratios import sendrecv_ratios
+from bench.rows import Labels, Row
 from bench.run import Case, Progress, measure_group
+from flipcall.kernel import futex_swap
 
-if TYPE_CHECKING:
-    from flipcall.lowlevel import Endpoint
-
-WINDOW_LENGTH = 65536
-
-# First the two CPUs the targets speak of, so that the first row of a case is the one a target is about.
-SPIN_PLACEMENTS = (Placement.TWO_CPUS, Placement.FREE)
-SLEEP_PLACEMENTS = (Placement.TWO_CPUS, Placement.ONE_CPU, Placement.FREE)
+PLACEMENTS = (Placement.TWO_CPUS, Placement.ONE_CPU, Placement.FREE)
 
 
-class PythonPair:
-    """Endpoint.send_recv(0) from this process to a child."""
+class Program(msgspec.Struct, frozen=True):
+    """A contender in C: how to build it, and the mode it is called with."""
 
-    def __init__(self, labels: Labels, placement: Placement) -> None:
-        self.labels = labels
-        self._client_cpu, server_cpu = placement.cpus
-        with ExitStack() as stack, pinned(making_cpu(placement)):
-            self._endpoint, self._peer = self._connect(stack, placement, server_cpu)
-            self._open = stack.pop_all()
+    case: str
+    transport: str
+    switch: str | None
+    build: Callable[[], Path]
+    mode: Callable[[], str] = str
+    spins: bool = False  # without end: only where nothing else wants the CPU, and only back-to-back
+    same_cpu: bool = False
 
-    def _connect(self, stack: ExitStack, placement: Placement, cpu: int) -> tuple[Endpoint, PeerProcess]:
-        from flipcall.lowlevel import Endpoint, Liveness, MemfdAllocator, Side
 
-        assert self.labels.policy is not None
-        window = MemfdAllocator().allocate(WINDOW_LENGTH)
-        stack.callback(window.close)
-        config = EndpointConfig(
-            fd=window.fd,
-            length=window.length,
-            policy=self.labels.policy,
-            cpu=cpu,
-            shares_cpu=placement is Placement.ONE_CPU,
-        )
-        peer = stack.enter_context(PeerProcess(config, pass_fds=[window.fd]))
-        policy = policy_named(self.labels.policy)
-        endpoint = Endpoint(window, Side.CLIENT, peer=Liveness(pid=peer.pid), policy=policy)
-        stack.enter_context(endpoint)
-        endpoint.connect(deadline_ns=time.monotonic_ns() + int(START_SECONDS * 1e9))
-        return endpoint, peer
+class Endpoints(msgspec.Struct, frozen=True):
+    """A contender in Python: policy and switch of both sides."""
 
-    def run(self, effort: Effort) -> Sample:
-        """One run, with this thread on the placement's CPU."""
-        with pinned(self._client_cpu):
-            return sample_calls(partial(self._endpoint.send_recv, 0), effort.seconds, self._peer.cpu_times)
+    case: str
+    policy: str
+    switch: str = FUTEX
+    same_cpu: bool = False
 
-    def __enter__(self) -> PythonPair:
-        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
-    ) -> None:
-        self._open.close()
+def _swap_mode() -> str:
+    require_switch("swap")
+    return f"swap={futex_swap().value}"
+
+
+def _notify_mode() -> str:
+    require_switch("notify")
+    return "notify"
+
+
+def _same_cpu_mode() -> str:
+    policy_named("frugal", Placement.SAME_CPU)
+    return "same-cpu"
+
+
+PROGRAMS = (
+    Program("cacheline", "bare", "spin", partial(build_bare, "cacheline"), spins=True),
+    Program("bare_futex", "bare", "futex", partial(build_bare, "futex")),
+    Program("bare_notify", "bare", "notify", partial(build_bare, "notify")),
+    Program("bare_socket", "socket", None, partial(build_bare, "socketpair")),
+    Program("c_spin", "flipcall", "spin", build_core, lambda: "spin", spins=True),
+    Program("c_futex", "flipcall", "futex", build_core, lambda: "futex"),
+    Program("c_notify", "flipcall", "notify", build_core, _notify_mode),
+    Program("c_swap", "flipcall", "swap", build_core, _swap_mode),
+    Program("c_same_cpu", "flipcall", "futex", build_core, _same_cpu_mode, same_cpu=True),
+)
+ENDPOINTS = (
+    Endpoints("python_spin", "latency"),
+    Endpoints("python_balanced", "balanced"),
+    Endpoints("python_futex", "frugal"),
+    Endpoints("python_notify", "frugal", "notify"),
+    Endpoints("python_notify_balanced", "balanced", "notify"),
+    Endpoints("python_swap", "frugal", "swap"),
+    Endpoints("python_same_cpu", "frugal", same_cpu=True),
+)
 
 
 def measure_family(effort: Effort, progress: Progress) -> tuple[list[Row], dict[str, float | None]]:
-    """All rows and ratios of the family. Each placement, spinning or sleeping, is one comparison."""
-    progress("compiling the C programs")
-    cacheline, futex, core = build_cacheline(), build_futex(), build_core()
+    """All rows and ratios of the family."""
     rows: list[Row] = []
-    for placement in SPIN_PLACEMENTS:
-        cases = [
-            _bare_case("cacheline", "bare", "spin", placement, cacheline),
-            _bare_case("c_spin", "flipcall", "spin", placement, core, "spin"),
-            _python_case("python_spin", "latency", placement),
-        ]
-        rows += measure_group(cases, effort, progress)
-    for placement in SLEEP_PLACEMENTS:
-        cases = [
-            _bare_case("bare_futex", "bare", "futex", placement, futex),
-            _bare_case("c_futex", "flipcall", "futex", placement, core, "futex"),
-            _python_case("python_futex", "frugal", placement),
-            _python_case("python_balanced", "balanced", placement),
-        ]
-        rows += measure_group(cases, effort, progress)
-    return rows, ratios(rows)
+    for placement in PLACEMENTS:
+        with ExitStack() as stack:
+            opened = Opened(stack)
+            for load in Load:
+                cases = [case for case in cases_of(placement, load, opened) if effort.wanted(case.labels)]
+                if cases:
+                    with around(load):
+                        rows += measure_group(cases, effort, progress)
+    return rows, sendrecv_ratios(rows)
 
 
-def ratios(rows: list[Row]) -> dict[str, float | None]:
-    """The family's ratios.
+class Opened:
+    """The client processes of one placement: started when first asked for, closed with `stack`."""
 
-    Spinning is compared by its mean over unstamped calls: a clock reading would be a third of what is
-    measured. Sleeping is compared by its median, which a call that lost its CPU does not move. Unpinned,
-    the scheduler puts both sides on one CPU or on two, run by run, and a ratio says which it chose rather
-    than what was added: hence c_futex_over_bare is the worse of the two pinned ones, and the unpinned one
-    stands beside it.
-    """
+    def __init__(self, stack: ExitStack) -> None:
+        self._stack = stack
+        self._found: dict[ClientConfig, ClientProcess | UnavailableError] = {}
 
-    def over(case: str, under: str, placement: Placement, figure: str) -> float | None:
-        of = [find_row(rows, name, placement=placement.value) for name in (case, under)]
-        return ratio(of[0], of[1], figure)
-
-    pinned_ratios = {
-        placement: over("c_futex", "bare_futex", placement, "p50_us")
-        for placement in (Placement.ONE_CPU, Placement.TWO_CPUS)
-    }
-    known = [value for value in pinned_ratios.values() if value is not None]
-    return {
-        "c_spin_over_cacheline": over("c_spin", "cacheline", Placement.TWO_CPUS, "mean_us"),
-        "c_futex_over_bare": max(known, default=None),
-        "c_futex_over_bare_one_cpu": pinned_ratios[Placement.ONE_CPU],
-        "c_futex_over_bare_two_cpus": pinned_ratios[Placement.TWO_CPUS],
-        "c_futex_over_bare_free": over("c_futex", "bare_futex", Placement.FREE, "p50_us"),
-        "python_spin_over_c_spin": over("python_spin", "c_spin", Placement.TWO_CPUS, "mean_us"),
-    }
+    def client(self, config: ClientConfig) -> ClientProcess:
+        """Raises UnavailableError, every time, where it could not be opened the first time."""
+        if config not in self._found:
+            try:
+                require_switch(config.switch)
+                policy_named(config.policy, Placement(config.placement))
+                self._found[config] = self._stack.enter_context(ClientProcess(config))
+            except UnavailableError as error:
+                self._found[config] = error
+        found = self._found[config]
+        if isinstance(found, UnavailableError):
+            raise found
+        return found
 
 
-def _bare_case(
-    case: str, transport: str, switch: str, placement: Placement, program: Path, mode: str = ""
-) -> Case:
-    labels = Labels(case=case, transport=transport, switch=switch, placement=placement.value, size=0)
+def cases_of(placement: Placement, load: Load, opened: Opened) -> list[Case]:
+    """The contenders of one comparison. What the library places itself is among those nobody has pinned."""
+    found: list[Case] = []
+    for kind in (*PROGRAMS, *ENDPOINTS):
+        if kind.same_cpu and placement is not Placement.FREE:
+            continue
+        where = Placement.SAME_CPU if kind.same_cpu else placement
+        if isinstance(kind, Endpoints):
+            found.append(_endpoints_case(kind, where, load, opened))
+        elif not kind.spins or (load is Load.BACK_TO_BACK and placement is not Placement.ONE_CPU):
+            found.append(_program_case(kind, where, load))
+    return found
+
+
+def _program_case(kind: Program, placement: Placement, load: Load) -> Case:
+    labels = Labels(
+        case=kind.case,
+        transport=kind.transport,
+        switch=kind.switch,
+        placement=placement.value,
+        load=load.value,
+        size=0,
+    )
 
     def open_program() -> AbstractContextManager[Contender]:
-        return nullcontext(BareProgram(program, labels, placement, mode))
+        return nullcontext(BareProgram(_built(kind.build), labels, placement, kind.mode(), load))
 
     return Case(labels, open_program)
 
 
-def _python_case(case: str, policy: str, placement: Placement) -> Case:
+def _endpoints_case(kind: Endpoints, placement: Placement, load: Load, opened: Opened) -> Case:
     labels = Labels(
-        case=case,
+        case=kind.case,
         transport="flipcall",
-        switch=switch_of(policy, placement),
+        switch=switch_of(kind.policy, placement, kind.switch),
         placement=placement.value,
+        load=load.value,
         size=0,
-        policy=policy,
+        policy=kind.policy,
     )
-    return Case(labels, partial(PythonPair, labels, placement))
+    config = ClientConfig(policy=kind.policy, switch=kind.switch, placement=placement.value)
+
+    def open_endpoints() -> AbstractContextManager[Contender]:
+        return nullcontext(UnderLoad(labels, opened.client(config), load))
+
+    return Case(labels, open_endpoints)
+
+
+@cache
+def _built(how: Callable[[], Path]) -> Path:
+    return how()

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import msgspec
 
+from bench.loads import Load
 from bench.rows import Report
 
 
@@ -42,7 +43,14 @@ TARGETS: dict[str, list[Target]] = {
     "sendrecv": [
         _ratio("c_spin_over_cacheline", "<=", 2.0),
         _ratio("c_futex_over_bare", "<=", 1.1),
-        _p50("python_spin", 1.0, placement="two-cpus"),
+        _p50("python_spin", 1.0, placement="two-cpus", load="back-to-back"),
+        _ratio("futex_over_notify", ">=", 6.0),
+        _ratio("notify_over_bare", "<=", 1.4),
+        _ratio("futex_over_same_cpu", ">=", 6.0),
+        _ratio("paced_socket_over_best", ">=", 1.4),
+        _ratio("paced1ms_p99_futex_over_best", ">=", 3.0),
+        *(_ratio(f"balanced_over_best_{load.key}", "<=", 1.3) for load in Load),
+        _ratio("balanced_over_futex_busy", "<=", 1.1),
     ],
     "call": [
         _p50("typed", 3.0, transport="flipcall", load="back-to-back", placement="free", policy="balanced"),

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from .allocator import MemfdAllocator
 from .dispatch import Dispatcher
-from .endpoint import Endpoint, Side
+from .endpoint import Endpoint
 from .errors import (
     CallError,
     ClosedError,
@@ -34,6 +34,7 @@ from .handshake import (
 )
 from .liveness import Liveness, Peer
 from .notify import NotifyLink
+from .outcome import Side
 from .policy import WaitPolicy
 from .serving import Serving, SocketServing, WindowServing
 from .session import Session, Sessions

@@ -8,9 +8,10 @@ from socket import socket as UnixSocket
 from typing import NamedTuple
 
 from ._core import ffi, lib
-from .endpoint import Endpoint, State
+from .endpoint import Endpoint
 from .errors import CallError
 from .failure import rebuild
+from .outcome import State
 from .status import Status
 
 Attachment = bytes | bytearray | memoryview

@@ -15,7 +15,7 @@ from msgspec import DecodeError
 
 from ._core import ffi, lib
 from .channel import PLAIN_MAX, Attachment, Reply, WindowChannel
-from .endpoint import Endpoint, Side
+from .endpoint import Endpoint
 from .errors import CallError, ClosedError, DeadlineExceeded, MisuseError, ProtocolError
 from .fds import close_fds
 from .frame import timeout_us
@@ -33,6 +33,7 @@ from .handshake import (
 from .liveness import Liveness, Peer, hang_up
 from .method import Method, encode
 from .notify import NotifyLink
+from .outcome import Side
 from .policy import WaitPolicy
 from .pool import Channel, Pool
 from .service import Contract, Service, contract_of
@@ -155,7 +156,9 @@ class Connection:
                 raise CallError(Status.FAILED_PRECONDITION, what)
             if self.transport == "socket":
                 pid.close()
-                channel: Channel = SocketChannel(FrameSocket(sock, welcome.message_max))
+                channel: Channel = SocketChannel(
+                    FrameSocket(sock, min(welcome.message_max, lib.FC_WINDOW_MAX))
+                )
             else:
                 window = PacketWindow.attach(fds.pop(), welcome.window)
                 window.drop_fd()

@@ -8,40 +8,42 @@
                                            LAST         │
       any state ── shutdown, peer's shutdown, peer's death, protocol error ──► OVER ── close ──► CLOSED
 
-Concurrency: one thread at a time; a second gets BusyError and changes nothing. shutdown() is for any thread.
+Concurrency: one thread at a time; a second gets BusyError and changes nothing. shutdown() is for any thread,
+and for signal handlers. What was given before a shutdown is not taken back: a peer that keeps its sleepers bit
+(agreed on when connecting) still receives it, and finds the end when it gives control away next.
 A wait releases the GIL, never installs a signal handler, and comes back to Python at every signal and at least
 every 50 ms on the way, so Ctrl-C works and a dead peer is noticed.
 """
 
-import enum
 import json
 import os
 import threading
 import time
+import weakref
 from types import TracebackType
 from typing import Any, NoReturn
-
-import msgspec
 
 from ._core import ffi, lib
 from .errors import (
     BusyError,
     ClosedError,
-    DeadlineExceeded,
     FlipcallError,
-    ForkedError,
     MisuseError,
-    PeerDiedError,
     ProtocolError,
+    UnsupportedError,
+    WindowInUseError,
 )
 from .liveness import Liveness
 from .notify import NotifyLink
+from .outcome import Side, State, Stats, error_of
 from .policy import WaitPolicy, waits
 from .switch import FUTEX, NOTIFY, number, offered, taken
 from .window import PacketWindow
 
 os.register_at_fork(after_in_child=lib.fc_forked)
 
+# Windows that have an endpoint: two over one window would both believe that control is theirs.
+_owned: "weakref.WeakSet[PacketWindow]" = weakref.WeakSet()
 _NO_DEADLINE: int = lib.FC_NO_DEADLINE
 _TICK: int = lib.FC_TICK
 _send_recv = lib.fc_send_recv  # looked up once: an attribute of lib costs 30 ns
@@ -50,58 +52,17 @@ _WATCHED_SLICE_NS = (
 )
 
 
-class Side(enum.IntEnum):
-    """Which side of the window; the client is active first."""
-
-    CLIENT = lib.FC_CLIENT_ACTIVE
-    SERVER = lib.FC_SERVER_ACTIVE
-
-
-class State(enum.IntEnum):
-    """What an endpoint can do next."""
-
-    NEW = lib.FC_TURN_NEW
-    ACTIVE = lib.FC_TURN_MINE
-    WAITING = lib.FC_TURN_THEIRS
-    LAST = lib.FC_TURN_LAST
-    OVER = lib.FC_TURN_OVER
-    CLOSED = 100
-
-
-class Stats(msgspec.Struct, frozen=True):
-    """What an endpoint has done so far; counts."""
-
-    flips: int
-    spins_paid: int
-    spins_lost: int
-    parks: int
-    swaps: int
-    wakes: int
-    wakes_skipped: int
-    rescues: int
-
-
-_FAULTS = {
-    lib.FC_FAULT_STATE: "conn_state was {}",
-    lib.FC_FAULT_LENGTH: "data_len {} is beyond the window's {cap}",
-    lib.FC_FAULT_SHORT: "a datagram of {} bytes cannot hold a frame header",
-    lib.FC_FAULT_KIND: "unexpected frame kind {}",
-    lib.FC_FAULT_FLAGS: "unknown frame flags {:#x}",
-    lib.FC_FAULT_BODY: "body_len {} is beyond its datagram",
-    lib.FC_FAULT_PADDING: "a datagram of {} bytes ends between body and attachment",
-    lib.FC_FAULT_CALL_ID: "frame for call {}, which was not asked",
-    lib.FC_FAULT_RESERVED: "a reserved field was {}",
-}
-
-
 class Endpoint:
     """One side of a connection over `window`, which it owns from now on, as it does `peer`.
+
+    Also when it raises: it has closed both then.
 
     peer: how to notice the other process's death; without it only deadlines and shutdown end a wait.
     switch: the only one to use (see flipcall.switch); by default the best that both sides can do.
     notify: this side's part in the switch of that name (flipcall.notify); owned from now on, too.
     watched: somebody else watches the peer and calls condemn(), so waits here need not look every 50 ms.
-    Raises UnsupportedError for a switch that cannot work here.
+    Raises UnsupportedError for a switch that cannot work here, ClosedError for a closed window, MisuseError for a
+    window that is another endpoint's (and then closes nothing).
     """
 
     def __init__(
@@ -115,28 +76,41 @@ class Endpoint:
         switch: str | None = None,
         notify: NotifyLink | None = None,
     ) -> None:
-        self.side = Side(side)
-        self.policy = policy or WaitPolicy.balanced()
+        if window in _owned:  # and so is `peer`, perhaps: both stay with the other endpoint
+            raise MisuseError(f"{window!r} is another endpoint's")
+        _owned.add(window)
         self.switch = FUTEX  # until connected
-        self._offer = _offered(switch, notify)
-        self._notify = notify
         self._window = window
         self._peer = peer or Liveness()
-        self._lock = threading.Lock()  # shutdown and close, against each other
+        # shutdown and close, against each other; taken anew by a signal handler that interrupts its holder
+        self._lock = threading.RLock()
+        self._pid = os.getpid()
         self._closed = False
-        self._base = ffi.from_buffer("char[]", window.buffer)
-        self._ep = ffi.new("struct fc_endpoint *")
-        result = lib.fc_init(self._ep, self._base, window.length, self.side, _c_policy(self.policy))
-        if result != lib.FC_OK:
-            raise MisuseError(f"a window of {window.length} bytes cannot be used")
-        self._ep.life_fd[0] = self._peer.pidfd
-        self._ep.life_fd[1] = -1 if self._peer.socket is None else self._peer.socket.fileno()
-        if watched:
-            self._ep.slice_ns = _WATCHED_SLICE_NS
-        if notify is not None:
-            notify.used = True
-        self.data = memoryview(window.buffer)[lib.FC_PACKET_HEADER :]
-        self.data_cap: int = self._ep.cap
+        try:
+            self.side = Side(side)
+            self.policy = policy or WaitPolicy.balanced()
+            self._offer = _offered(switch, notify)
+            self._base: Any = ffi.from_buffer("char[]", window.buffer)
+            self._ep = ffi.new("struct fc_endpoint *")
+            result = lib.fc_init(self._ep, self._base, window.length, self.side, _c_policy(self.policy))
+            if result != lib.FC_OK:
+                raise MisuseError(f"a window of {window.length} bytes cannot be used")
+            self._ep.life_fd[0] = self._peer.pidfd
+            self._ep.life_fd[1] = -1 if self._peer.socket is None else self._peer.socket.fileno()
+            if watched:
+                self._ep.slice_ns = _WATCHED_SLICE_NS
+            self._notify = notify
+            if notify is not None:
+                notify.used = True
+            self.data = memoryview(window.buffer)[lib.FC_PACKET_HEADER :]
+            self.data_cap: int = self._ep.cap
+        except BaseException:
+            self._base = None
+            if notify is not None:
+                notify.close()
+            window.close()
+            self._peer.close()
+            raise
 
     # ---- gVisor's verbs ---------------------------------------------------------------------------------
 
@@ -144,20 +118,24 @@ class Endpoint:
         """Client: agree on extensions with the server's recv_first(). Call once, before anything else.
 
         deadline_ns: absolute, CLOCK_MONOTONIC. Raises DeadlineExceeded (the connection is then over, as the
-        answer would be taken for a datagram), ClosedError, PeerDiedError, ProtocolError.
+        answer would be taken for a datagram), ClosedError, PeerDiedError, ProtocolError, WindowInUseError (this
+        window has been connected before: nothing was changed), UnsupportedError (no switch in common).
         """
+        self._usable()
+        if self.state is not State.NEW or self.side is not Side.CLIENT:
+            raise MisuseError(f"connect() on a {self.side.name.lower()} endpoint in state {self.state.name}")
         keys: dict[str, Any] = {"sleepers": 1, "switches": self._offer}
         if self._notify is not None:
             keys["notify"] = self._notify.index
         offer = json.dumps(keys).encode()
-        if self.state is not State.NEW or self.side is not Side.CLIENT:
-            raise MisuseError(f"connect() on a {self.side.name.lower()} endpoint in state {self.state.name}")
-        self.data[: len(offer)] = offer
         try:
+            self._put(offer)
             n = self._settle(lib.fc_connect(self._ep, len(offer), _deadline(deadline_ns)), deadline_ns)
             answer = self._agree(n)
             index = 0 if self._notify is None else self._notify.index
             self._use(taken(self._offer, [answer["switch"]] if "switch" in answer else None), index)
+        except (MisuseError, BusyError, WindowInUseError):
+            raise  # nothing has happened, or not to this connection
         except BaseException:
             self.shutdown()
             raise
@@ -165,7 +143,8 @@ class Endpoint:
     def recv_first(self, *, deadline_ns: int | None = None) -> int:
         """Server: answer the client's connect(), then wait for its first datagram; its length in bytes.
 
-        Raises as connect() does.
+        Raises as accept() and recv() do: what ends the first half ends the connection, in the second half, which
+        state WAITING tells from it, DeadlineExceeded leaves it as it is.
         """
         self.accept(deadline_ns=deadline_ns)
         return self.recv(deadline_ns=deadline_ns)
@@ -174,17 +153,18 @@ class Endpoint:
         """Server: the first half of recv_first(), which answers the connection and leaves the first wait to
         recv(). Raises as connect() does.
         """
+        self._usable()
         try:
             n = self._settle(lib.fc_first(self._ep, _deadline(deadline_ns)), deadline_ns)
             offer = self._agree(n)
             switch, index = taken(self._offer, offer.get("switches")), offer.get("notify")
             reply = {"sleepers": 1, "switch": switch} if offer else {}
             answer = json.dumps(reply).encode()
-            self.data[: len(answer)] = answer
+            self._put(answer)
             self._check(lib.fc_send(self._ep, len(answer)))
             self._use(switch, index)
-        except MisuseError:
-            raise
+        except (MisuseError, BusyError):
+            raise  # nothing has happened, or not in this thread
         except BaseException:
             self.shutdown()
             raise
@@ -195,7 +175,10 @@ class Endpoint:
         Raises MisuseError (not ACTIVE, or n > data_cap: nothing was sent), BusyError, DeadlineExceeded (WAITING:
         recv() goes on), ClosedError, PeerDiedError, ProtocolError.
         """
-        result: int = _send_recv(self._ep, n, _NO_DEADLINE if deadline_ns is None else deadline_ns)
+        try:
+            result: int = _send_recv(self._ep, n, _NO_DEADLINE if deadline_ns is None else deadline_ns)
+        except OverflowError:
+            raise self._no_length(n) from None
         if result >= 0:
             return result
         return self._settle(result, deadline_ns)
@@ -209,61 +192,78 @@ class Endpoint:
 
         Raises as send_recv() does, but never DeadlineExceeded: it does not wait.
         """
-        self._check(lib.fc_send_last(self._ep, n))
+        try:
+            self._check(lib.fc_send_last(self._ep, n))
+        except OverflowError:
+            raise self._no_length(n) from None
 
     def shutdown(self) -> None:
-        """End the connection, from any thread: waits on both sides return with ClosedError. Idempotent."""
-        with self._lock:
-            if not self._closed:
-                lib.fc_shutdown(self._ep)
+        """End the connection, from any thread: waits on both sides return with ClosedError. Idempotent.
+
+        What was given to the peer before stays given (see above). Does nothing in a forked child.
+        """
+        if self._pid == os.getpid():
+            with self._lock:
+                if not self._closed:
+                    lib.fc_shutdown(self._ep)
 
     def condemn(self) -> None:
         """The peer is known to be gone: waits here return with PeerDiedError. Any thread, idempotent."""
-        with self._lock:
-            if not self._closed:
-                lib.fc_condemn(self._ep)
+        if self._pid == os.getpid():
+            with self._lock:
+                if not self._closed:
+                    lib.fc_condemn(self._ep)
 
     def retire(self) -> bool:
         """Shut down if no datagram is on its way: only while the peer is active. Whether it is shut down now.
 
-        Any thread. A peer that was about to send finds out before it does, so nothing is lost.
+        Any thread. A peer that was about to send finds out before it does, so nothing is lost; one that has not
+        looked at our last datagram yet still receives it.
         """
+        if self._pid != os.getpid():
+            return False
         with self._lock:
             return self._closed or bool(lib.fc_retire(self._ep))
 
     def cancelled(self) -> bool:
         """Server: nobody waits for the call under way any more. Any thread."""
+        if self._pid != os.getpid():
+            return True
         with self._lock:
             return self._closed or bool(lib.fc_cancelled(self._ep))
 
     def close(self) -> None:
-        """Shut down and give back window and descriptors. Any thread; waits for a thread inside. Idempotent.
+        """Shut down and give back window and descriptors. Any thread; waits for a thread inside. Idempotent: one
+        that an exception interrupted goes on where it was.
 
-        Views of `data` that are still held keep the memory mapped until they go.
+        Views of `data` that are still held, and what core() gave, keep the memory mapped until they go. In a
+        forked child it gives back the child's copies and leaves the parent's connection alone.
         """
+        if self._pid != os.getpid():
+            self._lock = threading.RLock()  # its holder may be a thread that this process does not have
         self.shutdown()
-        while lib.fc_enter(self._ep) == lib.FC_ERR_BUSY and not self._closed:
+        while lib.fc_seal(self._ep) == lib.FC_ERR_BUSY:
             time.sleep(0)
         with self._lock:
-            if self._closed:
-                return
-            self._closed = True  # and fc_leave is never called: whoever comes later gets FC_ERR_BUSY
-        try:
-            self.data.release()
-        except BufferError:
-            pass  # somebody holds a view of it: the mapping lives until that goes
-        if self._notify is not None:
-            self._notify.close()
-        ffi.release(self._base)
-        self._window.close()
-        self._peer.close()
+            self._closed = True
+            try:
+                self.data.release()
+            except BufferError:
+                pass  # somebody holds a view of it: the mapping lives until that goes
+            self._base = None
+            if self._notify is not None:
+                self._notify.close()
+            self._window.close()
+            self._peer.close()
 
     # ---- what state it is in ----------------------------------------------------------------------------
 
     @property
     def state(self) -> State:
         """What can be done next. Any thread; may be outdated at once while another thread is inside."""
-        return State.CLOSED if self._closed else State(self._ep.turn)
+        if self._closed:
+            return State.CLOSED
+        return State.OVER if lib.fc_ended(self._ep) else State(self._ep.turn)
 
     @property
     def stats(self) -> Stats:
@@ -305,14 +305,34 @@ class Endpoint:
                 raise ProtocolError(
                     self._name("did not say which channel of its listener this is"), self.peer_pid
                 )
-            self._check(self._notify.join(self._ep, index))
+            result = self._notify.join(self._ep, index)
+            if result == lib.FC_ERR_SIZE:
+                raise UnsupportedError(f"more than {lib.FC_LISTENER_MAX} channels on one listener")
+            self._check(result)
         self._check(lib.fc_use_switch(self._ep, number(switch)))
         self.switch = switch
+
+    def _usable(self) -> None:
+        """Raise ForkedError or ClosedError where the window must not be written to."""
+        if self._pid != os.getpid():
+            self.fail(lib.FC_ERR_FORKED)
+        if self.state in (State.OVER, State.CLOSED):
+            raise self._over()
+
+    def _put(self, datagram: bytes) -> None:
+        try:
+            self.data[: len(datagram)] = datagram
+        except ValueError:  # released: close() in another thread
+            raise self._over() from None
 
     def _agree(self, n: int) -> dict[str, Any]:
         """Read the peer's JSON object of n bytes; trust its sleepers bit if it says that it keeps one."""
         try:
-            offer = json.loads(bytes(self.data[: min(n, lib.FC_CONNECT_JSON_MAX)]))
+            text = bytes(self.data[: min(n, lib.FC_CONNECT_JSON_MAX)])
+        except ValueError:  # released: close() in another thread
+            raise self._over() from None
+        try:
+            offer = json.loads(text)
         except (ValueError, RecursionError):
             offer = None
         if not isinstance(offer, dict):
@@ -337,28 +357,17 @@ class Endpoint:
 
     def error(self, result: int) -> FlipcallError:
         """The exception for a negative result of the C core."""
-        if self._closed:
-            return ClosedError("this endpoint is closed")
-        match result:
-            case lib.FC_ERR_TIMEOUT:
-                return DeadlineExceeded(self._name("did not answer before the deadline"))
-            case lib.FC_ERR_SHUTDOWN:
-                return ClosedError(f"the connection with process {self.peer_pid or '?'} was shut down")
-            case lib.FC_ERR_DIED:
-                return PeerDiedError(self._name("is gone"), self.peer_pid)
-            case lib.FC_ERR_PROTOCOL:
-                what = _FAULTS[self._ep.fault].format(self._ep.fault_value, cap=self.data_cap)
-                return ProtocolError(self._name(f"broke the protocol: {what}"), self.peer_pid)
-            case lib.FC_ERR_BUSY:
-                return BusyError("another thread is using this endpoint")
-            case lib.FC_ERR_TURN:
-                return MisuseError(f"not possible in state {self.state.name}")
-            case lib.FC_ERR_SIZE:
-                return MisuseError(f"the datagram is larger than the window's {self.data_cap} bytes")
-            case lib.FC_ERR_FORKED:
-                return ForkedError("this endpoint belongs to the parent process: connect again after fork()")
-        code = self._ep.fault_value
-        return FlipcallError(f"futex: {os.strerror(code)} (errno {code})")
+        if self.state is State.CLOSED or (result == lib.FC_ERR_TURN and self.state is State.OVER):
+            return self._over()
+        if result == lib.FC_ERR_USED:
+            return WindowInUseError(f"{self._window!r} has been connected before")
+        return error_of(result, self._ep, self.state, self.peer_pid)
+
+    def _over(self) -> ClosedError:
+        return ClosedError("this endpoint is closed" if self._closed else "the connection is over")
+
+    def _no_length(self, n: int) -> MisuseError:
+        return MisuseError(f"a datagram has 0 to {self.data_cap} bytes, not {n}")
 
     def _name(self, what: str) -> str:
         return f"the peer (process {self.peer_pid or '?'}) {what}"

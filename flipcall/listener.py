@@ -4,11 +4,13 @@ import contextlib
 import errno
 import fcntl
 import os
+import secrets
 import socket
 import stat
 from collections.abc import Iterator
 
 _BACKLOG = 128
+_PATH_MAX = 107  # bytes, and a NUL (unix(7))
 
 
 class Listener:
@@ -23,21 +25,29 @@ class Listener:
             os.fchmod(self.socket.fileno(), mode)
             with _one_at_a_time(path):
                 self._bind()
-                self.socket.listen(_BACKLOG)
         except BaseException:
             self.socket.close()
             raise
 
     def _bind(self) -> None:
+        """Listen, then take the name: whoever sees it can connect, and a stale one is replaced in one step."""
+        if len(os.fsencode(self.path)) > _PATH_MAX:
+            raise OSError(errno.ENAMETOOLONG, f"{self.path}: more than {_PATH_MAX} bytes")
+        if os.path.lexists(self.path) and not _is_stale(self.path):
+            raise OSError(errno.EADDRINUSE, f"{self.path}: {os.strerror(errno.EADDRINUSE)}")
+        made = os.path.join(os.path.dirname(self.path), f".{secrets.token_hex(2)}")
         try:
-            self.socket.bind(self.path)
+            self.socket.bind(made)
         except OSError as e:
-            if e.errno != errno.EADDRINUSE or not _is_stale(self.path):
-                raise OSError(e.errno, f"{self.path}: {e.strerror or e}") from None
-            os.unlink(self.path)
-            self.socket.bind(self.path)
-        status = os.stat(self.path)
-        self._inode = (status.st_dev, status.st_ino)
+            raise OSError(e.errno, f"{self.path}: {e.strerror or e}") from None
+        try:
+            self.socket.listen(_BACKLOG)
+            status = os.stat(made)
+            self._inode = (status.st_dev, status.st_ino)
+            os.rename(made, self.path)
+        except BaseException:
+            os.unlink(made)
+            raise
 
     def close(self) -> None:
         """Close, and remove the name if it is still this socket's. Idempotent.

@@ -5,9 +5,11 @@ in this pid namespace. A socket's hang-up works across namespaces, but only come
 it, and a child the peer forked holds it too. Hence both, where there are both.
 """
 
+import errno
 import os
 import select
 import struct
+import warnings
 from socket import SO_PEERCRED, SOL_SOCKET
 from socket import socket as UnixSocket
 
@@ -70,7 +72,8 @@ class Liveness:
     def __init__(self, pid: int | None = None, socket: UnixSocket | None = None) -> None:
         """Watch process `pid`, the other end of `socket`, or both.
 
-        Raises ProcessLookupError when the process is gone already, UnsupportedError without pidfds (Linux 5.3).
+        Raises ProcessLookupError when the process is gone already, UnsupportedError without pidfds (Linux 5.3),
+        OSError (EMFILE: no descriptor left; EINVAL: not the number of a process).
         """
         self.socket = socket
         self.pid = pid or 0
@@ -79,7 +82,7 @@ class Liveness:
             try:
                 self.pidfd = os.pidfd_open(pid)
             except OSError as e:
-                if isinstance(e, ProcessLookupError):
+                if e.errno not in (errno.ENOSYS, errno.EPERM):  # an old kernel, or a seccomp filter
                     raise
                 raise UnsupportedError(f"cannot watch process {pid}: pidfd_open: {e.strerror}") from e
 
@@ -109,6 +112,13 @@ class Liveness:
 
     def close(self) -> None:
         """Close the pidfd. Idempotent."""
-        if self.pidfd >= 0:
-            os.close(self.pidfd)
-            self.pidfd = -1
+        fd, self.pidfd = self.pidfd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    def __del__(self) -> None:
+        if getattr(self, "pidfd", -1) >= 0:
+            warnings.warn(
+                f"unclosed Liveness of process {self.pid}", ResourceWarning, source=self, stacklevel=2
+            )
+            self.close()

@@ -2,7 +2,7 @@
 
 from .allocator import MemfdAllocator, WindowAllocator
 from .cpus import spinning_allowed
-from .endpoint import Endpoint, Side, State, Stats
+from .endpoint import Endpoint
 from .errors import (
     WindowForeignError,
     WindowInUseError,
@@ -14,6 +14,7 @@ from .errors import (
 from .fds import recv_fds, send_fds
 from .liveness import Liveness, Peer
 from .named import NamedAllocator, NamedWindow
+from .outcome import Side, State, Stats
 from .policy import WaitPolicy
 from .window import PacketWindow
 

@@ -170,6 +170,28 @@ def _schema(kind: Any) -> Any:
     if kind in BULK:
         return "bulk"
     try:
-        return msgspec.json.schema(kind)
+        return _bare(msgspec.json.schema(kind))
     except TypeError:  # msgpack carries more than JSON Schema can say: keys that are no strings
         return repr(kind)
+
+
+_WORDS = (
+    "title",
+    "description",
+    "default",
+    "examples",
+)  # of a schema: for people, and the sender's own affair
+_BY_NAME = ("properties", "$defs")  # what they map are schemas by name, and any name is allowed
+
+
+def _bare(schema: Any) -> Any:
+    """The schema without what makes no difference on the wire, such as a class's docstring."""
+    if isinstance(schema, list):
+        return [_bare(s) for s in schema]
+    if not isinstance(schema, dict):
+        return schema
+    return {
+        k: {name: _bare(s) for name, s in v.items()} if k in _BY_NAME else _bare(v)
+        for k, v in schema.items()
+        if k not in _WORDS
+    }

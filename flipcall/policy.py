@@ -1,4 +1,18 @@
-"""How long a wait spins before it sleeps. The ladder itself, and its theory, are in core/wait.c."""
+"""How long a wait spins before it sleeps.
+
+What an endpoint does under an adaptive policy, and when it changes (core/adapt.c has the weights and why):
+
+      SPINNING ──── two answers in a row beyond spin_ns, or fewer than half of the spins paid ────► PARKING
+        ▲   ▲                                                                                        │   ▲
+        │   └──────────── one wait in FC_PROBE (32) spins, and was answered within spin_ns ──────────┘   │
+        │                                                                                                │
+        └── the peer runs on another CPU ── TOGETHER ◄── the peer runs on this CPU, whatever the state ──┘
+
+SPINNING looks at the word for up to spin_ns, then sleeps. PARKING sleeps at once. TOGETHER sleeps at once too, or
+first yields, where the policy says so and yielding has been quick: a side that spins on its peer's CPU keeps the
+answer from coming, so this holds for policies that do not adapt as well. The ladder of one wait, and why no wake
+is lost on it, are in core/wait.c.
+"""
 
 import msgspec
 
@@ -15,7 +29,8 @@ class WaitPolicy(msgspec.Struct, frozen=True):
 
     spin_ns: the longest spin of one wait, in nanoseconds; 0 never spins.
     adaptive: spin only while spinning has lately been paying.
-    yields: sched_yield(2) calls between spinning and sleeping, where both sides share one CPU.
+    yields: sched_yield(2) calls before sleeping, where both sides share the only CPU. (With several, sleeping is
+    what lets the scheduler put the sides apart.)
 
     Spinning is off wherever it can only hurt, whatever the numbers say: on one CPU (by affinity mask or cgroup
     quota), and for more than CPUs - 1 threads of the process at once.

@@ -22,8 +22,8 @@ from collections import deque
 from collections.abc import Callable
 
 from .channel import WindowChannel
-from .endpoint import State
 from .errors import ClosedError, DeadlineExceeded, FlipcallError, ForkedError
+from .outcome import State
 from .stream import SocketChannel
 
 Channel = WindowChannel | SocketChannel

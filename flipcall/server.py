@@ -290,7 +290,7 @@ def _report(error: Exception) -> None:
     broke a traceback; other ends are ordinary.
     """
     if isinstance(error, ProtocolError):
-        _log.warning("a channel was closed: %s", error)
+        _log.warning("a channel was closed: %s", str(error))  # a kept record would keep the window, too
     elif not isinstance(error, (FlipcallError, OSError)):
         _log.error("a channel was closed by an error of this side", exc_info=error)
 

@@ -7,7 +7,6 @@ ends at: shutdown of either side, the client's death, a protocol error, the end 
 
 import socket
 import threading
-import time
 from typing import Any, Protocol
 
 from ._core import ffi, lib
@@ -23,7 +22,6 @@ from .method import encode
 from .status import Status
 from .stream import FrameSocket
 
-_SETTLED_S = 0.02
 _TICK: int = lib.FC_TICK
 _TOO_BIG: int = lib.FC_ERR_SIZE
 _BODY: int = lib.FC_PACKET_HEADER + lib.FC_FRAME_HEADER
@@ -62,8 +60,6 @@ class WindowServing:
         self._dispatcher = dispatcher
         self._ep, self._window = endpoint.core()
         self.condemn = endpoint.condemn
-        self._flips = -1  # as retire() saw it last, and when that was
-        self._since = 0.0
         self.stop = endpoint.shutdown
 
     def serve(self) -> None:
@@ -76,15 +72,9 @@ class WindowServing:
             clear_context()
 
     def retire(self) -> bool:
-        """See Serving.retire. Shutting down writes over the word that tells the client of an answer, and nothing
-        tells when it has seen that: so the channel must have been idle for a while. (A client that asks on at
-        once has seen it, and is sent away by the dispatcher.)
-        """
+        """See Serving.retire. An answer just given stays given: the state says so (proto/window.md)."""
         self._dispatcher.drain()
-        flips, now = self._ep.stats.flips, time.monotonic()
-        if flips != self._flips:
-            self._flips, self._since = flips, now
-        return now - self._since >= _SETTLED_S and self._endpoint.retire()
+        return self._endpoint.retire()
 
     def close(self) -> None:
         """See Serving.close. Unmaps now: an exception of a handler that is kept has this object in its frames."""

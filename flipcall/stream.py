@@ -12,7 +12,6 @@ import time
 from typing import NamedTuple
 
 from .channel import Attachment, Reply
-from .endpoint import State
 from .errors import (
     BusyError,
     CallError,
@@ -24,9 +23,11 @@ from .errors import (
 from .failure import rebuild
 from .frame import HEADER, LENGTH, PREFIX, REPLY, REQUEST, TIMEOUT_NONE
 from .liveness import Peer, hang_up
+from .outcome import State
 from .status import Status
 
 _BUFFER = 65536  # bytes read at once; up to here one copy into one buffer is cheaper than a second write
+_TRUSTED = 16 << 20  # bytes of memory that a mere announcement gets
 _TIMEVAL = struct.Struct("@ll")
 
 
@@ -108,17 +109,15 @@ class FrameSocket:
         Raises DeadlineExceeded (what came so far is kept: call again), ClosedError at the end of the stream,
         ProtocolError.
         """
-        while self._got < PREFIX:
+        while self._got < LENGTH.size:
             self._read(deadline)
         (size,) = LENGTH.unpack_from(self._into)
         if not HEADER.size <= size <= self.frame_max:
             raise self._nonsense(f"a frame of {size} bytes is outside {HEADER.size}..{self.frame_max}")
         end = LENGTH.size + size
-        if end > len(self._into):
-            larger = memoryview(bytearray(end))
-            larger[: self._got] = self._into[: self._got]
-            self._into = larger
         while self._got < end:
+            if end > len(self._into):
+                self._grow(end)
             self._read(deadline)
         if self._got > end:
             raise self._nonsense(f"{self._got - end} bytes after a frame, out of turn")
@@ -126,6 +125,16 @@ class FrameSocket:
         self._got = 0
         self._into = memoryview(self._buffer)
         return frame
+
+    def _grow(self, end: int) -> None:
+        """Room for a frame that ends there; for a very large one only as fast as it comes."""
+        if end > _TRUSTED:
+            if self._got < len(self._into):
+                return
+            end = min(end, max(_TRUSTED, 2 * self._got))
+        larger = memoryview(bytearray(end))
+        larger[: self._got] = self._into[: self._got]
+        self._into = larger
 
     def _parse(self, kind: int, end: int) -> Frame:
         got, flags, code, call_id, body_len, timeout_us = HEADER.unpack_from(self._into, LENGTH.size)

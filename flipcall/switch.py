@@ -75,8 +75,14 @@ def taken(mine: Sequence[str], theirs: object) -> str:
         if name in mine:
             return name
     raise UnsupportedError(
-        f"the sides have no switch in common: {', '.join(mine)} here, {', '.join(names)} there"
+        f"the sides have no switch in common: {', '.join(mine)} here, {_said(names)} there"
     )
+
+
+def _said(names: Sequence[str]) -> str:
+    """What a peer said it can do, for an error: names nobody knows are its own words, so quoted and cut short."""
+    words = [name if name in _BY_NAME else repr(name[:20]) for name in names[:8]]
+    return ", ".join(words) or "none"
 
 
 def number(name: str) -> int:

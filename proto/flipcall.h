@@ -20,6 +20,9 @@
 #define FC_CLIENT_ACTIVE 0u
 #define FC_SERVER_ACTIVE 1u
 #define FC_SHUTDOWN 2u
+/* Extension: shut down too, by a side that had given control away before; its datagram is the other one's to take. */
+#define FC_SHUTDOWN_CLIENT_TURN 3u /* the client's */
+#define FC_SHUTDOWN_SERVER_TURN 4u /* the server's */
 
 /* sleepers: who sleeps in the kernel (each bit written only by its owner). */
 #define FC_SLEEPS_CLIENT 0x1u
@@ -30,14 +33,17 @@
 /* ... and who is receiving from the listener outside of its sleep: the other side keeps away meanwhile. */
 #define FC_TAKES_CLIENT 0x10u
 #define FC_TAKES_SERVER 0x20u
-/* ... and who had given control away before it shut down: the datagram in the window is still the peer's to take. */
-#define FC_GAVE_CLIENT 0x100u
-#define FC_GAVE_SERVER 0x200u
+/* ... and where each side ran when it last looked: its CPU's number + 1, 0 for unknown, written by that side only.
+ * A hint: stale at once, and a peer may write anything. CPUs beyond FC_CPU_MAX stay unknown. */
+#define FC_CPU_MAX 2046u
+#define FC_CPU_FIELD 0x7ffu
+#define FC_CPU_SHIFT_CLIENT 10
+#define FC_CPU_SHIFT_SERVER 21
 
 struct fc_packet {
     uint32_t conn_state; /* whose turn it is; the futex word */
     uint32_t data_len;   /* bytes of the datagram, written by the side that gives control away */
-    uint32_t sleepers;   /* extension: FC_SLEEPS_*, FC_GAVE_*; meaningless unless both sides negotiated "sleepers" */
+    uint32_t sleepers;   /* extension: FC_SLEEPS_*, CPUs; meaningless unless both sides negotiated "sleepers" */
     uint32_t cancel;     /* extension: call_id of the call the client no longer waits for, 0 for none */
 };
 

@@ -21,6 +21,9 @@ struct primitive {
  * one returns NULL. */
 const struct primitive *primitive_for(const char *mode);
 
+/* Before the fork, after primitive_for: for what both processes must inherit. Only where a primitive defines it. */
+void pair_prepare(void) __attribute__((weak));
+
 /* One line on stderr and exit status 1: nothing a benchmark can do is better than stopping. */
 _Noreturn void fail(const char *what, int error);
 

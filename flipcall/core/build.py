@@ -12,9 +12,18 @@ from cffi import FFI
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = [
-    "endpoint.c", "switch_futex.c", "switch_swap.c", "switch_notify.c", "notify_filter.c", "notify_watch.c",
-    "life.c", "wait.c", "flip.c", "frame.c",
-]  # fmt: skip
+    "endpoint.c",
+    "switch_futex.c",
+    "switch_swap.c",
+    "switch_notify.c",
+    "notify_filter.c",
+    "notify_watch.c",
+    "life.c",
+    "wait.c",
+    "adapt.c",
+    "flip.c",
+    "frame.c",
+]
 HEADERS = [
     "flipcall/core/cpu.h", "flipcall/core/endpoint.h", "flipcall/core/notify.h", "flipcall/core/seccomp_abi.h",
     "proto/flipcall.h",
@@ -24,10 +33,11 @@ HEADERS = [
 _CONSTANT = re.compile(
     r"^(?:#define +(FC_[A-Z0-9_]+) +\S|    (FC_[A-Z0-9_]+)(?: = -?\d+)?,?(?: |$))", re.MULTILINE
 )
-OFFERED = [name for name in HEADERS if name not in ("flipcall/core/notify.h", "flipcall/core/seccomp_abi.h")]
+OFFERED = [name for name in HEADERS if not name.endswith("seccomp_abi.h")]
 CONSTANTS = sorted({a or b for name in OFFERED for a, b in _CONSTANT.findall((ROOT / name).read_text())})
 
 CDEF = """
+struct fc_packet { uint32_t conn_state, data_len, sleepers, cancel; };
 struct fc_policy { int64_t spin_ns; uint32_t adaptive; uint32_t yields; };
 struct fc_stats { uint64_t flips, spins_paid, spins_lost, parks, swaps, wakes, wakes_skipped, rescues; };
 struct fc_frame_in {
@@ -35,7 +45,7 @@ struct fc_frame_in {
 };
 struct fc_endpoint {
     uint32_t cap; int32_t life_fd[2]; int64_t slice_ns; struct fc_policy policy;
-    uint32_t turn, trust_sleepers, fault; int64_t fault_value;
+    uint32_t turn, trust_sleepers, fault; int64_t fault_value, since;
     struct fc_frame_in received; struct fc_stats stats; ...;
 };
 int fc_init(struct fc_endpoint *ep, void *window, uint32_t length, uint32_t side, struct fc_policy policy);
@@ -44,6 +54,7 @@ void fc_leave(struct fc_endpoint *ep);
 void fc_shutdown(struct fc_endpoint *ep);
 void fc_condemn(struct fc_endpoint *ep);
 int fc_retire(struct fc_endpoint *ep);
+int fc_ended(struct fc_endpoint *ep);
 int fc_seal(struct fc_endpoint *ep);
 void fc_forked(void);
 int fc_use_switch(struct fc_endpoint *ep, uint32_t id);
@@ -67,6 +78,7 @@ void fc_cancel(struct fc_endpoint *ep);
 int fc_cancelled(struct fc_endpoint *ep);
 uint32_t fc_attach_offset(uint32_t body_len);
 void fc_set_spinner_limit(uint32_t limit);
+int fc_futex_wake(void *word, int count);
 int64_t fc_now(void);
 struct fc_listener { int32_t fd; ...; };
 struct fc_notify_end { uint32_t gone; ...; };

@@ -6,6 +6,8 @@
 _Static_assert(sizeof(_Atomic uint32_t) == sizeof(uint32_t), "the window's words are plain u32 in memory");
 _Static_assert(ATOMIC_INT_LOCK_FREE == 2, "atomics on shared memory must not take a lock");
 
+#define FC_END_TRIES 1000 /* flips between two instructions of fc_shutdown; an honest peer does one or two */
+
 /* Counts forks seen by this process: an endpoint of another generation was inherited and must not be used,
  * because parent and child would both believe that control is theirs. */
 static _Atomic uint32_t generation;
@@ -28,16 +30,17 @@ int fc_init(struct fc_endpoint *ep, void *window, uint32_t length, uint32_t side
     ep->theirs = side == FC_CLIENT_ACTIVE ? FC_SERVER_ACTIVE : FC_CLIENT_ACTIVE;
     ep->my_bit = side == FC_CLIENT_ACTIVE ? FC_SLEEPS_CLIENT : FC_SLEEPS_SERVER;
     ep->their_bit = side == FC_CLIENT_ACTIVE ? FC_SLEEPS_SERVER : FC_SLEEPS_CLIENT;
-    ep->my_gave = side == FC_CLIENT_ACTIVE ? FC_GAVE_CLIENT : FC_GAVE_SERVER;
-    ep->their_gave = side == FC_CLIENT_ACTIVE ? FC_GAVE_SERVER : FC_GAVE_CLIENT;
+    ep->my_end = side == FC_CLIENT_ACTIVE ? FC_SHUTDOWN_CLIENT_TURN : FC_SHUTDOWN_SERVER_TURN;
+    ep->their_end = side == FC_CLIENT_ACTIVE ? FC_SHUTDOWN_SERVER_TURN : FC_SHUTDOWN_CLIENT_TURN;
     ep->generation = atomic_load(&generation);
     for (int i = 0; i < FC_LIFE_FDS; i++)
         ep->life_fd[i] = -1;
     ep->slice_ns = FC_SLICE_NS;
     ep->policy = policy;
-    ep->how = &fc_switch_futex;
+    atomic_init(&ep->how, &fc_switch_futex);
     ep->deadline = FC_NO_DEADLINE;
     ep->timeout_us = FC_TIMEOUT_NONE;
+    fc_adapt_init(ep);
     return FC_OK;
 }
 
@@ -77,28 +80,33 @@ static bool inherited(const struct fc_endpoint *ep)
     return ep->generation != atomic_load_explicit(&generation, memory_order_relaxed);
 }
 
-/* From "the peer is active" to SHUTDOWN; false when it was not. What was given to the peer stays given: it may not
- * have looked yet, and without the mark it could not tell an answer followed by the end from the end. The mark is
- * set first, and taken back when control came back meanwhile; it says nothing in any state but SHUTDOWN. Two threads
- * of one side at once can take each other's mark back, which costs the peer that answer and no more. */
-static bool end_given(struct fc_endpoint *ep)
+/* What conn_state becomes when this side ends the connection while the peer is active. What was given to the peer
+ * stays given: it may not have looked yet, and could not tell an answer followed by the end from the end. A state of
+ * its own says so, because two words could be caught halfway; a peer without extensions does not know it. */
+static uint32_t end_given(const struct fc_endpoint *ep)
 {
-    struct fc_packet *p = ep->packet;
-    uint32_t seen = atomic_load(fc_word(&p->conn_state));
-    if (seen != ep->theirs)
-        return false;
-    atomic_fetch_or(fc_word(&p->sleepers), ep->my_gave);
-    if (atomic_compare_exchange_strong(fc_word(&p->conn_state), &seen, FC_SHUTDOWN))
-        return true;
-    atomic_fetch_and(fc_word(&p->sleepers), ~ep->my_gave);
-    return false;
+    return __atomic_load_n(&ep->trust_sleepers, __ATOMIC_RELAXED) ? ep->their_end : FC_SHUTDOWN;
 }
 
+/* Wake both sides, with the switch that is in use now: see fc_use_switch. */
+static void wake_all(struct fc_endpoint *ep)
+{
+    atomic_load(&ep->how)->close(ep);
+}
+
+/* From whatever it is, control travelling meanwhile, to the end that says whose turn it was. A peer that never lets
+ * the word rest, which no honest one can, is not waited for. */
 static void end(struct fc_endpoint *ep)
 {
-    if (!end_given(ep))
-        atomic_exchange(fc_word(&ep->packet->conn_state), FC_SHUTDOWN);
-    ep->how->close(ep);
+    _Atomic uint32_t *state = fc_word(&ep->packet->conn_state);
+    uint32_t seen = atomic_load(state);
+    for (int tries = 0; !fc_is_over(seen); tries++)
+        if (tries == FC_END_TRIES) {
+            atomic_exchange(state, FC_SHUTDOWN);
+            break;
+        } else if (atomic_compare_exchange_strong(state, &seen, seen == ep->theirs ? end_given(ep) : FC_SHUTDOWN))
+            break;
+    wake_all(ep);
 }
 
 /* End every wait of this endpoint with `why`. conn_state is changed before the wake, so that a waiter between
@@ -124,17 +132,23 @@ void fc_condemn(struct fc_endpoint *ep)
     stop(ep, -FC_ERR_DIED);
 }
 
+/* Has this side ended the connection? Any thread. */
+int fc_ended(const struct fc_endpoint *ep)
+{
+    return atomic_load(&ep->stop) != 0;
+}
+
 /* Shut down, but only while the peer is active, that is, while it has sent nothing: it then fails to give, and
  * knows that its datagram was not delivered. Nonzero when the connection is over now. */
 int fc_retire(struct fc_endpoint *ep)
 {
-    uint32_t none = 0;
+    uint32_t seen = ep->theirs, none = 0;
     if (inherited(ep))
         return 0;
-    if (!end_given(ep))
-        return atomic_load(fc_word(&ep->packet->conn_state)) == FC_SHUTDOWN;
+    if (!atomic_compare_exchange_strong(fc_word(&ep->packet->conn_state), &seen, end_given(ep)))
+        return fc_is_over(seen);
     atomic_compare_exchange_strong(&ep->stop, &none, -FC_ERR_SHUTDOWN);
-    ep->how->close(ep);
+    wake_all(ep);
     return 1;
 }
 
@@ -159,6 +173,10 @@ int fc_use_switch(struct fc_endpoint *ep, uint32_t id)
     };
     if (id >= sizeof switches / sizeof switches[0] || !switches[id] || (id == FC_SWITCH_NOTIFY && !ep->notify))
         return FC_ERR_TURN;
-    ep->how = switches[id];
+    atomic_store(&ep->how, switches[id]);
+    /* A shutdown meanwhile may have woken by the old switch a peer that sleeps by the new one. Either it has read the
+     * new one after it changed conn_state, or the change is seen here. */
+    if (fc_is_over(atomic_load(fc_word(&ep->packet->conn_state))))
+        wake_all(ep);
     return FC_OK;
 }

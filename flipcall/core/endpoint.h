@@ -89,7 +89,7 @@ enum fc_fault {
 struct fc_policy {
     int64_t spin_ns;  /* longest spin of one wait, 0 for none; what exceeds a slice is spun in several */
     uint32_t adaptive; /* spin only while spinning has been paying */
-    uint32_t yields;  /* sched_yield calls between spinning and parking */
+    uint32_t yields;  /* sched_yield calls before parking, where the peer is on this CPU */
 };
 
 struct fc_stats {
@@ -115,19 +115,32 @@ struct fc_frame_in {
     int64_t arrived_ns;  /* CLOCK_MONOTONIC; requests with a timeout only */
 };
 
+/* What a side has learned about its peer's pace and place (adapt.c). */
+struct fc_adapt {
+    int64_t answer_ns;   /* weighted mean of the peer's answer times */
+    uint32_t paid;       /* weighted share of spins that paid, of FC_PAID_ALL */
+    uint32_t unspun;     /* waits since the last spin, while PARKING */
+    uint64_t taken_in;   /* how many of stats.spins_paid the two means know of */
+    uint32_t cpu;        /* what this side has published as its CPU */
+    bool together;       /* the peer was on this CPU when last looked */
+    uint32_t rest;       /* waits until yielding is tried again */
+    uint32_t next_rest;  /* how long the next rest will be, 0 for the shortest */
+    uint32_t good_yields; /* in a row */
+};
+
 struct fc_endpoint {
     /* fixed at creation */
     struct fc_packet *packet;
     uint32_t cap; /* bytes of the datagram */
     uint32_t mine, theirs;
     uint32_t my_bit, their_bit;
-    uint32_t my_gave, their_gave;
+    uint32_t my_end, their_end; /* conn_state when it was shut down with the turn mine, theirs */
     uint32_t generation;
     int32_t life_fd[FC_LIFE_FDS]; /* -1 for none */
     int64_t slice_ns;
     struct fc_policy policy;
-    const struct fc_switch *how;  /* fixed once connected */
-    struct fc_notify_end *notify; /* with the notify switch (notify.h), else NULL */
+    const struct fc_switch *_Atomic how; /* fixed once connected */
+    struct fc_notify_end *notify;        /* with the notify switch (notify.h), else NULL */
 
     /* the thread inside */
     uint32_t turn;
@@ -140,8 +153,8 @@ struct fc_endpoint {
     uint32_t timeout_us;     /* not yet turned into a deadline, or FC_TIMEOUT_NONE */
     uint32_t call_id;
     struct fc_frame_in received;
-    int64_t answer_ns;       /* adaptive: weighted mean of the peer's answer times */
-    uint32_t unspun;         /* adaptive: waits since the last spin */
+    uint32_t burst;          /* looks at the word before the first look at the clock */
+    struct fc_adapt adapt;
     struct fc_stats stats;
 
     /* any thread */
@@ -157,6 +170,7 @@ void fc_leave(struct fc_endpoint *ep);
 void fc_shutdown(struct fc_endpoint *ep);
 void fc_condemn(struct fc_endpoint *ep);
 int fc_retire(struct fc_endpoint *ep);
+int fc_ended(const struct fc_endpoint *ep);
 int fc_seal(struct fc_endpoint *ep);
 int fc_break(struct fc_endpoint *ep, enum fc_result result, enum fc_fault what, int64_t value);
 void fc_forked(void);
@@ -195,6 +209,18 @@ void fc_no_spinners(void);
 int fc_died(struct fc_endpoint *ep);
 void fc_set_spinner_limit(uint32_t limit);
 
+/* adapting (adapt.c) */
+#define FC_BURST 64 /* looks at the word before the first look at the clock: about a microsecond */
+#define FC_PROBE 32 /* while PARKING, one wait in so many spins */
+void fc_adapt_init(struct fc_endpoint *ep);
+void fc_place(struct fc_endpoint *ep);
+bool fc_will_spin(const struct fc_endpoint *ep);
+int64_t fc_spin_budget(struct fc_endpoint *ep, int64_t waited);
+void fc_spin_lost(struct fc_endpoint *ep);
+uint32_t fc_yields(struct fc_endpoint *ep);
+void fc_yielded(struct fc_endpoint *ep, int64_t took);
+void fc_learn(struct fc_endpoint *ep, int64_t took, bool spun);
+
 /* the kernel (switch_futex.c) */
 int fc_futex_wait(_Atomic uint32_t *word, uint32_t value, int64_t until_ns);
 int fc_futex_wake(_Atomic uint32_t *word, int count);
@@ -214,6 +240,18 @@ int64_t fc_now(void);
 static inline _Atomic uint32_t *fc_word(uint32_t *word)
 {
     return (_Atomic uint32_t *)word;
+}
+
+/* Says conn_state `seen` that the connection is over? */
+static inline bool fc_is_over(uint32_t seen)
+{
+    return seen >= FC_SHUTDOWN && seen <= FC_SHUTDOWN_SERVER_TURN;
+}
+
+/* The switch. Relaxed, because what it points to is constant; endpoint.c, fc_use_switch, says what does need order. */
+static inline const struct fc_switch *fc_how(struct fc_endpoint *ep)
+{
+    return atomic_load_explicit(&ep->how, memory_order_relaxed);
 }
 
 /* Statistics have one writer; readers in other threads may see them a little late. */

@@ -199,7 +199,8 @@ void fc_cancel(struct fc_endpoint *ep)
 /* Server: has the client given up the call under way? Any thread, while the call lasts. */
 int fc_cancelled(struct fc_endpoint *ep)
 {
+    uint32_t id = ep->received.call_id; /* 0: there has been no call, and 0 in the window cancels none */
     return atomic_load(&ep->stop) != 0 ||
-           atomic_load_explicit(fc_word(&ep->packet->cancel), memory_order_acquire) == ep->received.call_id ||
-           atomic_load_explicit(fc_word(&ep->packet->conn_state), memory_order_acquire) == FC_SHUTDOWN;
+           (id && atomic_load_explicit(fc_word(&ep->packet->cancel), memory_order_acquire) == id) ||
+           fc_is_over(atomic_load_explicit(fc_word(&ep->packet->conn_state), memory_order_acquire));
 }

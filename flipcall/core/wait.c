@@ -25,15 +25,19 @@
  *                                                             other     -> protocol error
  *      park also ends at: the deadline, a signal (FC_TICK), `stop`, the peer's death.
  *
- * Adaptive spinning. A wait that parks costs a wake-up, tens of microseconds, whatever the peer does; a wait
- * that spins costs what the peer takes. Spinning for about what a wake-up costs and then parking is never more
- * than twice the best choice (the ski-rental bound). `answer_ns`, a weighted mean of recent answer times, does
- * better: SPINNING while it is within the budget; PARKING beyond it, with one spin in FC_PROBE waits to find
- * out that the peer has become quick again (an answer got by parking cannot tell: it contains the wake-up).
+ * How long a wait stands on each step is the policy's, and what this endpoint has learned about its peer (adapt.c):
  *
- *      SPINNING ── mean of answers > budget ──► PARKING
- *          ▲                                       │
- *          └── an answer came while probing ───────┘
+ *                  answers beyond the budget, or spins that do not pay
+ *      SPINNING ─────────────────────────────────────────────────────► PARKING  one wait in FC_PROBE spins, to see
+ *          ▲ ◄─────────────────────────────────────────────────────────  │ ▲
+ *          │        a probe answered, or answers short again             │ │
+ *          │                                                             ▼ │
+ *          └──── the peer is on another CPU ─────── TOGETHER ◄── the peer is on this CPU, from either state:
+ *                                                                spinning would only keep it from running, so
+ *                                                                yield while that is quick, else park
+ *
+ * The answer of a busy peer costs no more than this: a wait answered within the first FC_BURST looks reads no clock
+ * and learns nothing but a count.
  */
 #define _GNU_SOURCE
 #include "endpoint.h"
@@ -42,9 +46,6 @@
 #include <sched.h>
 
 #include "cpu.h"
-
-#define FC_BURST 64  /* looks at the word before the first look at the clock: about a microsecond */
-#define FC_PROBE 32  /* waits between two probing spins while PARKING */
 
 /* Spinners beyond CPUs - 1 only take the CPU from those they wait for. */
 static _Atomic uint32_t spinners, spinner_limit = 1;
@@ -60,13 +61,6 @@ void fc_no_spinners(void)
     atomic_store(&spinners, 0);
 }
 
-/* Will the wait that begins now spin? Asked before it is: so nothing is counted. */
-static bool will_spin(const struct fc_endpoint *ep)
-{
-    int64_t budget = ep->policy.spin_ns;
-    return budget > 0 && (!ep->policy.adaptive || ep->answer_ns <= budget || ep->unspun + 1 >= FC_PROBE);
-}
-
 /* Write the length, flip the word, and see to it that the peer wakes: at once, or, where this side is about to
  * sleep itself (then_wait, and no spinning) and the switch can do both in one step, when it does. */
 int fc_give(struct fc_endpoint *ep, uint32_t len, bool then_wait)
@@ -75,7 +69,7 @@ int fc_give(struct fc_endpoint *ep, uint32_t len, bool then_wait)
     uint32_t seen = ep->mine;
     atomic_store_explicit(fc_word(&p->data_len), len, memory_order_relaxed);
     if (!atomic_compare_exchange_strong(fc_word(&p->conn_state), &seen, ep->theirs)) {
-        if (seen != FC_SHUTDOWN)
+        if (!fc_is_over(seen))
             return fc_break(ep, FC_ERR_PROTOCOL, FC_FAULT_STATE, seen);
         ep->turn = FC_TURN_OVER;
         uint32_t why = atomic_load(&ep->stop);
@@ -88,12 +82,12 @@ int fc_give(struct fc_endpoint *ep, uint32_t len, bool then_wait)
         FC_COUNT(ep, wakes_skipped);
         return FC_OK;
     }
-    if (then_wait && ep->how->swap && !will_spin(ep)) {
+    if (then_wait && fc_how(ep)->swap && !fc_will_spin(ep)) {
         ep->owed = 1;
         return FC_OK;
     }
     FC_COUNT(ep, wakes);
-    int err = ep->how->wake(ep);
+    int err = fc_how(ep)->wake(ep);
     return err ? fc_break(ep, FC_ERR_OS, FC_FAULT_SYSCALL, -err) : FC_OK;
 }
 
@@ -101,10 +95,9 @@ int fc_give(struct fc_endpoint *ep, uint32_t len, bool then_wait)
 int fc_turned(struct fc_endpoint *ep, uint32_t seen)
 {
     uint32_t why = atomic_load_explicit(&ep->stop, memory_order_acquire);
-    if (seen == FC_SHUTDOWN && !why && ep->trust_sleepers &&
-        (atomic_load(fc_word(&ep->packet->sleepers)) & ep->their_gave))
+    if (seen == ep->my_end && !why && ep->trust_sleepers)
         seen = ep->mine; /* the peer gave, then shut down: its datagram counts, and the next give will fail */
-    if (why || seen == FC_SHUTDOWN) {
+    if (why || fc_is_over(seen)) {
         ep->turn = FC_TURN_OVER;
         return why ? -(int)why : FC_ERR_SHUTDOWN;
     }
@@ -131,40 +124,34 @@ int fc_died(struct fc_endpoint *ep)
 
 /* ---- spinning ------------------------------------------------------------------------------------------- */
 
-/* How long to spin in this slice of a wait that began `waited` ns ago. */
-static int64_t spin_budget(struct fc_endpoint *ep, int64_t waited)
-{
-    int64_t budget = ep->policy.spin_ns;
-    if (!ep->policy.adaptive || ep->answer_ns <= budget)
-        return budget - waited;
-    if (waited || ++ep->unspun < FC_PROBE)
-        return 0;
-    ep->unspun = 0;
-    return budget;
-}
-
-/* An answer took `took` ns. A short one while PARKING is a probe that paid: believe it at once. */
-static void learn(struct fc_endpoint *ep, int64_t took, bool spun)
-{
-    int64_t budget = ep->policy.spin_ns, most = 8 * budget;
-    if (spun && ep->answer_ns > budget)
-        ep->answer_ns = took;
-    else
-        ep->answer_ns += ((took < most ? took : most) - ep->answer_ns) / 4;
-}
-
-/* Look at the word for `budget` ns from `start`; the state seen last. */
-static uint32_t spin(struct fc_endpoint *ep, int64_t start, int64_t budget)
+/* Look at the word for `budget` ns from `start`; the state seen last. `spun` becomes false when enough others of this
+ * process do already. */
+static uint32_t spin(struct fc_endpoint *ep, int64_t start, int64_t budget, bool *spun)
 {
     uint32_t seen = ep->theirs;
-    if (atomic_fetch_add_explicit(&spinners, 1, memory_order_relaxed) <
-        atomic_load_explicit(&spinner_limit, memory_order_relaxed)) {
+    *spun = atomic_fetch_add_explicit(&spinners, 1, memory_order_relaxed) <
+            atomic_load_explicit(&spinner_limit, memory_order_relaxed);
+    if (*spun) {
         do {
             for (int i = 0; i < FC_BURST && (seen = look(ep)) == ep->theirs; i++)
                 fc_cpu_relax();
         } while (seen == ep->theirs && fc_now() - start < budget);
     }
     atomic_fetch_sub_explicit(&spinners, 1, memory_order_relaxed);
+    return seen;
+}
+
+/* The peer is on this CPU: let it run, as often as the policy says. The state seen last. */
+static uint32_t yield(struct fc_endpoint *ep, int64_t start)
+{
+    uint32_t seen = ep->theirs, most = fc_yields(ep);
+    if (most == 0)
+        return seen;
+    for (uint32_t i = 0; i < most && seen == ep->theirs; i++) {
+        sched_yield();
+        seen = look(ep);
+    }
+    fc_yielded(ep, fc_now() - start);
     return seen;
 }
 
@@ -183,10 +170,10 @@ static int sleep_once(struct fc_endpoint *ep, int64_t until)
         FC_COUNT(ep, parks);
         if (owed)
             FC_COUNT(ep, swaps);
-        err = owed ? ep->how->swap(ep, until) : ep->how->park(ep, until);
+        err = owed ? fc_how(ep)->swap(ep, until) : fc_how(ep)->park(ep, until);
     } else if (owed) {
         FC_COUNT(ep, wakes);
-        err = ep->how->wake(ep);
+        err = fc_how(ep)->wake(ep);
     }
     atomic_fetch_and(fc_word(&p->sleepers), ~ep->my_bit);
     return err;
@@ -234,14 +221,15 @@ static int park(struct fc_endpoint *ep, int64_t now)
 int fc_wait(struct fc_endpoint *ep)
 {
     uint32_t seen = look(ep);
-    if (ep->policy.spin_ns > 0 && !ep->owed)
-        for (int i = 0; i < FC_BURST && seen == ep->theirs; i++) {
+    bool there = seen != ep->theirs;
+    if (!there && !ep->owed)
+        for (uint32_t i = ep->burst; i > 0 && seen == ep->theirs; i--) {
             fc_cpu_relax();
             seen = look(ep);
         }
     if (seen != ep->theirs && !ep->since && !ep->owed) {
-        ep->answer_ns -= ep->answer_ns / 4; /* quicker than the clock is worth reading for */
         FC_COUNT(ep, spins_paid);
+        ep->adapt.taken_in += there; /* it came before this wait began: that says nothing about the peer's pace */
         return fc_turned(ep, seen);
     }
 
@@ -253,29 +241,32 @@ int fc_wait(struct fc_endpoint *ep)
         ep->deadline = start + ep->timeout_us * 1000ll;
         ep->timeout_us = FC_TIMEOUT_NONE;
     }
-    /* With a wake owed spin_budget() says 0, as will_spin() did, but counts: else PARKING would never probe. */
-    int64_t budget = seen == ep->theirs || ep->owed ? spin_budget(ep, start - ep->since) : 0;
+    fc_place(ep);
+    int64_t budget = seen == ep->theirs || ep->owed ? fc_spin_budget(ep, start - ep->since) : 0;
+    if (ep->owed)
+        budget = 0; /* asked for all the same: else PARKING would never probe */
     if (budget > ep->slice_ns)
         budget = ep->slice_ns; /* a spinning side, too, looks after signals and the peer's life */
     if (ep->deadline - start < budget)
         budget = ep->deadline - start;
     if (budget > 0) {
-        if ((seen = spin(ep, start, budget)) != ep->theirs) {
+        bool spun;
+        if ((seen = spin(ep, start, budget, &spun)) != ep->theirs) {
             FC_COUNT(ep, spins_paid);
-            learn(ep, fc_now() - ep->since, true);
+            fc_learn(ep, fc_now() - ep->since, true);
             return fc_turned(ep, seen);
         }
         int64_t now = fc_now();
         if (now - start >= ep->slice_ns)
             return slice_over(ep, now);
-        FC_COUNT(ep, spins_lost);
-    }
-    for (uint32_t i = 0; !begun && i < ep->policy.yields && seen == ep->theirs && !ep->owed; i++) {
-        sched_yield();
-        seen = look(ep);
-    }
+        if (spun) {
+            FC_COUNT(ep, spins_lost);
+            fc_spin_lost(ep);
+        }
+    } else if (!begun && seen == ep->theirs && !ep->owed)
+        seen = yield(ep, start);
     int result = seen == ep->theirs || ep->owed ? park(ep, fc_now()) : fc_turned(ep, seen);
     if (result != FC_TICK)
-        learn(ep, fc_now() - ep->since, false);
+        fc_learn(ep, fc_now() - ep->since, false);
     return result;
 }

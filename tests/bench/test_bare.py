@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from bench import compile as compiling
-from bench.bare import BareProgram, build_cacheline, build_core, build_futex, build_notify
+from bench.bare import BareProgram, build_bare, build_core
 from bench.compile import BARE, CompileError, build
+from bench.loads import Load, around
 from bench.measure import QUICK
 from bench.placement import Placement, UnavailableError, pinned
 from bench.rows import Labels
-from flipcall import kernel
 
 # Spinning on one CPU costs a time slice a hand-over, so it is left out: the library does not do it either.
 CASES = [
@@ -23,25 +23,23 @@ CASES = [
     ("core", "spin", "spin", Placement.TWO_CPUS),
     *(("futex", "", "futex", placement) for placement in Placement),
     *(("core", "futex", "futex", placement) for placement in Placement),
-    *(("notify", "", "notify", placement) for placement in Placement),
-    *(("core", "notify", "notify", placement) for placement in Placement),
+    *(("socketpair", "", None, placement) for placement in Placement),
 ]
+PROGRAMS = ("futex", "socketpair", "core")
+
+
+def program_named(name: str) -> Path:
+    """A primitive, or the library's C core."""
+    return build_core() if name == "core" else build_bare(name)
 
 
 @pytest.mark.parametrize(("name", "mode", "switch", "placement"), CASES)
-def test_a_program_measures_every_figure(name: str, mode: str, switch: str, placement: Placement) -> None:
+def test_a_program_measures_every_figure(
+    name: str, mode: str, switch: str | None, placement: Placement
+) -> None:
     """Each primitive under each placement: latency, mean and the CPU time of both sides."""
-    if switch == "notify" and not (feature := kernel.seccomp_notify_sync_wake()).available:
-        pytest.skip(feature.reason)
-    builders = {
-        "cacheline": build_cacheline,
-        "futex": build_futex,
-        "core": build_core,
-        "notify": build_notify,
-    }
-    program = builders[name]()
     try:
-        contender = BareProgram(program, Labels(case=name, switch=switch), placement, mode)
+        contender = BareProgram(program_named(name), Labels(case=name, switch=switch), placement, mode)
     except UnavailableError as reason:
         pytest.skip(str(reason))
     sample = contender.run(QUICK)
@@ -53,10 +51,39 @@ def test_a_program_measures_every_figure(name: str, mode: str, switch: str, plac
     assert sample.server_cpu is not None
 
 
-@pytest.mark.parametrize("arguments", [[], ["-1", "-1", "1", "1", "x"], ["-1", "-1", "1", "1", "0"]])
+@pytest.mark.parametrize("name", PROGRAMS)
+@pytest.mark.parametrize("load", Load)
+def test_a_program_measures_every_load(name: str, load: Load) -> None:
+    """Sleeping programs under each load; a paced run keeps every latency, and its pauses are in no latency."""
+    contender = BareProgram(
+        program_named(name), Labels(case=name), Placement.FREE, "futex" if name == "core" else "", load
+    )
+    with around(load):
+        sample = contender.run(QUICK)
+    assert sample.mean is not None
+    assert sample.elapsed is not None
+    if load.pause_us:
+        assert len(sample.stamps) == QUICK.paced_calls(load.pause_us)
+        assert sample.elapsed - sample.mean >= load.pause_us * 1000 * 0.99
+    else:
+        assert not sample.stamps
+        assert sample.elapsed == sample.mean
+
+
+def test_a_primitive_this_tree_has_not_is_unavailable() -> None:
+    """Its row says so; nothing else fails."""
+    with pytest.raises(UnavailableError, match="no bench/bare/nonesuch"):
+        build_bare("nonesuch")
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["-1", "-1", "1", "1", "0", "0", "", "x"], ["-1", "-1", "1", "0", "0", "0"]]
+)
 def test_a_program_refuses_a_plan_it_cannot_carry_out(arguments: list[str]) -> None:
-    """Too few words, a count that is no number, nothing to measure: a line on stderr and a failure."""
-    done = subprocess.run([str(build_futex()), *arguments], capture_output=True, timeout=30, check=False)
+    """Too few words, too many, nothing to measure: a line on stderr and a failure."""
+    done = subprocess.run(
+        [str(build_bare("futex")), *arguments], capture_output=True, timeout=30, check=False
+    )
     assert done.returncode != 0
     assert done.stderr
     assert not done.stdout
@@ -64,7 +91,7 @@ def test_a_program_refuses_a_plan_it_cannot_carry_out(arguments: list[str]) -> N
 
 def test_a_program_refuses_a_mode_it_does_not_know() -> None:
     """A misspelt mode is never measured as something else."""
-    command = [str(build_core()), "-1", "-1", "1", "1", "1", "spn"]
+    command = [str(build_core()), "-1", "-1", "1", "1", "0", "0", "spn"]
     done = subprocess.run(command, capture_output=True, timeout=30, check=False)
     assert done.returncode != 0
 

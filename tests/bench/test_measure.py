@@ -79,7 +79,7 @@ def test_measure_alternates_and_reports_medians_in_microseconds() -> None:
     turns: list[str] = []
     heard: list[tuple[int, str]] = []
     contenders = [Recorder("A", turns, 1000.0), Recorder("B", turns, 3000.0)]
-    effort = Effort(runs=3, seconds=0, spins=0, sleeps=0, paced=0, idle_seconds=0)
+    effort = Effort(runs=3, seconds=0, paced_seconds=0, idle_seconds=0)
     a, b = measure(contenders, effort, lambda run, labels: heard.append((run, labels.case)))
     assert turns == ["A", "B"] * 3
     assert heard == [(0, "A"), (0, "B"), (1, "A"), (1, "B"), (2, "A"), (2, "B")]
@@ -123,8 +123,35 @@ def test_a_back_to_back_run_has_every_figure() -> None:
 def test_a_paced_run_makes_exactly_its_calls() -> None:
     """One call to start with, then one after each pause."""
     calls: list[None] = []
-    sample = sample_paced(lambda: calls.append(None), 3, lambda: CpuTimes(0, 0))
+    sample = sample_paced(lambda: calls.append(None), 1000, 3, lambda: CpuTimes(0, 0))
     assert len(calls) == 4
+    assert len(sample.stamps) == 3
     assert sample.elapsed is not None
     assert sample.mean is not None
     assert sample.elapsed > sample.mean
+
+
+def test_the_p99_of_paced_runs_is_that_of_all_their_calls() -> None:
+    """Fifty runs of two calls: the hundredth call is the slow one, and the 99th percentile is not."""
+    quick = Sample(p50=1000.0, p99=1000.0, stamps=(1000, 1000))
+    slow = Sample(p50=1000.0, p99=9000.0, stamps=(1000, 9000))
+    assert summarise(Labels(case="x"), [quick] * 49 + [slow]).p99_us == 1.0
+    assert summarise(Labels(case="x"), [quick] * 48 + [slow] * 2).p99_us == 9.0
+
+
+@pytest.mark.parametrize(
+    ("patterns", "wanted"),
+    [
+        ((), True),
+        (("c_futex",), True),
+        (("c_*",), True),
+        (("python_*", "*_futex"), True),
+        (("c_futex/free/paced-*",), True),
+        (("c_futex/one-cpu/*",), False),
+        (("futex",), False),
+    ],
+)
+def test_cases_are_selected_by_pattern(patterns: tuple[str, ...], wanted: bool) -> None:
+    """As a shell compares: the case's name, or case/placement/load; no pattern wants everything."""
+    effort = Effort(runs=1, seconds=0, paced_seconds=0, idle_seconds=0, cases=patterns)
+    assert effort.wanted(Labels(case="c_futex", placement="free", load="paced-1ms")) is wanted

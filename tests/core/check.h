@@ -33,12 +33,25 @@
         }                                                                                              \
     } while (0)
 
+/* How many times slower than usual this machine is: FLIPCALL_TEST_SLOW, for emulators. */
+static inline unsigned check_slow(void)
+{
+    const char *times = getenv("FLIPCALL_TEST_SLOW");
+    return times && atoi(times) > 1 ? (unsigned)atoi(times) : 1;
+}
+
+/* As many of `rounds` random encounters as a slow machine has time for. */
+static inline uint32_t check_rounds(uint32_t rounds)
+{
+    return rounds / check_slow();
+}
+
 /* Runs one test and says so; a test that hangs is ended by SIGALRM, its name being the last line printed. */
 #define RUN(test)                  \
     do {                           \
         printf("  %s\n", #test);   \
         fflush(stdout);            \
-        alarm(50);                 \
+        alarm(50 * check_slow());  \
         test();                    \
     } while (0)
 

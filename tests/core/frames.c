@@ -289,7 +289,7 @@ static void test_random_frames(void)
 /* Every wrong state word, whether found by giving, waiting or reclaiming. */
 static void test_wrong_states(void)
 {
-    const uint32_t wrong[] = {3, 4, 0x80000000, UINT32_MAX, UINT32_MAX - 1};
+    const uint32_t wrong[] = {5, 6, 0x80000000, UINT32_MAX, UINT32_MAX - 1};
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
         for (int how = 0; how < 6; how++) {
             struct pair p;

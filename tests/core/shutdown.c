@@ -135,7 +135,7 @@ static void test_retire(void)
 /* However a server that retires and a client that waits for its answer meet: every answer given is received. */
 static void test_retire_loses_no_answer(void)
 {
-    for (int round = 0; round < 3000; round++) {
+    for (uint32_t round = 0; round < check_rounds(3000); round++) {
         struct pair p;
         pair_connected(&p, round % 2 ? FRUGAL : SPINNING);
         CHECK_EQ(fc_send(&p.client, 1), FC_OK);
@@ -147,6 +147,70 @@ static void test_retire_loses_no_answer(void)
         CHECK_EQ(fc_retire(&p.server), 1);
         CHECK_EQ(finish(client), 5);
         pair_close(&p);
+    }
+}
+
+static struct pair flipping;
+static uint64_t answers; /* received by the client */
+
+static void *ask_for_ever(void *argument)
+{
+    uint32_t *data = (uint32_t *)(flipping.client.packet + 1);
+    int64_t n = 1;
+    (void)argument;
+    for (answers = 0;; answers++) {
+        data[0] = (uint32_t)answers;
+        n = fc_send_recv(&flipping.client, 1, FC_NO_DEADLINE);
+        if (n < 0)
+            break;
+        CHECK_EQ(n, 2);
+        CHECK_EQ(data[0], ~(uint32_t)answers);
+    }
+    return (void *)(intptr_t)n;
+}
+
+static void *answer_for_ever(void *argument)
+{
+    uint32_t *data = (uint32_t *)(flipping.server.packet + 1);
+    int64_t n = fc_resume(&flipping.server, FC_NO_DEADLINE);
+    (void)argument;
+    while (n >= 0) {
+        CHECK_EQ(n, 1);
+        data[0] = ~data[0];
+        n = fc_send_recv(&flipping.server, 2, FC_NO_DEADLINE);
+    }
+    return (void *)(intptr_t)n;
+}
+
+static void *retire_server(void *argument)
+{
+    (void)argument;
+    while (!fc_retire(&flipping.server))
+        ;
+    return NULL;
+}
+
+/* A connection that flips is ended at once, or by two threads, one of which waits for the end of a request. However
+ * they meet: every answer given is received, and no client takes its own request for one. */
+static void test_end_meets_flips(void)
+{
+    for (int round = 0; round < 200; round++) {
+        pair_connected(&flipping, round % 2 ? FRUGAL : SPINNING);
+        flipping.client.slice_ns = flipping.server.slice_ns = 3600000 * MS;
+        pthread_t client = start(ask_for_ever, NULL), server = start(answer_for_ever, NULL);
+        while (atomic_load(&flipping.server.busy) == 0 || __atomic_load_n(&flipping.server.stats.flips, __ATOMIC_RELAXED) < 20)
+            sched_yield();
+        bool both = round % 4 < 2;
+        pthread_t retire = both ? start(retire_server, NULL) : 0;
+        for (int i = round * 50; i; i--)
+            __asm__ __volatile__("" ::: "memory");
+        fc_shutdown(&flipping.server);
+        if (both)
+            finish(retire);
+        CHECK_EQ(finish(client), FC_ERR_SHUTDOWN);
+        CHECK_EQ(finish(server), FC_ERR_SHUTDOWN);
+        CHECK_EQ(answers, flipping.server.stats.flips);
+        pair_close(&flipping);
     }
 }
 
@@ -225,6 +289,7 @@ int main(void)
     RUN(test_shutdown_without_extensions);
     RUN(test_retire);
     RUN(test_retire_loses_no_answer);
+    RUN(test_end_meets_flips);
     RUN(test_condemn);
     RUN(test_shutdown_over_a_peer_that_undoes_it);
     RUN(test_seal);

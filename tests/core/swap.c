@@ -116,7 +116,7 @@ static void test_refused_swap(void)
     CHECK_EQ(p.client.fault_value, ENOSYS);
     CHECK_EQ(p.client.turn, FC_TURN_OVER);
     CHECK_EQ(p.client.owed, 0);
-    CHECK_EQ(word(&p.client.packet->conn_state), FC_SHUTDOWN);
+    CHECK_EQ(word(&p.client.packet->conn_state), FC_SHUTDOWN_SERVER_TURN);
     pair_close(&p);
 }
 
@@ -157,7 +157,7 @@ static void test_parking_probes_between_swaps(void)
     struct pair p;
     owing_pair(&p, BALANCED);
     for (int i = 0; i < 100; i++) {
-        p.client.answer_ns = 10 * BALANCED.spin_ns;
+        p.client.adapt.answer_ns = 10 * BALANCED.spin_ns;
         p.client.turn = FC_TURN_MINE;
         set_word(&p.client.packet->conn_state, FC_CLIENT_ACTIVE);
         CHECK_EQ(fc_send_recv(&p.client, 0, FC_NO_DEADLINE), FC_TICK);

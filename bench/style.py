@@ -1,0 +1,75 @@
+"""Words and colours of the plots."""
+
+from __future__ import annotations
+
+from bench.rows import Report, Row
+
+TITLES = {
+    "sendrecv": "An empty datagram there and back",
+    "call": "A typed call, echoed",
+    "gofer": "Files through the gofer",
+}
+LOADS = {
+    "back-to-back": "Back to back",
+    "paced-1ms": "Pauses of 1 ms",
+    "paced-10ms": "Pauses of 10 ms",
+    "busy": "Every CPU busy with other work",
+}
+OPERATIONS = {
+    "open_close": "Open and close",
+    "stat": "Stat",
+    "read_4k": "Read 4 KiB",
+    "read_1m": "Read 1 MiB",
+}
+PLACEMENTS = {"one-cpu": ", one CPU", "two-cpus": ", two CPUs"}
+# Distinguishable with any kind of colour vision (Okabe and Ito).
+SPIN, BALANCED, FUTEX, NOTIFY = "#D55E00", "#E69F00", "#0072B2", "#009E73"
+SWAP, SAME_CPU, SOCKET, OTHER = "#CC79A7", "#56B4E9", "#444444", "#999999"
+
+
+def title_of(family: str, report: Report) -> str:
+    """What was measured, and on what."""
+    m = report.machine
+    return (
+        f"{TITLES[family]}\n"
+        f"{m.get('cpu')}, {m.get('cpus_allowed')} CPUs, {m.get('virtualisation')}; Linux {m.get('kernel')}; "
+        f"CPython {m.get('python')}; commit {m.get('commit')}; {m.get('scheduling', '')}; {m.get('time')}"
+    )
+
+
+def panel_of(family: str, row: Row) -> str:
+    """The panel a row is drawn in."""
+    return OPERATIONS.get(row.case, row.case) if family == "gofer" else LOADS.get(row.load, row.load)
+
+
+def label_of(family: str, row: Row) -> str:
+    """A contender's name within its panel."""
+    if family != "sendrecv":
+        name = {"socket": "Unix socket", "direct": "system call"}.get(
+            row.transport or "", row.transport or ""
+        )
+        return f"{name} {row.policy}" if row.policy and family == "call" else name
+    layer, _, _ = row.case.partition("_")
+    where = {"c": "C core", "python": "Python"}.get(layer, "bare")
+    what = "Unix socket pair" if row.transport == "socket" else row.switch or ""
+    if row.placement == "same-cpu":
+        what = f"{what}, same CPU"
+    return f"{where}: {what} ({row.policy})" if row.policy else f"{where}: {what}"
+
+
+def colour_of(row: Row) -> str:
+    """By what makes the difference: the switch, or the policy where that decides."""
+    if row.transport == "socket":
+        return SOCKET
+    if row.transport == "direct":
+        return OTHER
+    if row.placement == "same-cpu":
+        return SAME_CPU
+    switch = row.switch or ""
+    if switch.endswith("notify"):
+        return NOTIFY
+    if switch.endswith("swap"):
+        return SWAP
+    if row.policy == "balanced":
+        return BALANCED
+    return SPIN if switch.startswith("spin") else FUTEX

@@ -1,0 +1,1 @@
+"""The protocol documents and their vectors."""

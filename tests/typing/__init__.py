@@ -1,0 +1,1 @@
+"""What mypy and pyright say about programs that use flipcall."""

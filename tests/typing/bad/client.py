@@ -1,0 +1,31 @@
+"""Mistakes that a type checker must find; each line that is one ends in the word error in a comment."""
+
+from __future__ import annotations
+
+import flipcall
+
+
+class Geo(flipcall.Service):
+    """A contract."""
+
+    def distance(self, a: float, b: float) -> float: ...
+
+
+class Wrong(Geo):
+    """An implementation that keeps the contract's word badly."""
+
+    def distance(self, a: str, b: float) -> float:  # error
+        return b
+
+
+geo = flipcall.connect(Geo, "s")
+geo.distance("a", 1.0)  # error
+geo.distance(1.0)  # error
+geo.distnace(1.0, 2.0)  # error
+text: str = geo.distance(1.0, 2.0)  # error
+flipcall.connect(Geo, "s", transport="pigeon")  # error
+flipcall.connect(int, "s")  # error
+flipcall.connect(Geo, "s", timeout="long")  # error
+flipcall.with_options(geo, timeout=1.0).distance(b"", 1.0)  # error
+flipcall.Server(42, "s")  # error
+flipcall.Server(Geo(), "s", windows=3)  # error

@@ -1,0 +1,69 @@
+"""Every way to use the everyday door, typed as a user's strict type checker wants it."""
+
+from __future__ import annotations
+
+import msgspec
+
+import flipcall
+
+
+class Point(msgspec.Struct):
+    x: float
+    y: float
+
+
+class Geo(flipcall.Service):
+    """A contract."""
+
+    def distance(self, a: Point, b: Point, *, unit: str = "m") -> float: ...
+    def raw(self, data: bytes) -> bytes: ...
+    def nearest(self, a: Point) -> Point | None: ...
+
+
+class GeoServer(Geo):
+    """Its implementation."""
+
+    def distance(self, a: Point, b: Point, *, unit: str = "m") -> float:
+        context = flipcall.context()
+        left: float | None = context.remaining()
+        return 0.0 if context.cancelled or left == 0.0 else abs(a.x - b.x)
+
+    def raw(self, data: bytes) -> bytes:
+        return data
+
+    def nearest(self, a: Point) -> Point | None:
+        return a if flipcall.context().peer.pid else None
+
+
+@flipcall.register_error
+class Mine(Exception):
+    """Crosses as itself."""
+
+
+def made(peer: flipcall.Peer) -> GeoServer:
+    """A factory."""
+    return GeoServer()
+
+
+def main() -> None:
+    """Serve and call."""
+    with (
+        flipcall.Server(GeoServer(), "s", policy=flipcall.WaitPolicy.latency()),
+        flipcall.connect(Geo, "s", timeout=None, transport="socket") as geo,
+    ):
+        metres: float = geo.distance(Point(0, 0), Point(3, 4), unit="m")
+        data: bytes = flipcall.with_options(geo, timeout=0.5).raw(b"")
+        near = geo.nearest(Point(0, 0))
+        if near is not None:
+            print(near.x, metres, data)
+        try:
+            geo.raw(b"")
+        except flipcall.CallError as e:
+            status: flipcall.Status = e.status
+            print(status.name)
+        except flipcall.PeerDiedError as e:
+            print(e.pid + 1)
+        own: Geo = geo
+        own.close()
+    flipcall.Server(made, "s", authorize=lambda peer: peer.uid == 0).stop()
+    flipcall.serve(made, "s")
