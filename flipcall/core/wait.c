@@ -209,6 +209,8 @@ static int park(struct fc_endpoint *ep)
             return fc_turned(ep, seen);
         if (err == -EINTR)
             return FC_TICK;
+        if (err == -EPIPE)
+            return fc_died(ep);
         if (err && err != -EAGAIN && err != -ETIMEDOUT)
             return fc_break(ep, FC_ERR_OS, FC_FAULT_SYSCALL, -err);
         /* Timed out, woken for nothing, or the peer played with the word: none of it moves the end of the slice. */
