@@ -123,7 +123,8 @@ $(STRESS_DIR)/stress-tsan: $(STRESS_C) $(STRESS_H) $(CORE_C) $(CORE_H)
 
 # cortex-a57 has no LSE instructions and takes the LL/SC half of each atomic, max takes the other.
 test-aarch64:
-	@if command -v $(ARM_CC) $(ARM_RUN) >/dev/null && echo '#include <stdio.h>' | $(ARM_CC) -E - >/dev/null 2>&1; then \
+	@if command -v $(ARM_CC) >/dev/null && command -v $(ARM_RUN) >/dev/null && \
+		echo '#include <stdio.h>' | $(ARM_CC) -E - >/dev/null 2>&1; then \
 		$(MAKE) --no-print-directory aarch64-run; \
 	else \
 		echo "test-aarch64: skipped: apt-get install gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user"; \

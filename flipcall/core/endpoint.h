@@ -150,6 +150,7 @@ struct fc_endpoint {
     int64_t fault_value;
     int64_t deadline;        /* of the wait under way, absolute */
     int64_t since;           /* when the wait under way began, over all its slices; 0 before it asked the clock */
+    int64_t life_due;        /* of that wait: when to look at the peer's life next */
     uint32_t timeout_us;     /* not yet turned into a deadline, or FC_TIMEOUT_NONE */
     uint32_t call_id;
     struct fc_frame_in received;

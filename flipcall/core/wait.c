@@ -179,20 +179,24 @@ static int sleep_once(struct fc_endpoint *ep, int64_t until)
     return err;
 }
 
-/* A slice has passed without an answer. */
+/* A slice, or the time until the deadline, has passed without an answer. */
 static int slice_over(struct fc_endpoint *ep, int64_t now)
 {
     if (atomic_load(&ep->stop))
         return fc_turned(ep, ep->theirs);
-    if (now >= ep->deadline)
-        return FC_ERR_TIMEOUT;
-    return fc_peer_gone(ep) ? fc_died(ep) : FC_TICK;
+    if (now >= ep->life_due) {
+        ep->life_due = now + ep->slice_ns;
+        if (fc_peer_gone(ep))
+            return fc_died(ep);
+    }
+    return now >= ep->deadline ? FC_ERR_TIMEOUT : FC_TICK;
 }
 
-static int park(struct fc_endpoint *ep, int64_t now)
+/* The slice ends when the look at the peer's life is due, however often a signal or a short deadline has cut the wait
+ * since: else a profiler's timer would keep a dead peer alive. */
+static int park(struct fc_endpoint *ep)
 {
-    int64_t slice_end = now + ep->slice_ns;
-    int64_t until = ep->deadline < slice_end ? ep->deadline : slice_end;
+    int64_t now, until = ep->deadline < ep->life_due ? ep->deadline : ep->life_due;
     for (;;) {
         int err = sleep_once(ep, until);
         uint32_t seen = look(ep);
@@ -235,8 +239,10 @@ int fc_wait(struct fc_endpoint *ep)
 
     int64_t start = fc_now();
     bool begun = ep->since != 0;
-    if (!begun)
+    if (!begun) {
         ep->since = start;
+        ep->life_due = start + ep->slice_ns;
+    }
     if (ep->timeout_us != FC_TIMEOUT_NONE) {
         ep->deadline = start + ep->timeout_us * 1000ll;
         ep->timeout_us = FC_TIMEOUT_NONE;
@@ -265,7 +271,7 @@ int fc_wait(struct fc_endpoint *ep)
         }
     } else if (!begun && seen == ep->theirs && !ep->owed)
         seen = yield(ep, start);
-    int result = seen == ep->theirs || ep->owed ? park(ep, fc_now()) : fc_turned(ep, seen);
+    int result = seen == ep->theirs || ep->owed ? park(ep) : fc_turned(ep, seen);
     if (result != FC_TICK)
         fc_learn(ep, fc_now() - ep->since, false);
     return result;

@@ -3,6 +3,7 @@
 
 #include <poll.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 
 static int pidfd(pid_t pid)
 {
@@ -180,6 +181,33 @@ static void test_signal_ends_a_sleep(void)
     pair_close(&p);
 }
 
+/* Signals that come more often than slices end do not hide a death, nor do deadlines shorter than a slice. */
+static void test_death_between_signals_and_deadlines(void)
+{
+    struct sigaction action = {.sa_handler = on_signal}, before;
+    sigaction(SIGALRM, &action, &before);
+    for (int signals = 0; signals < 2; signals++) {
+        struct pair p;
+        pair_connected(&p, FRUGAL);
+        pid_t child = child_that_waits();
+        p.client.life_fd[0] = pidfd(child);
+        kill_and_reap(child);
+        p.client.slice_ns = 20 * MS;
+        struct itimerval often = {{0, 2000}, {0, 2000}}, never = {{0, 0}, {0, 0}};
+        int64_t end = fc_now() + 10000 * MS;
+        if (signals)
+            setitimer(ITIMER_REAL, &often, NULL);
+        int64_t result = fc_send_recv(&p.client, 0, signals ? FC_NO_DEADLINE : fc_now() + MS);
+        while (fc_now() < end && (result == FC_TICK || result == FC_ERR_TIMEOUT))
+            result = fc_resume(&p.client, signals ? FC_NO_DEADLINE : fc_now() + MS);
+        setitimer(ITIMER_REAL, &never, NULL);
+        CHECK_EQ(result, FC_ERR_DIED);
+        close(p.client.life_fd[0]);
+        pair_close(&p);
+    }
+    sigaction(SIGALRM, &before, NULL);
+}
+
 static struct pair woken;
 static _Atomic int enough;
 
@@ -218,6 +246,7 @@ int main(void)
     RUN(test_reclaim_from_the_dead);
     RUN(test_stopped_is_not_dead);
     RUN(test_signal_ends_a_sleep);
+    RUN(test_death_between_signals_and_deadlines);
     RUN(test_wakes_without_end);
     return 0;
 }

@@ -35,6 +35,7 @@ struct ledger {
     _Atomic uint32_t wrong;  /* complaint is set */
     char complaint[300];
     uint32_t switch_id;
+    uint32_t imitate; /* not that switch, but imitated_swap */
     uint64_t salt;
 };
 
@@ -240,12 +241,40 @@ static inline int64_t exchange(struct player *p, uint32_t last)
                                       (char *)p->attach, attached));
 }
 
+/* A swap where the kernel has none: wake, then sleep. So the wakes that are owed are stressed everywhere. */
+static inline int imitate_swap(struct fc_endpoint *ep, int64_t until)
+{
+    int failed = fc_switch_futex.wake(ep);
+    return failed ? failed : fc_switch_futex.park(ep, until);
+}
+
+static inline int futex_park(struct fc_endpoint *ep, int64_t until)
+{
+    return fc_switch_futex.park(ep, until);
+}
+
+static inline int futex_wake(struct fc_endpoint *ep)
+{
+    return fc_switch_futex.wake(ep);
+}
+
+static inline void futex_close(struct fc_endpoint *ep)
+{
+    fc_switch_futex.close(ep);
+}
+
+static const struct fc_switch imitated_swap = {
+    .name = "imitated-swap", .park = futex_park, .wake = futex_wake, .swap = imitate_swap, .close = futex_close,
+};
+
 /* As endpoint.py does it after the first datagram: both sides agree on extensions. */
 static inline void agree(struct player *p)
 {
     __atomic_store_n(&p->ep->trust_sleepers, p->ledger->plan.sleepers, __ATOMIC_RELAXED);
     if (fc_use_switch(p->ep, p->ledger->switch_id) != FC_OK)
         complain(p->ledger, "no switch has the number %u", p->ledger->switch_id);
+    if (p->ledger->imitate)
+        atomic_store(&p->ep->how, &imitated_swap);
 }
 
 /* ---- the two sides -------------------------------------------------------------------------------------------- */

@@ -148,10 +148,11 @@ static void supervise(pthread_t threads[2])
 
 static void prepare(uint32_t round)
 {
-    uint32_t switch_id = ledger->switch_id;
+    uint32_t switch_id = ledger->switch_id, imitate = ledger->imitate;
     memset(ledger, 0, sizeof *ledger);
     memset(windows[0], 0, WINDOW);
     ledger->switch_id = switch_id;
+    ledger->imitate = imitate;
     ledger->plan = draw_plan(option.seed, round, option.cpus == 1);
     ledger->salt = mix(ledger->plan.seed, 1);
     atomic_store(&ledger->active, FC_CLIENT_ACTIVE + 1);

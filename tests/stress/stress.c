@@ -136,6 +136,8 @@ static void choose_switch(void)
 {
     if (!strcmp(option.how, "futex"))
         ledger->switch_id = FC_SWITCH_FUTEX;
+    else if (!strcmp(option.how, imitated_swap.name))
+        ledger->imitate = 1;
 #ifdef STRESS_SWAP /* the tree has core/switch_swap.c */
     else if (!strcmp(option.how, "swap") && option.swap && fc_set_swap(option.swap) == FC_OK)
         ledger->switch_id = FC_SWITCH_SWAP;
