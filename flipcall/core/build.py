@@ -29,13 +29,11 @@ HEADERS = [
     "proto/flipcall.h",
 ]  # fmt: skip
 
-PUBLIC = ["flipcall/core/endpoint.h", "proto/flipcall.h"]
-
 # Every object-like macro and enumerator of the headers that Python sees whole.
 _CONSTANT = re.compile(
     r"^(?:#define +(FC_[A-Z0-9_]+) +\S|    (FC_[A-Z0-9_]+)(?: = -?\d+)?,?(?: |$))", re.MULTILINE
 )
-OFFERED = [name for name in HEADERS if not name.endswith("seccomp_abi.h")]
+OFFERED = [name for name in HEADERS if not name.endswith(("cpu.h", "seccomp_abi.h"))]
 CONSTANTS = sorted({a or b for name in OFFERED for a, b in _CONSTANT.findall((ROOT / name).read_text())})
 
 CDEF = """
