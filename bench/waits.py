@@ -22,8 +22,9 @@ from bench.bare import CORE, PROTO
 from bench.compile import BARE, CompileError, build
 from bench.measure import alternate
 from bench.policies import policy_named
+from flipcall.policy import FREE, WaitPolicy
 
-POLICIES: tuple[str, ...] = ("latency", "balanced", "frugal")
+POLICIES: tuple[str, ...] = ("latency", "balanced", "frugal", "same-cpu")
 
 
 class Load(msgspec.Struct, frozen=True):
@@ -96,12 +97,17 @@ def busy(program: Path, loops: int) -> Iterator[None]:
 
 def run_once(program: Path, policy: str, load: Load, seconds: float) -> Run:
     """`policy` is a preset, or SPIN_NS,ADAPTIVE,YIELDS as numbers."""
+    follow = "0"
     if policy[0].isdigit():
         numbers = policy.split(",")
     else:
-        how = policy_named(policy)
-        numbers = [str(int(n)) for n in (how.spin_ns, how.adaptive, 0)]
-    arguments = [*numbers, str(load.pause_us), str(load.service_ns), str(max(seconds, load.least_seconds))]
+        how = WaitPolicy.same_cpu() if policy == "same-cpu" else policy_named(policy)
+        follow = str(int(how.placement != FREE))
+        numbers = [
+            str(int(n)) for n in (how.spin_ns, how.adaptive, how.yields if how.placement != FREE else 0)
+        ]
+    length = str(max(seconds, load.least_seconds))
+    arguments = [*numbers, str(load.pause_us), str(load.service_ns), length, follow]
     done = subprocess.run([str(program), *arguments], stdout=subprocess.PIPE, check=True, timeout=60)
     return msgspec.json.decode(done.stdout, type=Run)
 

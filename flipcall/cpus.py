@@ -120,3 +120,12 @@ def spinning_allowed() -> tuple[bool, str]:
         return False, f"the cgroup's quota is {limit:g} CPUs: a spinning side would use up its peer's time"
     share = "no CPU quota" if limit is None else f"a quota of {limit:g} CPUs"
     return True, f"{len(cpus)} CPUs are allowed ({as_ranges(cpus)}), {share}"
+
+
+def same_cpu_possible() -> tuple[bool, str]:
+    """Whether threads may be put on one CPU (WaitPolicy.same_cpu()), and why, in words for `flipcall doctor`."""
+    try:
+        os.sched_setaffinity(0, os.sched_getaffinity(0))
+    except OSError as error:
+        return False, f"sched_setaffinity(2) says {error.strerror}"
+    return True, "where both sides ask for it: WaitPolicy.same_cpu(), each thread while it talks"

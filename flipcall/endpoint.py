@@ -36,7 +36,7 @@ from .errors import (
 from .liveness import Liveness
 from .notify import NotifyLink
 from .outcome import Side, State, Stats, error_of
-from .policy import WaitPolicy, waits
+from .policy import FREE, WaitPolicy, waits
 from .switch import FUTEX, NOTIFY, number, offered, taken
 from .window import PacketWindow
 
@@ -80,6 +80,7 @@ class Endpoint:
             raise MisuseError(f"{window!r} is another endpoint's")
         _owned.add(window)
         self.switch = FUTEX  # until connected
+        self.placement = FREE  # until connected
         self._window = window
         self._peer = peer or Liveness()
         # shutdown and close, against each other; taken anew by a signal handler that interrupts its holder
@@ -125,7 +126,7 @@ class Endpoint:
         turn = State(self._ep.turn)  # not self.state, which another thread's shutdown() may just have changed
         if turn is not State.NEW or self.side is not Side.CLIENT:
             raise MisuseError(f"connect() on a {self.side.name.lower()} endpoint in state {turn.name}")
-        keys: dict[str, Any] = {"sleepers": 1, "switches": self._offer}
+        keys: dict[str, Any] = {"sleepers": 1, "switches": self._offer, "placement": self.policy.placement}
         if self._notify is not None:
             keys["notify"] = self._notify.index
         offer = json.dumps(keys).encode()
@@ -135,6 +136,7 @@ class Endpoint:
             answer = self._agree(n)
             index = 0 if self._notify is None else self._notify.index
             self._use(taken(self._offer, [answer["switch"]] if "switch" in answer else None), index)
+            self._settle_at(answer.get("placement"))
         except (MisuseError, BusyError, WindowInUseError):
             raise  # nothing has happened, or not to this connection
         except BaseException:
@@ -159,7 +161,8 @@ class Endpoint:
             n = self._settle(lib.fc_first(self._ep, _deadline(deadline_ns)), deadline_ns)
             offer = self._agree(n)
             switch, index = taken(self._offer, offer.get("switches")), offer.get("notify")
-            reply = {"sleepers": 1, "switch": switch} if offer else {}
+            place = self._settle_at(offer.get("placement"))
+            reply = {"sleepers": 1, "switch": switch, "placement": place} if offer else {}
             answer = json.dumps(reply).encode()
             self._put(answer)
             self._check(lib.fc_send(self._ep, len(answer)))
@@ -245,6 +248,7 @@ class Endpoint:
         self.shutdown()
         while lib.fc_seal(self._ep) == lib.FC_ERR_BUSY:
             time.sleep(0)
+        lib.fc_unpin()
         with self._lock:
             self._closed = True
             try:
@@ -289,7 +293,7 @@ class Endpoint:
         spin = f"spin {self._ep.policy.spin_ns} ns" if self._ep.policy.spin_ns else "no spin"
         return (
             f"<Endpoint {self.side.name.lower()} {self.state.name} cap={self.data_cap} "
-            f"switch={self.switch} ({spin}) peer={self.peer_pid}>"
+            f"switch={self.switch} ({spin}) placement={self.placement} peer={self.peer_pid}>"
         )
 
     def core(self) -> tuple[Any, Any]:
@@ -312,6 +316,14 @@ class Endpoint:
             self._check(result)
         self._check(lib.fc_use_switch(self._ep, number(switch)))
         self.switch = switch
+
+    def _settle_at(self, wished: object) -> str:
+        """The placement both sides want, and this side's policy with it; free for any other wish."""
+        if wished == self.policy.placement and self._ep.trust_sleepers:
+            self.placement = self.policy.placement
+        if self.placement != FREE:
+            lib.fc_use_same_cpu(self._ep)
+        return self.placement
 
     def _usable(self) -> None:
         """Raise ForkedError or ClosedError where the window must not be written to."""

@@ -1,6 +1,6 @@
 /* waits.c: how one wait policy does under one load, on flipcall's own C core, both sides under the same policy.
  *
- *   waits SPIN_NS ADAPTIVE YIELDS PAUSE_US SERVICE_NS SECONDS [SAME_CPU]
+ *   waits SPIN_NS ADAPTIVE YIELDS PAUSE_US SERVICE_NS SECONDS [FOLLOW]
  *   waits busy                                             (a busy loop, until the parent dies)
  *
  * The client calls for SECONDS, sleeping PAUSE_US between calls; the server works SERVICE_NS on each. On stdout one
@@ -132,7 +132,7 @@ int main(int argc, char **argv)
         for (volatile unsigned long n = 0;; n++)
             ;
     if (argc < 7) {
-        fprintf(stderr, "usage: %s SPIN_NS ADAPTIVE YIELDS PAUSE_US SERVICE_NS SECONDS [SAME_CPU]\n", argv[0]);
+        fprintf(stderr, "usage: %s SPIN_NS ADAPTIVE YIELDS PAUSE_US SERVICE_NS SECONDS [FOLLOW]\n", argv[0]);
         return 2;
     }
     struct fc_policy policy = {.spin_ns = atoll(argv[1]), .adaptive = (uint32_t)atoi(argv[2]),
@@ -149,6 +149,8 @@ int main(int argc, char **argv)
     if (fc_init(&ep, window, WINDOW_LENGTH, server ? FC_CLIENT_ACTIVE : FC_SERVER_ACTIVE, policy) != FC_OK)
         return 1;
     ep.trust_sleepers = 1;
+    if (argc > 7 && atoi(argv[7]))
+        fc_use_same_cpu(&ep);
     if (server == 0) {
         serve(&ep, shared, service_ns);
         return 0;

@@ -35,6 +35,7 @@ def examine() -> dict[str, Any]:
     spins, spin_reason = kernel.spinning_allowed()
     allowed = cpus.allowed()
     policy = WaitPolicy.balanced()
+    same_cpu, same_cpu_reason = cpus.same_cpu_possible()
     return {
         "machine": {
             "kernel": platform.release(),
@@ -63,7 +64,10 @@ def examine() -> dict[str, Any]:
             "spin_reason": spin_reason,
             "spin_ns": policy.spin_ns if spins else 0,
             "adaptive": policy.adaptive,
-            "yields": policy.yields,
+            "yields": 0 if spins else policy.yields,
+            "placement": policy.placement,
+            "same_cpu": same_cpu,
+            "same_cpu_reason": same_cpu_reason,
             "switch": "futex",
             "switch_reason": "works everywhere; the only switch of this version",
         },
@@ -92,6 +96,8 @@ def _print(found: dict[str, Any]) -> None:
     facts.add_row("CPUs", f"{machine['cpus_online']} online, {allowed} allowed, quota: {quota}")
     facts.add_row("a wait", f"{_wait_in_words(wait)} (policy {wait['policy']})")
     facts.add_row("", f"spinning: {'yes' if wait['spins'] else 'no'}: {wait['spin_reason']}")
+    possible = "possible" if wait["same_cpu"] else "not possible"
+    facts.add_row("", f"placement: {wait['placement']}; same-cpu {possible}: {wait['same_cpu_reason']}")
     facts.add_row("", f"switch: {wait['switch']}: {wait['switch_reason']}")
     out.print(facts)
     table = Table(box=None, padding=(0, 2, 0, 0))

@@ -107,8 +107,11 @@ void fc_place(struct fc_endpoint *ep)
         }
         peers = atomic_load_explicit(word, memory_order_relaxed) >> peers_shift & FC_CPU_FIELD;
     }
-    /* Unknown: then spinning was ruled out from outside, which on one CPU means together. */
+    /* Unknown: then spinning was ruled out from outside, which on one CPU means together. A side that follows is
+     * together, or will be. */
     a->together = peers ? peers == a->cpu : ep->policy.spin_ns == 0;
+    if (ep->follow && !a->follow_rest)
+        a->together = true;
     set_burst(ep);
 }
 

@@ -21,6 +21,7 @@ SOURCES = [
     "life.c",
     "wait.c",
     "adapt.c",
+    "follow.c",
     "flip.c",
     "frame.c",
 ]
@@ -78,6 +79,8 @@ void fc_cancel(struct fc_endpoint *ep);
 int fc_cancelled(struct fc_endpoint *ep);
 uint32_t fc_attach_offset(uint32_t body_len);
 void fc_set_spinner_limit(uint32_t limit);
+void fc_use_same_cpu(struct fc_endpoint *ep);
+void fc_unpin(void);
 int fc_futex_wake(void *word, int count);
 int64_t fc_now(void);
 struct fc_listener { int32_t fd; ...; };

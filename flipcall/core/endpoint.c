@@ -17,6 +17,7 @@ void fc_forked(void)
     atomic_fetch_add(&generation, 1);
     fc_notify_forked();
     fc_no_spinners(); /* threads that were spinning are not in this process: they would be counted for ever */
+    fc_unpin_forked();
 }
 
 int fc_init(struct fc_endpoint *ep, void *window, uint32_t length, uint32_t side, struct fc_policy policy)

@@ -126,6 +126,8 @@ struct fc_adapt {
     uint32_t rest;       /* waits until yielding is tried again */
     uint32_t next_rest;  /* how long the next rest will be, 0 for the shortest */
     uint32_t good_yields; /* in a row */
+    uint32_t tries;       /* waits since the peer was last here, while following */
+    uint32_t follow_rest; /* waits until following is tried again */
 };
 
 struct fc_endpoint {
@@ -140,6 +142,7 @@ struct fc_endpoint {
     int64_t slice_ns;
     struct fc_policy policy;
     const struct fc_switch *_Atomic how; /* fixed once connected */
+    uint32_t follow;                     /* both sides agreed on placement same-cpu; fixed once connected */
     struct fc_notify_end *notify;        /* with the notify switch (notify.h), else NULL */
 
     /* the thread inside */
@@ -221,6 +224,12 @@ void fc_spin_lost(struct fc_endpoint *ep);
 uint32_t fc_yields(struct fc_endpoint *ep);
 void fc_yielded(struct fc_endpoint *ep, int64_t took);
 void fc_learn(struct fc_endpoint *ep, int64_t took, bool spun);
+
+/* placement same-cpu (follow.c) */
+void fc_use_same_cpu(struct fc_endpoint *ep);
+void fc_follow(struct fc_endpoint *ep);
+void fc_unpin(void);
+void fc_unpin_forked(void);
 
 /* the kernel (switch_futex.c) */
 int fc_futex_wait(_Atomic uint32_t *word, uint32_t value, int64_t until_ns);

@@ -233,7 +233,13 @@ int fc_wait(struct fc_endpoint *ep)
         }
     if (seen != ep->theirs && !ep->since && !ep->owed) {
         FC_COUNT(ep, spins_paid);
-        ep->adapt.taken_in += there; /* it came before this wait began: that says nothing about the peer's pace */
+        if (there) {
+            ep->adapt.taken_in++; /* it came before this wait began: that says nothing about the peer's pace */
+            if (ep->follow) {
+                fc_follow(ep);
+                fc_place(ep);
+            }
+        }
         return fc_turned(ep, seen);
     }
 
@@ -247,6 +253,8 @@ int fc_wait(struct fc_endpoint *ep)
         ep->deadline = start + ep->timeout_us * 1000ll;
         ep->timeout_us = FC_TIMEOUT_NONE;
     }
+    if (ep->follow && !begun)
+        fc_follow(ep); /* not at every slice: a channel that only waits is idle, and gives its CPU back */
     fc_place(ep);
     int64_t budget = seen == ep->theirs || ep->owed ? fc_spin_budget(ep, start - ep->since) : 0;
     if (ep->owed)
