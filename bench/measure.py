@@ -24,6 +24,7 @@ class Effort(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float  # each of the two loops (stamped, plain) of one run
     paced_seconds: float  # the pauses of one paced run, together
     idle_seconds: float  # how long an idle server is watched
+    thorough: bool = True  # False: leave out rows that would only show once more that something runs
     cases: tuple[str, ...] = ()  # patterns of the rows wanted (see wanted()); none: all
 
     def paced_calls(self, pause_us: int) -> int:
@@ -38,7 +39,7 @@ class Effort(msgspec.Struct, frozen=True, kw_only=True):
 
 FULL = Effort(runs=9, seconds=0.15, paced_seconds=0.6, idle_seconds=5.0)
 MATRIX = Effort(runs=5, seconds=0.1, paced_seconds=0.25, idle_seconds=5.0)  # sendrecv, with its hundred rows
-QUICK = Effort(runs=2, seconds=0.01, paced_seconds=0.01, idle_seconds=0.5)
+QUICK = Effort(runs=2, seconds=0.01, paced_seconds=0.01, idle_seconds=0.5, thorough=False)
 
 
 class CpuTimes(msgspec.Struct, frozen=True):

@@ -62,7 +62,7 @@ class Pair:
                 window,
                 Side.CLIENT,
                 peer=Liveness(pid=self.peer.pid),
-                policy=policy_named(config.policy, placement),
+                policy=policy_named(config.policy),
                 switch=config.switch,
                 **_notify_client(config.switch, ours, self.peer.pid),
             )
@@ -99,7 +99,7 @@ def serve_endpoint(config: EndpointConfig, parent: int) -> None:
     if placement is Placement.ONE_CPU:
         pin(config.cpu)
     window = PacketWindow.attach(config.fd, config.length)
-    policy = policy_named(config.policy, placement)
+    policy = policy_named(config.policy)
     ready()
     with socket.socket(fileno=config.descriptors) as descriptors:
         link = _notify_server(config.switch, descriptors, parent)

@@ -2,30 +2,24 @@
 
 from __future__ import annotations
 
-import msgspec
+from collections.abc import Callable
 
 from bench.placement import Placement, UnavailableError, pinned
 from flipcall.policy import WaitPolicy, waits
 from flipcall.switch import SWITCHES
 
 FUTEX = "futex"
+PRESETS = ("latency", "balanced", "frugal", "same_cpu")
 
 
-def policy_named(name: str, placement: Placement = Placement.FREE) -> WaitPolicy:
-    """The preset `name`: latency, balanced or frugal; for SAME_CPU with both sides following each other.
-
-    Raises UnavailableError where the library cannot do that.
-    """
-    preset = {
-        "latency": WaitPolicy.latency,
-        "balanced": WaitPolicy.balanced,
-        "frugal": WaitPolicy.frugal,
-    }[name]()
-    if placement is not Placement.SAME_CPU:
-        return preset
-    if "same_cpu" not in WaitPolicy.__struct_fields__:
-        raise UnavailableError("this build of flipcall has no same-cpu placement")
-    return msgspec.structs.replace(preset, same_cpu=True)
+def policy_named(name: str) -> WaitPolicy:
+    """The preset `name`, one of PRESETS. Raises UnavailableError for one that this library has not."""
+    if name not in PRESETS:
+        raise ValueError(f"no preset is called {name!r}: there are {', '.join(PRESETS)}")
+    preset: Callable[[], WaitPolicy] | None = getattr(WaitPolicy, name, None)
+    if preset is None:
+        raise UnavailableError(f"this build of flipcall has no WaitPolicy.{name}()")
+    return preset()
 
 
 def require_switch(name: str) -> None:
@@ -44,8 +38,11 @@ def switch_of(name: str, placement: Placement, switch: str = FUTEX) -> str:
 
     The library is asked, because it changes a preset where spinning can only hurt.
     """
-    with pinned(making_cpu(placement)):
-        how = waits(policy_named(name))
+    try:
+        with pinned(making_cpu(placement)):
+            how = waits(policy_named(name))
+    except UnavailableError:
+        return switch
     steps = [step for step, taken in (("spin", how.spin_ns), ("yield", how.yields)) if taken]
     return "+".join([*steps, switch])
 

@@ -24,6 +24,7 @@ from bench.ratios import sendrecv_ratios
 from bench.rows import Labels, Row
 from bench.run import Case, Progress, measure_group
 from flipcall.kernel import futex_swap
+from flipcall.policy import waits
 
 PLACEMENTS = (Placement.TWO_CPUS, Placement.ONE_CPU, Placement.FREE)
 
@@ -60,8 +61,7 @@ def _notify_mode() -> str:
 
 
 def _same_cpu_mode() -> str:
-    policy_named("frugal", Placement.SAME_CPU)
-    return "same-cpu"
+    return f"same-cpu={waits(policy_named('same_cpu')).yields}"
 
 
 PROGRAMS = (
@@ -73,7 +73,7 @@ PROGRAMS = (
     Program("c_futex", "flipcall", "futex", build_core, lambda: "futex"),
     Program("c_notify", "flipcall", "notify", build_core, _notify_mode),
     Program("c_swap", "flipcall", "swap", build_core, _swap_mode),
-    Program("c_same_cpu", "flipcall", "futex", build_core, _same_cpu_mode, same_cpu=True),
+    Program("c_same_cpu", "flipcall", "yield+futex", build_core, _same_cpu_mode, same_cpu=True),
 )
 ENDPOINTS = (
     Endpoints("python_spin", "latency"),
@@ -82,7 +82,7 @@ ENDPOINTS = (
     Endpoints("python_notify", "frugal", "notify"),
     Endpoints("python_notify_balanced", "balanced", "notify"),
     Endpoints("python_swap", "frugal", "swap"),
-    Endpoints("python_same_cpu", "frugal", same_cpu=True),
+    Endpoints("python_same_cpu", "same_cpu", same_cpu=True),
 )
 
 
@@ -93,11 +93,19 @@ def measure_family(effort: Effort, progress: Progress) -> tuple[list[Row], dict[
         with ExitStack() as stack:
             opened = Opened(stack)
             for load in Load:
-                cases = [case for case in cases_of(placement, load, opened) if effort.wanted(case.labels)]
+                cases = [case for case in cases_of(placement, load, opened) if _wanted(case.labels, effort)]
                 if cases:
                     with around(load):
                         rows += measure_group(cases, effort, progress)
     return rows, sendrecv_ratios(rows)
+
+
+def _wanted(labels: Labels, effort: Effort) -> bool:
+    """Starting Python takes most of a quick bench: of pinned endpoints it keeps the pair a target is about."""
+    spared = labels.policy is not None and labels.placement in ("one-cpu", "two-cpus")
+    if spared and not effort.thorough and not effort.cases and labels.case != "python_spin":
+        return False
+    return effort.wanted(labels)
 
 
 class Opened:
@@ -112,7 +120,7 @@ class Opened:
         if config not in self._found:
             try:
                 require_switch(config.switch)
-                policy_named(config.policy, Placement(config.placement))
+                policy_named(config.policy)
                 self._found[config] = self._stack.enter_context(ClientProcess(config))
             except UnavailableError as error:
                 self._found[config] = error

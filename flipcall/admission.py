@@ -20,6 +20,7 @@ from .errors import (
     WindowError,
 )
 from .failure import readable
+from .fds import close_fds
 from .handshake import (
     VERSION,
     Hello,
@@ -32,13 +33,14 @@ from .handshake import (
     send_message,
 )
 from .liveness import Liveness, Peer
+from .notify import NotifyLink
 from .outcome import Side
 from .policy import WaitPolicy
 from .serving import Serving, SocketServing, WindowServing
 from .session import Session, Sessions
 from .status import Status
 from .stream import FrameSocket
-from .switch import offered, taken
+from .switch import NOTIFY, offered, taken
 
 HANDSHAKE_S = 5.0
 _SHOWN = 10  # mismatched methods in one refusal
@@ -74,9 +76,9 @@ class Admission:
         ProtocolError for a client that does not shake hands.
         """
         deadline = time.monotonic() + HANDSHAKE_S
-        hello, _ = recv_message(sock, hello_decoder, deadline)
+        hello, fds = recv_message(sock, hello_decoder, deadline, max_fds=2)
         try:
-            return self._admitted(sock, hello)
+            return self._admitted(sock, hello, fds)
         except (ClosedError, DeadlineExceeded, ProtocolError):
             raise
         except CallError as e:
@@ -93,13 +95,32 @@ class Admission:
             refuse(sock, CallError(Status.INTERNAL, what))
             raise
 
-    def _admitted(self, sock: socket.socket, hello: Hello) -> tuple[Serving, Session, Liveness]:
-        session = self._checked(hello, Peer.of(sock))
+    def _admitted(
+        self, sock: socket.socket, hello: Hello, fds: list[int]
+    ) -> tuple[Serving, Session, Liveness]:
+        """fds: what came with the hello, and is this function's."""
+        peer, link = Peer.of(sock), None
         try:
-            return self._channel(sock, hello, session)
+            session = self._checked(hello, peer)
+        except BaseException:
+            close_fds(fds)
+            raise
+        try:
+            if len(fds) == 2 and self._switch in (None, NOTIFY) and hello.transport == "window":
+                fds, descriptors = [], fds
+                link = NotifyLink.adopt(descriptors, hello.notify, peer.pid)
+            return self._channel(sock, hello, session, link)
         except BaseException:
             self.sessions.leave(session)
+            if link is not None and not link.used:
+                link.close()
             raise
+        finally:
+            close_fds(fds)
+
+    def _able(self, hello: Hello) -> list[str]:
+        """The switches that can be taken: notify is the client's to install, so one that has sent it can do it."""
+        return [*self._switches, NOTIFY] if self._switch is None and hello.notify else self._switches
 
     def _checked(self, hello: Hello, peer: Peer) -> Session:
         if not self._authorize(peer):
@@ -118,7 +139,7 @@ class Admission:
             raise CallError(Status.RESOURCE_EXHAUSTED, what)
         if hello.transport == "window":
             try:
-                taken(self._switches, hello.switches)
+                taken(self._able(hello), hello.switches)
             except UnsupportedError as e:
                 raise CallError(Status.FAILED_PRECONDITION, str(e)) from None
         session = self.sessions.join(hello.session, peer)
@@ -130,7 +151,7 @@ class Admission:
         return session
 
     def _channel(
-        self, sock: socket.socket, hello: Hello, session: Session
+        self, sock: socket.socket, hello: Hello, session: Session, link: NotifyLink | None
     ) -> tuple[Serving, Session, Liveness]:
         life = Liveness.of(sock)
         try:
@@ -146,6 +167,7 @@ class Admission:
                 watched=True,
                 peer=Liveness.named(life.pid),
                 switch=self._switch,
+                notify=link,
             )
             try:
                 send_message(sock, self._welcome(session, window.length), (window.fd,))

@@ -32,13 +32,14 @@ from .handshake import (
 )
 from .liveness import Liveness, Peer, hang_up
 from .method import Method, encode
+from .notify import NotifyLink
 from .outcome import Side
 from .policy import WaitPolicy
 from .pool import Channel, Pool
 from .service import Contract, Service, contract_of
 from .status import Status
 from .stream import FrameSocket, SocketChannel
-from .switch import offered
+from .switch import NOTIFY, offered
 from .window import PacketWindow
 
 S = TypeVar("S", bound=Service)
@@ -94,9 +95,12 @@ class Connection:
         latest = time.monotonic() + self._connect_timeout
         deadline = latest if deadline is None else min(deadline, latest)
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        link: NotifyLink | None = None
         try:
             _reach(sock, self.path, deadline)
             session = self.welcome.session if self.welcome else b""
+            if self.switch == NOTIFY and self.transport == "window":
+                link = NotifyLink.make(Peer.of(sock).pid)
             hello = Hello(
                 VERSION,
                 self._service,
@@ -104,17 +108,18 @@ class Connection:
                 self.transport,
                 self._window_size,
                 self._switches,
+                link.identity if link else b"",
                 session,
             )
             try:
-                send_message(sock, hello)
+                send_message(sock, hello, link.descriptors() if link else ())
             except ClosedError:
                 pass  # a server that is full says so and hangs up without listening: hear it
             answer, fds = recv_message(sock, answer_decoder, deadline, max_fds=1)
             if isinstance(answer, Refused):
                 close_fds(fds)
                 raise _refusal(answer)
-            return self._welcomed(sock, answer, fds, deadline)
+            return self._welcomed(sock, answer, fds, deadline, link)
         except ClosedError as e:
             with sock:
                 raise hang_up(Peer.of(sock), str(e)) from None
@@ -126,8 +131,18 @@ class Connection:
         except BaseException:
             sock.close()
             raise
+        finally:
+            if link is not None and not link.used:
+                link.close()
 
-    def _welcomed(self, sock: socket.socket, welcome: Welcome, fds: list[int], deadline: float) -> Channel:
+    def _welcomed(
+        self,
+        sock: socket.socket,
+        welcome: Welcome,
+        fds: list[int],
+        deadline: float,
+        link: NotifyLink | None,
+    ) -> Channel:
         pid = Liveness.of(sock)
         try:
             if welcome.version != VERSION:
@@ -147,7 +162,11 @@ class Connection:
             else:
                 window = PacketWindow.attach(fds.pop(), welcome.window)
                 window.drop_fd()
-                endpoint = Endpoint(window, Side.CLIENT, peer=pid, policy=self.policy, switch=self.switch)
+                if link is not None:
+                    link.sent()
+                endpoint = Endpoint(
+                    window, Side.CLIENT, peer=pid, policy=self.policy, switch=self.switch, notify=link
+                )
                 channel = WindowChannel(endpoint, sock)
                 try:
                     endpoint.connect(deadline_ns=int(deadline * 1e9))

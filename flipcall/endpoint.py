@@ -30,12 +30,14 @@ from .errors import (
     FlipcallError,
     MisuseError,
     ProtocolError,
+    UnsupportedError,
     WindowInUseError,
 )
 from .liveness import Liveness
+from .notify import NotifyLink
 from .outcome import Side, State, Stats, error_of
 from .policy import WaitPolicy, waits
-from .switch import FUTEX, number, offered, taken
+from .switch import FUTEX, NOTIFY, number, offered, taken
 from .window import PacketWindow
 
 os.register_at_fork(after_in_child=lib.fc_forked)
@@ -57,6 +59,7 @@ class Endpoint:
 
     peer: how to notice the other process's death; without it only deadlines and shutdown end a wait.
     switch: the only one to use (see flipcall.switch); by default the best that both sides can do.
+    notify: this side's part in the switch of that name (flipcall.notify); owned from now on, too.
     watched: somebody else watches the peer and calls condemn(), so waits here need not look every 50 ms.
     Raises UnsupportedError for a switch that cannot work here, ClosedError for a closed window, MisuseError for a
     window that is another endpoint's (and then closes nothing).
@@ -71,6 +74,7 @@ class Endpoint:
         policy: WaitPolicy | None = None,
         watched: bool = False,
         switch: str | None = None,
+        notify: NotifyLink | None = None,
     ) -> None:
         if window in _owned:  # and so is `peer`, perhaps: both stay with the other endpoint
             raise MisuseError(f"{window!r} is another endpoint's")
@@ -85,7 +89,7 @@ class Endpoint:
         try:
             self.side = Side(side)
             self.policy = policy or WaitPolicy.balanced()
-            self._offer = offered(switch)
+            self._offer = _offered(switch, notify)
             self._base: Any = ffi.from_buffer("char[]", window.buffer)
             self._ep = ffi.new("struct fc_endpoint *")
             result = lib.fc_init(self._ep, self._base, window.length, self.side, _c_policy(self.policy))
@@ -95,10 +99,15 @@ class Endpoint:
             self._ep.life_fd[1] = -1 if self._peer.socket is None else self._peer.socket.fileno()
             if watched:
                 self._ep.slice_ns = _WATCHED_SLICE_NS
+            self._notify = notify
+            if notify is not None:
+                notify.used = True
             self.data = memoryview(window.buffer)[lib.FC_PACKET_HEADER :]
             self.data_cap: int = self._ep.cap
         except BaseException:
             self._base = None
+            if notify is not None:
+                notify.close()
             window.close()
             self._peer.close()
             raise
@@ -116,12 +125,16 @@ class Endpoint:
         turn = State(self._ep.turn)  # not self.state, which another thread's shutdown() may just have changed
         if turn is not State.NEW or self.side is not Side.CLIENT:
             raise MisuseError(f"connect() on a {self.side.name.lower()} endpoint in state {turn.name}")
-        offer = json.dumps({"sleepers": 1, "switches": self._offer}).encode()
+        keys: dict[str, Any] = {"sleepers": 1, "switches": self._offer}
+        if self._notify is not None:
+            keys["notify"] = self._notify.index
+        offer = json.dumps(keys).encode()
         try:
             self._put(offer)
             n = self._settle(lib.fc_connect(self._ep, len(offer), _deadline(deadline_ns)), deadline_ns)
             answer = self._agree(n)
-            self._use(taken(self._offer, [answer["switch"]] if "switch" in answer else None))
+            index = 0 if self._notify is None else self._notify.index
+            self._use(taken(self._offer, [answer["switch"]] if "switch" in answer else None), index)
         except (MisuseError, BusyError, WindowInUseError):
             raise  # nothing has happened, or not to this connection
         except BaseException:
@@ -145,12 +158,12 @@ class Endpoint:
         try:
             n = self._settle(lib.fc_first(self._ep, _deadline(deadline_ns)), deadline_ns)
             offer = self._agree(n)
-            switch = taken(self._offer, offer.get("switches"))
+            switch, index = taken(self._offer, offer.get("switches")), offer.get("notify")
             reply = {"sleepers": 1, "switch": switch} if offer else {}
             answer = json.dumps(reply).encode()
             self._put(answer)
             self._check(lib.fc_send(self._ep, len(answer)))
-            self._use(switch)
+            self._use(switch, index)
         except (MisuseError, BusyError):
             raise  # nothing has happened, or not in this thread
         except BaseException:
@@ -239,6 +252,8 @@ class Endpoint:
             except BufferError:
                 pass  # somebody holds a view of it: the mapping lives until that goes
             self._base = None
+            if self._notify is not None:
+                self._notify.close()
             self._window.close()
             self._peer.close()
 
@@ -285,7 +300,16 @@ class Endpoint:
 
     # ---- below the verbs --------------------------------------------------------------------------------
 
-    def _use(self, switch: str) -> None:
+    def _use(self, switch: str, index: object) -> None:
+        if switch == NOTIFY and self._notify is not None:
+            if not isinstance(index, int) or not 0 < index < 2**32 - 1:
+                raise ProtocolError(
+                    self._name("did not say which channel of its listener this is"), self.peer_pid
+                )
+            result = self._notify.join(self._ep, index)
+            if result == lib.FC_ERR_SIZE:
+                raise UnsupportedError(f"more than {lib.FC_LISTENER_MAX} channels on one listener")
+            self._check(result)
         self._check(lib.fc_use_switch(self._ep, number(switch)))
         self.switch = switch
 
@@ -348,6 +372,16 @@ class Endpoint:
 
     def _name(self, what: str) -> str:
         return f"the peer (process {self.peer_pid or '?'}) {what}"
+
+
+def _offered(switch: str | None, notify: NotifyLink | None) -> list[str]:
+    if notify is None:
+        if switch == NOTIFY:
+            raise MisuseError("switch notify needs notify=, this side's NotifyLink (flipcall.notify)")
+        return offered(switch)
+    if switch not in (None, NOTIFY):
+        raise MisuseError(f"a NotifyLink is of no use to switch {switch}")
+    return [NOTIFY] if switch == NOTIFY else [NOTIFY, *offered(None)]
 
 
 def _deadline(deadline_ns: int | None) -> int:

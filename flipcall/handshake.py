@@ -3,7 +3,7 @@
     client                                 server
       Hello: version, service, what it     SO_PEERCRED checked, versions and fingerprints compared
       would call, transport, window size
-                                  ────►
+                                  ────►  with switch notify: and its listener and bell
                                   ◄────    Welcome (with the window's descriptor), or Refused
 
 A message is a u32 length and a msgpack map, so that fields can be added; unknown fields are ignored.
@@ -41,6 +41,7 @@ class Hello(msgspec.Struct, tag="hello"):
     transport: str
     window: int
     switches: list[str]  # that the client can do, best first
+    notify: bytes = b""  # which listener comes along, and a bell (flipcall.notify); two descriptors
     session: bytes = b""  # of an earlier Welcome: this channel belongs to the same client
 
 

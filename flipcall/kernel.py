@@ -127,8 +127,8 @@ def futex_swap_number() -> int:
     text = os.environ.get(FUTEX_SWAP_VARIABLE, "").strip()
     if not text:
         return syscalls.FUTEX_SWAP
-    said = f"{FUTEX_SWAP_VARIABLE}={text}"
-    if not (text.isascii() and text.isdigit()):
+    said = f"{FUTEX_SWAP_VARIABLE}={text[:20]}"
+    if not (text.isascii() and text.isdigit() and len(text) < 20):
         raise ValueError(f"{said}: not a number")
     number = int(text)
     if not syscalls.FUTEX_LOCK_PI2 <= number < syscalls.FUTEX_PRIVATE_FLAG:

@@ -2,7 +2,8 @@
 
 The client offers, in the JSON that connects a window, what it can do, best first; the server takes the first that
 it can do too, and says which. A peer that offers nothing (gVisor's {}) gets the futex. A switch asked for by name
-is the only one offered or taken: where it cannot work, connecting fails and says why.
+is the only one offered or taken: where it cannot work, connecting fails and says why. `notify` is used only by a
+client that asks for it by name; a server takes it unless it was told to use another one.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,6 +15,7 @@ from .errors import UnsupportedError
 
 FUTEX = "futex"
 SWAP = "swap"
+NOTIFY = "notify"
 
 
 class Switch(NamedTuple):
@@ -22,10 +24,16 @@ class Switch(NamedTuple):
     name: str
     number: int
     probe: Callable[[], tuple[bool, str]]
+    automatic: bool = True  # may be used by somebody who has not asked for it by name
 
 
 def _always() -> tuple[bool, str]:
     return True, "FUTEX_WAIT and FUTEX_WAKE are everywhere"
+
+
+def _notify() -> tuple[bool, str]:
+    feature = kernel.seccomp_notify_sync_wake()
+    return feature.available, feature.reason
 
 
 def _swap() -> tuple[bool, str]:
@@ -36,7 +44,12 @@ def _swap() -> tuple[bool, str]:
 
 
 # Best first: a swap wakes the peer where this side sleeps, in one system call instead of two.
-SWITCHES = (Switch(SWAP, lib.FC_SWITCH_SWAP, _swap), Switch(FUTEX, lib.FC_SWITCH_FUTEX, _always))
+SWITCHES = (
+    Switch(SWAP, lib.FC_SWITCH_SWAP, _swap),
+    # Leaves a filter behind, so only for who asks for it (flipcall.notify).
+    Switch(NOTIFY, lib.FC_SWITCH_NOTIFY, _notify, automatic=False),
+    Switch(FUTEX, lib.FC_SWITCH_FUTEX, _always),
+)
 _BY_NAME = {s.name: s for s in SWITCHES}
 
 
@@ -46,7 +59,7 @@ def offered(asked: str | None) -> list[str]:
     Raises UnsupportedError when that one cannot work here, ValueError when there is no such switch.
     """
     if asked is None:
-        return [s.name for s in SWITCHES if s.probe()[0]]
+        return [s.name for s in SWITCHES if s.automatic and s.probe()[0]]
     if asked not in _BY_NAME:
         raise ValueError(f"no switch is called {asked!r}: there are {', '.join(_BY_NAME)}")
     works, reason = _BY_NAME[asked].probe()
@@ -62,8 +75,14 @@ def taken(mine: Sequence[str], theirs: object) -> str:
         if name in mine:
             return name
     raise UnsupportedError(
-        f"the sides have no switch in common: {', '.join(mine)} here, {', '.join(names)} there"
+        f"the sides have no switch in common: {', '.join(mine)} here, {_said(names)} there"
     )
+
+
+def _said(names: Sequence[str]) -> str:
+    """What a peer said it can do, for an error: names nobody knows are its own words, so quoted and cut short."""
+    words = [name if name in _BY_NAME else repr(name[:20]) for name in names[:8]]
+    return ", ".join(words) or "none"
 
 
 def number(name: str) -> int:

@@ -27,6 +27,12 @@
 /* sleepers: who sleeps in the kernel (each bit written only by its owner). */
 #define FC_SLEEPS_CLIENT 0x1u
 #define FC_SLEEPS_SERVER 0x2u
+/* ... how, with the switch "notify": in a trapped call, on the listener; without these two by futex. */
+#define FC_NOTIFY_CLIENT 0x4u
+#define FC_NOTIFY_SERVER 0x8u
+/* ... and who is receiving from the listener outside of its sleep: the other side keeps away meanwhile. */
+#define FC_TAKES_CLIENT 0x10u
+#define FC_TAKES_SERVER 0x20u
 /* ... and where each side ran when it last looked: its CPU's number + 1, 0 for unknown, written by that side only.
  * A hint: stale at once, and a peer may write anything. CPUs beyond FC_CPU_MAX stay unknown. */
 #define FC_CPU_MAX 2046u

@@ -43,7 +43,7 @@ EVERYDAY = {
 LAYERS = [
     ["_core", "status", "errors", "syscalls", "process", "cpus", "kernel"],
     ["fds", "window", "allocator", "named", "liveness"],
-    ["policy", "switch", "notify", "placement", "endpoint"],
+    ["policy", "switch", "notify", "placement", "outcome", "endpoint"],
     ["frame", "method", "failure", "service", "handshake"],
     ["channel", "stream", "pool", "context", "dispatch", "serving", "session", "listener"],
     ["admission", "watcher", "client", "server", "dynamic"],

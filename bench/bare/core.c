@@ -2,7 +2,7 @@
  *
  * Mode "spin" spins for as long as it takes; every other one sleeps at once, with no yield in between, so that it
  * does what the bare primitive does and differs by the library's own work alone: "futex", "swap=NUMBER" (the futex
- * operation's, from flipcall.kernel) and, in a core that has it, "notify". */
+ * operation's, from flipcall.kernel), "notify", and "same-cpu=YIELDS", which yields first as that preset does. */
 #define _GNU_SOURCE
 #include "pair.h"
 
@@ -17,6 +17,9 @@
 static struct fc_endpoint endpoint;
 static struct fc_policy policy;
 static uint32_t chosen = FC_SWITCH_FUTEX;
+#ifdef CORE_SAME_CPU
+static int same_cpu;
+#endif
 
 /* The length, once control is back; waits on over the core's slices as the Python layer does. */
 static void settle(int64_t result)
@@ -37,8 +40,13 @@ static void open_side(void *window, size_t length, uint32_t side)
     endpoint.trust_sleepers = 1; /* what the JSON objects of connect() agree on between two of this library */
 }
 
-static void use_switch(uint32_t side)
+/* What connect() and accept() do once both sides have agreed. */
+static void agree(uint32_t side)
 {
+#ifdef CORE_SAME_CPU
+    if (same_cpu)
+        fc_use_same_cpu(&endpoint);
+#endif
     core_join(&endpoint, chosen, side == FC_CLIENT_ACTIVE);
     if (fc_use_switch(&endpoint, chosen) != FC_OK)
         fail("fc_use_switch", 0);
@@ -49,7 +57,7 @@ static void open_client(void *window, size_t length)
     core_open(chosen, 1);
     open_side(window, length, FC_CLIENT_ACTIVE);
     settle(fc_connect(&endpoint, 0, FC_NO_DEADLINE));
-    use_switch(FC_CLIENT_ACTIVE);
+    agree(FC_CLIENT_ACTIVE);
 }
 
 static void open_server(void *window, size_t length)
@@ -58,7 +66,7 @@ static void open_server(void *window, size_t length)
     open_side(window, length, FC_SERVER_ACTIVE);
     settle(fc_first(&endpoint, FC_NO_DEADLINE));
     settle(fc_send(&endpoint, 0));
-    use_switch(FC_SERVER_ACTIVE);
+    agree(FC_SERVER_ACTIVE);
 }
 
 static void serve_first(void)
@@ -94,6 +102,13 @@ const struct primitive *primitive_for(const char *mode)
         chosen = FC_SWITCH_SWAP;
         return &core;
     }
+#ifdef CORE_SAME_CPU
+    if (strncmp(mode, "same-cpu=", 9) == 0) {
+        policy.yields = (uint32_t)atoi(mode + 9);
+        same_cpu = 1;
+        return &core;
+    }
+#endif
 #ifdef CORE_NOTIFY
     if (strcmp(mode, "notify") == 0) {
         chosen = FC_SWITCH_NOTIFY;

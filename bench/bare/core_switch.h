@@ -8,6 +8,9 @@
 #if __has_include("notify.h")
 #define CORE_NOTIFY 1
 #endif
+#if __has_include("follow.c")
+#define CORE_SAME_CPU 1
+#endif
 
 void core_prepare(uint32_t chosen);          /* before the fork */
 void core_open(uint32_t chosen, int client); /* after it, before the endpoint is made */

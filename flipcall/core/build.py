@@ -15,19 +15,26 @@ SOURCES = [
     "endpoint.c",
     "switch_futex.c",
     "switch_swap.c",
+    "switch_notify.c",
+    "notify_filter.c",
+    "notify_watch.c",
     "life.c",
     "wait.c",
     "adapt.c",
     "flip.c",
     "frame.c",
 ]
-HEADERS = ["flipcall/core/cpu.h", "flipcall/core/endpoint.h", "proto/flipcall.h"]
+HEADERS = [
+    "flipcall/core/cpu.h", "flipcall/core/endpoint.h", "flipcall/core/notify.h", "flipcall/core/seccomp_abi.h",
+    "proto/flipcall.h",
+]  # fmt: skip
 
-# Every object-like macro and enumerator of the two headers.
+# Every object-like macro and enumerator of the headers that Python sees whole.
 _CONSTANT = re.compile(
     r"^(?:#define +(FC_[A-Z0-9_]+) +\S|    (FC_[A-Z0-9_]+)(?: = -?\d+)?,?(?: |$))", re.MULTILINE
 )
-CONSTANTS = sorted({a or b for name in HEADERS for a, b in _CONSTANT.findall((ROOT / name).read_text())})
+OFFERED = [name for name in HEADERS if not name.endswith("seccomp_abi.h")]
+CONSTANTS = sorted({a or b for name in OFFERED for a, b in _CONSTANT.findall((ROOT / name).read_text())})
 
 CDEF = """
 struct fc_packet { uint32_t conn_state, data_len, sleepers, cancel; };
@@ -73,6 +80,15 @@ uint32_t fc_attach_offset(uint32_t body_len);
 void fc_set_spinner_limit(uint32_t limit);
 int fc_futex_wake(void *word, int count);
 int64_t fc_now(void);
+struct fc_listener { int32_t fd; ...; };
+struct fc_notify_end { uint32_t gone; ...; };
+int fc_notify_install(void);
+int fc_listener_init(struct fc_listener *listener, int fd, int baton);
+int fc_notify_client(struct fc_endpoint *ep, struct fc_notify_end *end, int bell, uint32_t index);
+int fc_notify_server(struct fc_endpoint *ep, struct fc_notify_end *end, struct fc_listener *listener, int bell,
+                     uint32_t index);
+void fc_notify_leave(struct fc_endpoint *ep);
+long fc_notify_trap(uint32_t index);
 """
 
 abi3 = sys.implementation.name == "cpython" and not sysconfig.get_config_var("Py_GIL_DISABLED")
@@ -81,10 +97,11 @@ ffi = FFI()
 ffi.cdef("".join(f"#define {name} ...\n" for name in CONSTANTS) + CDEF)
 ffi.set_source(
     "flipcall._core",
-    '#include "endpoint.h"',
+    '#include "notify.h"',
     sources=[f"flipcall/core/{name}" for name in SOURCES],
     depends=HEADERS,
     include_dirs=[str(ROOT / "proto"), str(ROOT / "flipcall" / "core")],
-    extra_compile_args=["-std=gnu11", "-O2", "-Wall", "-Wextra", "-Wno-unused-parameter"],
+    extra_compile_args=["-std=gnu11", "-O2", "-Wall", "-Wextra", "-Wno-unused-parameter", "-pthread"],
+    extra_link_args=["-pthread"],
     py_limited_api=abi3,
 )

@@ -15,6 +15,7 @@ static _Atomic uint32_t generation;
 void fc_forked(void)
 {
     atomic_fetch_add(&generation, 1);
+    fc_notify_forked();
     fc_no_spinners(); /* threads that were spinning are not in this process: they would be counted for ever */
 }
 
@@ -165,8 +166,12 @@ int fc_break(struct fc_endpoint *ep, enum fc_result result, enum fc_fault what, 
  * in the same flip (endpoint.py, connect and accept). */
 int fc_use_switch(struct fc_endpoint *ep, uint32_t id)
 {
-    static const struct fc_switch *const switches[] = {[FC_SWITCH_FUTEX] = &fc_switch_futex, [FC_SWITCH_SWAP] = &fc_switch_swap};
-    if (id >= sizeof switches / sizeof switches[0])
+    static const struct fc_switch *const switches[] = {
+        [FC_SWITCH_FUTEX] = &fc_switch_futex,
+        [FC_SWITCH_SWAP] = &fc_switch_swap,
+        [FC_SWITCH_NOTIFY] = &fc_switch_notify,
+    };
+    if (id >= sizeof switches / sizeof switches[0] || !switches[id] || (id == FC_SWITCH_NOTIFY && !ep->notify))
         return FC_ERR_TURN;
     atomic_store(&ep->how, switches[id]);
     /* A shutdown meanwhile may have woken by the old switch a peer that sleeps by the new one. Either it has read the

@@ -21,7 +21,7 @@ struct fc_endpoint;
 /* A switch: how a side sleeps until it is its turn, and wakes the other. Called by the thread inside, except
  * close. One file each: switch_futex.c, ... Times are absolute, CLOCK_MONOTONIC ns. Sleeping may end early for
  * any reason: the caller looks at conn_state, and again. Results: 0 or a negative errno; -ETIMEDOUT when the
- * time has come, -EINTR after a signal.
+ * time has come, -EINTR after a signal, -EPIPE when the peer has hung up.
  */
 struct fc_switch {
     const char *name;
@@ -31,11 +31,12 @@ struct fc_switch {
     void (*close)(struct fc_endpoint *ep);              /* wake both sides; conn_state says why. Any thread */
 };
 
-extern const struct fc_switch fc_switch_futex, fc_switch_swap;
+extern const struct fc_switch fc_switch_futex, fc_switch_swap, fc_switch_notify;
 
 enum fc_switch_id {
     FC_SWITCH_FUTEX = 0,
-    FC_SWITCH_SWAP = 1
+    FC_SWITCH_SWAP = 1,
+    FC_SWITCH_NOTIFY = 2
 };
 
 /* Where FUTEX_SWAP's number may lie: above the operations of Linux 5.13 (futex(2)), below the flags. */
@@ -139,6 +140,7 @@ struct fc_endpoint {
     int64_t slice_ns;
     struct fc_policy policy;
     const struct fc_switch *_Atomic how; /* fixed once connected */
+    struct fc_notify_end *notify;        /* with the notify switch (notify.h), else NULL */
 
     /* the thread inside */
     uint32_t turn;
@@ -226,6 +228,9 @@ int fc_futex_wake(_Atomic uint32_t *word, int count);
 
 /* FUTEX_SWAP's number in this kernel, for the whole process; until it is told, the swap fails (switch_swap.c) */
 int fc_set_swap(uint32_t number);
+
+/* the notify switch (notify.h) */
+void fc_notify_forked(void);
 
 /* the peer's life (life.c): nonzero when one of the descriptors says it is gone */
 int fc_peer_gone(const struct fc_endpoint *ep);

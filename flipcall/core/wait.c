@@ -95,7 +95,7 @@ int fc_give(struct fc_endpoint *ep, uint32_t len, bool then_wait)
 int fc_turned(struct fc_endpoint *ep, uint32_t seen)
 {
     uint32_t why = atomic_load_explicit(&ep->stop, memory_order_acquire);
-    if (seen == ep->my_end && !why)
+    if (seen == ep->my_end && !why && ep->trust_sleepers)
         seen = ep->mine; /* the peer gave, then shut down: its datagram counts, and the next give will fail */
     if (why || fc_is_over(seen)) {
         ep->turn = FC_TURN_OVER;
@@ -201,7 +201,7 @@ static int park(struct fc_endpoint *ep)
         int err = sleep_once(ep, until);
         uint32_t seen = look(ep);
         if (seen != ep->theirs) {
-            if (err == -ETIMEDOUT && seen == ep->mine)
+            if (err == -ETIMEDOUT && seen == ep->mine && until == ep->life_due) /* not a deadline */
                 FC_COUNT(ep, rescues);
             return fc_turned(ep, seen);
         }
@@ -209,6 +209,8 @@ static int park(struct fc_endpoint *ep)
             return fc_turned(ep, seen);
         if (err == -EINTR)
             return FC_TICK;
+        if (err == -EPIPE)
+            return fc_died(ep);
         if (err && err != -EAGAIN && err != -ETIMEDOUT)
             return fc_break(ep, FC_ERR_OS, FC_FAULT_SYSCALL, -err);
         /* Timed out, woken for nothing, or the peer played with the word: none of it moves the end of the slice. */

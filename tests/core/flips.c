@@ -85,39 +85,39 @@ static void match(struct fc_policy a, struct fc_policy b, int pauses, int trust,
 /* Both sides always sleep: each flip is a wake that must arrive. */
 static void test_parking_meets_parking(void)
 {
-    match(FRUGAL, FRUGAL, 0, 1, FLIPS / 4);
-    match(FRUGAL, FRUGAL, 1, 1, FLIPS / 4);
+    match(FRUGAL, FRUGAL, 0, 1, check_rounds(FLIPS / 4));
+    match(FRUGAL, FRUGAL, 1, 1, check_rounds(FLIPS / 4));
 }
 
 /* One CPU's policy: yield, then sleep. */
 static void test_yielding_meets_parking(void)
 {
-    match(YIELDING, FRUGAL, 1, 1, FLIPS / 4);
-    match(YIELDING, YIELDING, 1, 1, FLIPS / 4);
+    match(YIELDING, FRUGAL, 1, 1, check_rounds(FLIPS / 4));
+    match(YIELDING, YIELDING, 1, 1, check_rounds(FLIPS / 4));
 }
 
 /* The giver looks at the bit while the waiter is anywhere between spinning and sleeping. */
 static void test_spinning_meets_parking(void)
 {
     const struct fc_policy brief = {2000, 0, 0};
-    match(SPINNING, FRUGAL, 1, 1, FLIPS / 4);
-    match(brief, FRUGAL, 1, 1, FLIPS / 4);
-    match(brief, brief, 1, 1, FLIPS);
+    match(SPINNING, FRUGAL, 1, 1, check_rounds(FLIPS / 4));
+    match(brief, FRUGAL, 1, 1, check_rounds(FLIPS / 4));
+    match(brief, brief, 1, 1, check_rounds(FLIPS));
 }
 
 /* The default. */
 static void test_adaptive_meets_adaptive(void)
 {
     const struct fc_policy brief = {3000, 1, 0};
-    match(BALANCED, BALANCED, 0, 1, FLIPS);
-    match(brief, brief, 1, 1, FLIPS);
+    match(BALANCED, BALANCED, 0, 1, check_rounds(FLIPS));
+    match(brief, brief, 1, 1, check_rounds(FLIPS));
 }
 
 /* Without the extension every flip wakes. */
 static void test_without_sleepers(void)
 {
-    match(SPINNING, SPINNING, 0, 0, FLIPS / 4);
-    match(FRUGAL, FRUGAL, 0, 0, FLIPS / 8);
+    match(SPINNING, SPINNING, 0, 0, check_rounds(FLIPS / 4));
+    match(FRUGAL, FRUGAL, 0, 0, check_rounds(FLIPS / 8));
 }
 
 static struct pair ended;

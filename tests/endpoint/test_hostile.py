@@ -157,7 +157,7 @@ def test_peer_that_scribbles_all_the_time() -> None:
             write_word(
                 other,
                 WORDS[value >> 16 & 3],
-                value >> 8 & 3 if value & 0x40 else value,
+                value >> 8 & 7 if value & 0x40 else value,
                 wake=bool(value & 64),
             )
 

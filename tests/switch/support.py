@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,8 +12,7 @@ import pytest
 
 from flipcall import kernel, switch
 from flipcall._core import lib
-from flipcall.lowlevel import Endpoint, Side
-from flipcall.testing import windows
+from flipcall.lowlevel import Endpoint
 
 SWAP_WORKS = kernel.futex_swap().available
 needs_swap = pytest.mark.skipif(
@@ -33,20 +32,6 @@ def able(monkeypatch: pytest.MonkeyPatch, *names: str) -> Iterator[None]:
         patch.setattr(switch, "SWITCHES", table)
         patch.setattr(switch, "_BY_NAME", {s.name: s for s in table})
         yield
-
-
-@contextmanager
-def sides(
-    client: Endpoint | None = None, server: Endpoint | None = None
-) -> Iterator[tuple[Endpoint, Endpoint]]:
-    """Not connected yet. Closes both."""
-    assert client is not None
-    assert server is not None
-    try:
-        yield client, server
-    finally:
-        client.close()
-        server.close()
 
 
 class Thread:
@@ -71,13 +56,11 @@ class Thread:
         return self._error
 
 
-def connect_as(server: Endpoint, client_window: Any, offer: object) -> Endpoint:
-    """A client that offers `offer`, whatever that is; the server's accept() answers it. Returns the raw client."""
-    client = Endpoint(client_window, Side.CLIENT)
+def offer_as(client: Endpoint, offer: object) -> None:
+    """Be a client that offers `offer`, whatever that is; the server's accept() answers it."""
     text = json.dumps(offer).encode()
     client.data[: len(text)] = text
     assert lib.fc_connect(client.core()[0], len(text), 0) == lib.FC_ERR_TIMEOUT  # given; nobody has answered
-    return client
 
 
 def answer_as(server: Endpoint, answer: object) -> None:
@@ -88,8 +71,3 @@ def answer_as(server: Endpoint, answer: object) -> None:
     text = json.dumps(answer).encode()
     server.data[: len(text)] = text
     assert lib.fc_send(core, len(text)) == lib.FC_OK
-
-
-def new_windows() -> Sequence[Any]:
-    """The same window twice."""
-    return windows()

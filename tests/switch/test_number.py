@@ -64,7 +64,7 @@ def test_numbers_that_can_be(monkeypatch: pytest.MonkeyPatch, text: str, number:
     "text", ["0", "12", "128", "142", "-1", "x", "0xe", "1e1", "14.0", "１４", "9" * 400]
 )
 def test_numbers_that_cannot_be(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
-    """Operations with another meaning, flags and nonsense are refused with the setting's name; nothing is asked."""
+    """Other operations, flags and nonsense are refused by the setting's name; nothing is asked."""
     monkeypatch.setenv(VARIABLE, text)
     monkeypatch.setattr(syscalls, "futex", lambda *_: pytest.fail("asked the kernel"))
     with pytest.raises(ValueError, match=VARIABLE):

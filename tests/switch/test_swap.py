@@ -152,7 +152,7 @@ def _serve_and_hang(path: str) -> None:
 
 
 def test_calls_between_processes(tmp_path: Path) -> None:
-    """Typed calls over swap, asked for by name on both sides; a SIGKILLed server is noticed in the middle of one."""
+    """Typed calls over swap, asked for by name; a server that is killed in the middle of one is noticed."""
     path = str(tmp_path / "s")
     with child(_serve_and_hang, path) as server:
         server.expect("ready")
@@ -202,8 +202,8 @@ def test_death_of_a_peer_during_a_swap() -> None:
         wait_until(lambda: both.client.state is State.OVER)
 
 
-def test_stopped_server_is_not_dead(tmp_path: Path) -> None:
-    """Calls through a Server of this process over the default negotiation use swap, too."""
+def test_calls_by_default(tmp_path: Path) -> None:
+    """Calls that ask for no switch work, too."""
     path = str(tmp_path / "s")
     with flipcall.Server(SumServer(), path), flipcall.connect(Sum, path) as client:
         assert client.add(2, 3) == 5

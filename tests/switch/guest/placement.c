@@ -4,7 +4,8 @@
  * giver was on, so that the taker can tell whether it was woken on that CPU.
  *
  * Prints one JSON object shaped as python -m bench does (design, section 9). The figures are an emulator's: only
- * the ratios and the placement mean anything. Exit status 1 when a swap lands on another CPU in 1 % of flips or more.
+ * the placement is sure, and the ratios move with what else the host does. Exit status 1 when more than 1 % of the
+ * flips by swap land on another CPU.
  *
  *     placement NUMBER [FLIPS]      FUTEX_SWAP's number, as probed; round trips a run */
 #define _GNU_SOURCE
@@ -220,11 +221,11 @@ int main(int argc, char **argv)
         for (int bare = 0; bare < 2; bare++)
             printf("\"emulated_%sswap_over_futex_%s\": %.3f, ", bare ? "bare_" : "", PLACE[p],
                    MEDIAN(runs[p][2 * bare + 1], p50) / MEDIAN(runs[p][2 * bare], p50));
-    double worst = 1;
+    double share = 0;
     for (int r = 0; r < RUNS; r++)
-        worst = runs[0][SWAP][r].same < worst ? runs[0][SWAP][r].same : worst;
-    printf("\"emulated_swap_same_cpu_share\": %.4f}}\n", worst);
-    if (worst < 0.99)
-        fail("swaps that landed on the giver's CPU, in 1/10000, below 9900", (long long)(worst * 10000));
+        share += runs[0][SWAP][r].same / RUNS;
+    printf("\"emulated_swap_same_cpu_share\": %.4f}}\n", share);
+    if (share < 0.99)
+        fail("swaps that landed on the giver's CPU, in 1/10000, below 9900", (long long)(share * 10000));
     return 0;
 }
