@@ -46,6 +46,7 @@
 #define FC_AGAIN_NS 300000ll    /* between two attempts to end the same call */
 #define FC_GRACE_NS 5000000ll   /* how long the server may take to receive what woke it */
 #define FC_NEAR 16              /* numbers tried on each side at first */
+#define FC_CALIBRATIONS 20      /* attempts to see two traps numbered one after the other */
 #define FC_FAR (1ll << 14)      /* and at last: some milliseconds */
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* ends, count, and what belongs to the watch in them */
@@ -58,6 +59,7 @@ static _Atomic int64_t wakes_at;  /* when the watch will look by itself */
 enum { TAKER_IDLE, TAKER_ASKED, TAKER_TAKES };
 static _Atomic uint32_t taker;
 static _Atomic uint32_t calibrating; /* 2 and 1 for the first and the second measurement, else 0 */
+static _Atomic uint32_t measured;    /* the thread that calibrates is about to trap, or trapped */
 static uint64_t first_ids[2];
 
 static void kick(void)
@@ -84,13 +86,17 @@ static void *take(void *unused)
         atomic_store(&taker, TAKER_TAKES);
         uint32_t left = atomic_load(&calibrating);
         struct fc_note note;
-        if (readable(fc_notify.listener, left ? 1000 : 0) && fc_notify_recv(fc_notify.listener, &note) == 0) {
-            if (left) {
-                first_ids[2 - left] = note.id;
-                atomic_store(&calibrating, left - 1);
+        /* A process that is stopped (SIGSTOP, a debugger) begins its trapped call anew, under another number, and
+         * nobody else would answer that: while measuring, take until the thread is out. */
+        do
+            if (readable(fc_notify.listener, left ? 1 : 0) && fc_notify_recv(fc_notify.listener, &note) == 0) {
+                if (left) {
+                    first_ids[2 - left] = note.id;
+                    atomic_store(&calibrating, left - 1);
+                }
+                fc_notify_send(fc_notify.listener, note.id);
             }
-            fc_notify_send(fc_notify.listener, note.id);
-        }
+        while (left && atomic_load(&measured));
         atomic_store(&taker, TAKER_IDLE);
     }
     return NULL;
@@ -338,19 +344,23 @@ int fc_watch_start(void)
     return -error;
 }
 
-/* Trap twice, before anybody else has the listener, and see how notifications are numbered. */
+/* Trap twice, before anybody else has the listener, and see how notifications are numbered. -EAGAIN: not one after the
+ * other, as when the process was stopped meanwhile. */
 static int calibrate(void)
 {
     for (uint32_t left = 2; left > 0; left--) {
         while (atomic_load(&taker) != TAKER_IDLE)
             sched_yield(); /* it has answered, and is on its way back */
         atomic_store(&calibrating, left);
+        atomic_store(&measured, 1);
         ask_taker();
-        if (fc_notify_trap(FC_NOTIFY_INDEX_TEST) != 0 || atomic_load(&calibrating) == left)
+        int error = fc_notify_trap(FC_NOTIFY_INDEX_TEST);
+        atomic_store(&measured, 0);
+        if (error != 0 || atomic_load(&calibrating) == left)
             return -EPROTO; /* somebody else has answered */
     }
     if (first_ids[1] != first_ids[0] + 1)
-        return -EPROTO;
+        return -EAGAIN;
     fc_notify.base = first_ids[1] + 1;
     atomic_store(&fc_notify.traps, 0);
     return 0;
@@ -361,7 +371,11 @@ int fc_watch_calibrate(void)
     sigset_t all, before;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before); /* a call begun anew would look like a gap in the numbers */
-    int error = calibrate();
+    int error = -EAGAIN;
+    for (int tries = 0; tries < FC_CALIBRATIONS && error == -EAGAIN; tries++)
+        error = calibrate();
+    if (error == -EAGAIN)
+        error = -EPROTO;
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     atomic_store(&calibrating, 0);
     return error;

@@ -201,7 +201,7 @@ static int park(struct fc_endpoint *ep)
         int err = sleep_once(ep, until);
         uint32_t seen = look(ep);
         if (seen != ep->theirs) {
-            if (err == -ETIMEDOUT && seen == ep->mine)
+            if (err == -ETIMEDOUT && seen == ep->mine && until == ep->life_due) /* not a deadline */
                 FC_COUNT(ep, rescues);
             return fc_turned(ep, seen);
         }
