@@ -122,8 +122,9 @@ class Endpoint:
         window has been connected before: nothing was changed), UnsupportedError (no switch in common).
         """
         self._usable()
-        if self.state is not State.NEW or self.side is not Side.CLIENT:
-            raise MisuseError(f"connect() on a {self.side.name.lower()} endpoint in state {self.state.name}")
+        turn = State(self._ep.turn)  # not self.state, which another thread's shutdown() may just have changed
+        if turn is not State.NEW or self.side is not Side.CLIENT:
+            raise MisuseError(f"connect() on a {self.side.name.lower()} endpoint in state {turn.name}")
         keys: dict[str, Any] = {"sleepers": 1, "switches": self._offer}
         if self._notify is not None:
             keys["notify"] = self._notify.index

@@ -29,6 +29,8 @@ HEADERS = [
     "proto/flipcall.h",
 ]  # fmt: skip
 
+PUBLIC = ["flipcall/core/endpoint.h", "proto/flipcall.h"]
+
 # Every object-like macro and enumerator of the headers that Python sees whole.
 _CONSTANT = re.compile(
     r"^(?:#define +(FC_[A-Z0-9_]+) +\S|    (FC_[A-Z0-9_]+)(?: = -?\d+)?,?(?: |$))", re.MULTILINE

@@ -217,3 +217,17 @@ def test_context_manager_closes() -> None:
             _ = 1 / 0
         assert endpoint.state is State.CLOSED
         endpoint.close()
+
+
+def test_shutdown_while_connect_begins(monkeypatch: pytest.MonkeyPatch) -> None:
+    """connect() that finds itself shut down by another thread, after it has looked, says so: that is no misuse."""
+    with make_pair(connected=False) as both:
+        usable = both.client._usable
+
+        def usable_then_shut_down() -> None:
+            usable()
+            both.client.shutdown()
+
+        monkeypatch.setattr(both.client, "_usable", usable_then_shut_down)
+        with pytest.raises(ClosedError):
+            both.client.connect()
