@@ -15,7 +15,7 @@ import pytest
 
 from flipcall import admission, client, endpoint
 from flipcall.errors import UnsupportedError
-from flipcall.lowlevel import Endpoint
+from flipcall.lowlevel import Endpoint, State
 from flipcall.switch import offered
 
 VARIABLE = "FLIPCALL_TEST_SWITCH"
@@ -38,24 +38,20 @@ class Switched:
 
         for module in (admission, client, endpoint):
             vars(module)["offered"] = preferring
-        use, close = Endpoint._use, Endpoint.close
-
-        def counting_use(side: Endpoint, switch: str) -> Any:
-            self.used[switch] += 1
-            return use(side, switch)
+        close = Endpoint.close
 
         def counting_close(side: Endpoint) -> None:
-            if side.state.name != "CLOSED":
+            if side.state is not State.CLOSED and side.stats.flips:
+                self.used[side.switch] += 1
                 self.swaps += side.stats.swaps
             close(side)
 
-        vars(endpoint)["Endpoint"]._use = counting_use
         vars(endpoint)["Endpoint"].close = counting_close
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         """Say what was used."""
         used = ", ".join(f"{name} {count}" for name, count in self.used.most_common()) or "none"
-        terminalreporter.write_line(f"switches, sides connected in this process: {used}; swaps: {self.swaps}")
+        terminalreporter.write_line(f"switches, sides that flipped in this process: {used}; swaps: {self.swaps}")
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:

@@ -14,11 +14,11 @@ import pytest
 from flipcall import ClosedError, DeadlineExceeded, PeerDiedError
 from flipcall.lowlevel import Endpoint, Liveness, MemfdAllocator, NamedAllocator, PacketWindow, Side, State
 from tests.endpoint.running import KINDS, POLICIES, SIDES, Running, check_over, new_name, until_waiting
-from tests.support import Child, child, is_gone, resume, stop, wait_until
+from tests.support import SLOW, Child, child, is_gone, resume, stop, wait_until
 
 # The margin is wide because the machine is shared; how many slices it took is counted beside it.
-NOTICED_S = 1.0
-SLICES = 4
+NOTICED_S = 1.0 * SLOW
+SLICES = 4 * SLOW
 
 
 def peer(fd: int, length: int, name: str, side: int) -> None:

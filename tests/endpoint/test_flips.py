@@ -9,9 +9,9 @@ import pytest
 
 from flipcall.lowlevel import Endpoint, Liveness, MemfdAllocator, Side, WaitPolicy
 from flipcall.testing import read_word
-from tests.support import child
+from tests.support import SLOW, child
 
-ROUNDS, FLIPS = 20, 5000  # 10**5
+ROUNDS, FLIPS = 20, 5000 // SLOW  # 10**5
 LONG_SLICE_NS = (
     10**10
 )  # a lost wake hangs for ten seconds then, and no answer falls on the end of a slice by chance
@@ -60,7 +60,7 @@ def say(*_words: object) -> None:
     """In the child: tests.support has another one there."""
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(60 * SLOW)
 def test_no_wake_is_lost() -> None:
     """10**5 round trips, every mixture of spinning and sleeping: all answered, none of them by a slice's end."""
     import os

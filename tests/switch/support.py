@@ -13,6 +13,7 @@ import pytest
 from flipcall import kernel, switch
 from flipcall._core import lib
 from flipcall.lowlevel import Endpoint
+from tests.support import PATIENCE_S
 
 SWAP_WORKS = kernel.futex_swap().available
 needs_swap = pytest.mark.skipif(
@@ -51,7 +52,7 @@ class Thread:
 
     def error(self) -> BaseException | None:
         """Waits for the end."""
-        self._thread.join(60)
+        self._thread.join(3 * PATIENCE_S)
         assert not self._thread.is_alive()
         return self._error
 
