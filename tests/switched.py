@@ -51,7 +51,9 @@ class Switched:
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         """Say what was used."""
         used = ", ".join(f"{name} {count}" for name, count in self.used.most_common()) or "none"
-        terminalreporter.write_line(f"switches, sides that flipped in this process: {used}; swaps: {self.swaps}")
+        terminalreporter.write_line(
+            f"switches, sides that flipped in this process: {used}; swaps: {self.swaps}"
+        )
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:

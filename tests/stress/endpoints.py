@@ -26,7 +26,7 @@ import msgspec
 
 from flipcall import FlipcallError
 from flipcall.lowlevel import MemfdAllocator, PacketWindow, Side
-from flipcall.switch import NOTIFY, offered
+from flipcall.switch import offered
 from tests.leaks import Holdings
 from tests.stress.crowd import SKIP, Busy, choose_cpus
 from tests.stress.player import LATEST_S, Outcome, Plan, WrongError, draw, play
@@ -139,11 +139,6 @@ def main() -> int:
     parser.add_argument("--cpus", type=int, default=0)
     parser.add_argument("--busy", type=int, default=0)
     options = parser.parse_args()
-    if options.switch == NOTIFY:
-        print(
-            "stress: skipped: notify wants a NotifyLink a side and a process a client; tests/notify has its own"
-        )
-        return SKIP
     try:
         offered(options.switch)
     except (FlipcallError, ValueError) as e:
