@@ -101,12 +101,14 @@ class Admission:
         """fds: what came with the hello, and is this function's."""
         peer, link = Peer.of(sock), None
         try:
+            if len(fds) != (2 if hello.notify else 0):
+                raise ProtocolError(f"{len(fds)} descriptors came with the hello", peer.pid)
             session = self._checked(hello, peer)
         except BaseException:
             close_fds(fds)
             raise
         try:
-            if len(fds) == 2 and self._switch in (None, NOTIFY) and hello.transport == "window":
+            if fds and self._switch in (None, NOTIFY) and hello.transport == "window":
                 fds, descriptors = [], fds
                 link = NotifyLink.adopt(descriptors, hello.notify, peer.pid)
             return self._channel(sock, hello, session, link)

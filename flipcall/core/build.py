@@ -33,7 +33,7 @@ HEADERS = [
 _CONSTANT = re.compile(
     r"^(?:#define +(FC_[A-Z0-9_]+) +\S|    (FC_[A-Z0-9_]+)(?: = -?\d+)?,?(?: |$))", re.MULTILINE
 )
-OFFERED = [name for name in HEADERS if not name.endswith("seccomp_abi.h")]
+OFFERED = [name for name in HEADERS if not name.endswith(("cpu.h", "seccomp_abi.h"))]
 CONSTANTS = sorted({a or b for name in OFFERED for a, b in _CONSTANT.findall((ROOT / name).read_text())})
 
 CDEF = """

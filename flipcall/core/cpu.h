@@ -15,4 +15,11 @@ static inline void fc_cpu_relax(void)
 #endif
 }
 
+/* What a seccomp filter sees as the processor (linux/audit.h); elsewhere undefined: fc_notify_install says ENOSYS. */
+#if defined(__x86_64__)
+#define FC_TRAP_ARCH AUDIT_ARCH_X86_64 /* x32 has the same, but other numbers: never trapped */
+#elif defined(__aarch64__)
+#define FC_TRAP_ARCH AUDIT_ARCH_AARCH64
+#endif
+
 #endif

@@ -14,13 +14,9 @@
 #include <linux/seccomp.h>
 #include <sys/syscall.h>
 
-#define FC_TRAP_NR SYS_getppid
+#include "cpu.h"
 
-#if defined(__x86_64__)
-#define FC_TRAP_ARCH AUDIT_ARCH_X86_64 /* x32 has the same, but other numbers: never trapped */
-#elif defined(__aarch64__)
-#define FC_TRAP_ARCH AUDIT_ARCH_AARCH64
-#endif /* elsewhere undefined: fc_notify_install says ENOSYS */
+#define FC_TRAP_NR SYS_getppid
 
 #ifndef SECCOMP_FILTER_FLAG_SPEC_ALLOW
 #define SECCOMP_FILTER_FLAG_SPEC_ALLOW (1UL << 2)
