@@ -93,7 +93,7 @@ FAULTS = {
         "wait.c",
         r"return now >= ep->deadline \? FC_ERR_TIMEOUT : FC_TICK;",
         "return now >= ep->deadline ? FC_OK : FC_TICK;",
-        "two active sides|received",
+        "two active sides|received|it hangs",
     ),
 }
 
