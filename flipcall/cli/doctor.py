@@ -9,7 +9,7 @@ import click
 from rich.table import Table
 from rich.text import Text
 
-from .. import cpus, kernel
+from .. import cpus, kernel, switch
 from ..policy import WaitPolicy
 from .text import console, print_json
 
@@ -34,6 +34,7 @@ def examine() -> dict[str, Any]:
     features = kernel.features()
     spins, spin_reason = kernel.spinning_allowed()
     allowed = cpus.allowed()
+    best = next(s for s in switch.SWITCHES if s.name == switch.offered(None)[0])
     policy = WaitPolicy.balanced()
     same_cpu, same_cpu_reason = cpus.same_cpu_possible()
     return {
@@ -68,8 +69,8 @@ def examine() -> dict[str, Any]:
             "placement": policy.placement,
             "same_cpu": same_cpu,
             "same_cpu_reason": same_cpu_reason,
-            "switch": "futex",
-            "switch_reason": "works everywhere; the only switch of this version",
+            "switch": best.name,
+            "switch_reason": best.probe()[1],
         },
         "usable": all(f.available for f in features if _NEEDED_BY[f.name][1]),
     }
