@@ -298,11 +298,7 @@ def _window_stub(method: Method, number: int, pool: Pool, timeout: float | None)
     fc_call, unpack = lib.fc_call, ffi.unpack
 
     def late(body: bytes) -> Any:
-        reply = ask(pool, timeout, number, body, b"")
-        try:
-            return decode(reply.body)
-        except _UNDECODABLE as e:
-            raise _garbled(method, e) from e
+        return _decoded(method, ask(pool, timeout, number, body, b"").body)
 
     def call(*args: Any, **kwargs: Any) -> Any:
         if kwargs or len(args) != count:
@@ -339,12 +335,7 @@ def _positions(method: Method) -> int:
 
 def _bulk_stub(method: Method, number: int, pool: Pool, timeout: float | None) -> Callable[..., Any]:
     """A call whose arguments or result may travel as the attachment, over any transport."""
-    count, bind, decode, result_type = (
-        _positions(method),
-        method.bind,
-        method.decode_result,
-        method.result_type,
-    )
+    count, bind, result_type = _positions(method), method.bind, method.result_type
 
     def call(*args: Any, **kwargs: Any) -> Any:
         if kwargs or len(args) != count:
@@ -353,10 +344,7 @@ def _bulk_stub(method: Method, number: int, pool: Pool, timeout: float | None) -
         reply = ask(pool, timeout, number, encode(slots), attachment)
         if method.bulk_result:
             return reply.attachment if result_type is bytes else result_type(reply.attachment)
-        try:
-            return decode(reply.body)
-        except _UNDECODABLE as e:
-            raise _garbled(method, e) from e
+        return _decoded(method, reply.body)
 
     return call
 
@@ -378,6 +366,14 @@ def ask(pool: Pool, timeout: float | None, number: int, body: bytes, attachment:
         raise
     pool.give(channel)
     return reply
+
+
+def _decoded(method: Method, body: bytes) -> Any:
+    """The result in the body of a reply; the hottest path does it itself."""
+    try:
+        return method.decode_result(body)
+    except _UNDECODABLE as e:
+        raise _garbled(method, e) from e
 
 
 def _garbled(method: Method, error: Exception) -> ProtocolError:

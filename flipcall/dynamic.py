@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from ._core import lib
 from .client import Connection, ask
 from .errors import MisuseError
 from .handshake import Offered, Transport, Welcome
@@ -32,7 +33,7 @@ class DynamicClient:
         timeout: float | None = 30.0,
         connect_timeout: float = 5.0,
         transport: Transport = "window",
-        window_size: int = 65536,
+        window_size: int = lib.FC_WINDOW_DEFAULT,
     ) -> None:
         self._timeout = timeout
         self._connection = Connection(

@@ -101,9 +101,8 @@ class Pool:
         """In a forked child: these channels are the parent's. Using the pool raises ForkedError from now on."""
         self._forked = True
         self._lock = threading.Lock()  # its holder may be a thread that this process does not have
-        for channel in list(
-            self._all
-        ):  # before they can be collected, which would end them for the parent, too
+        # Before they can be collected, which would end them for the parent, too.
+        for channel in list(self._all):
             channel.abandon()
         self.free.clear()
         self.waiters.clear()
