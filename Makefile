@@ -16,7 +16,7 @@ CTEST_FLAGS := -std=gnu11 -O1 -g -Wall -Wextra -Wno-unused-parameter -Werror -fn
 # Every file in tests/core is a program, linked with the core. Those in which both sides run at once are built again
 # for the thread sanitizer.
 TSAN_FLAGS := $(subst -fsanitize=address$(comma)undefined,-fsanitize=thread,$(CTEST_FLAGS))
-TSAN_TESTS := $(patsubst %,$(CTEST_DIR)/%-tsan,flips items split)
+TSAN_TESTS := $(patsubst %,$(CTEST_DIR)/%-tsan,flips items split doorbell)
 CTESTS := $(patsubst tests/core/%.c,$(CTEST_DIR)/%,$(wildcard tests/core/*.c))
 CORE_C := $(wildcard flipcall/core/*.c)
 CORE_H := $(wildcard flipcall/core/*.h) proto/flipcall.h

@@ -170,6 +170,7 @@ class Admission:
                 peer=Liveness.named(life.pid),
                 switch=self._switch,
                 notify=link,
+                doorbell=sock,
             )
             try:
                 send_message(sock, self._welcome(session, window.length), (window.fd,))

@@ -165,7 +165,13 @@ class Connection:
                 if link is not None:
                     link.sent()
                 endpoint = Endpoint(
-                    window, Side.CLIENT, peer=pid, policy=self.policy, switch=self.switch, notify=link
+                    window,
+                    Side.CLIENT,
+                    peer=pid,
+                    policy=self.policy,
+                    switch=self.switch,
+                    notify=link,
+                    doorbell=sock,
                 )
                 channel = WindowChannel(endpoint, sock)
                 try:
