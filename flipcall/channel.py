@@ -50,6 +50,11 @@ class WindowChannel:
         Raises what the call raises; CallError (RESOURCE_EXHAUSTED), naming both sizes, for a request larger than
         the window.
         """
+        result = self.ask(number, timeout_us, body, attachment)
+        return self.settle(result, len(body), len(attachment))
+
+    def ask(self, number: int, timeout_us: int, body: bytes, attachment: Attachment) -> int:
+        """The first half of bulk(): the C core's result, for settle()."""
         what = number | timeout_us << lib.FC_CALL_TIMEOUT_SHIFT
         if len(attachment) > self.endpoint.data_cap:  # and perhaps more than a u32 can say
             result = lib.FC_ERR_SIZE
@@ -58,7 +63,7 @@ class WindowChannel:
                 result = lib.fc_call_attached(self.ep, what, body, len(body), data, len(data))
         else:
             result = lib.fc_call(self.ep, what, body, len(body))
-        return self.settle(result, len(body), len(attachment))
+        return int(result)
 
     def settle(self, result: int, body_len: int, attach_len: int = 0) -> Reply:
         """What the C core's `result` of a call means: wait on over ticks, then the reply, or the error raised.

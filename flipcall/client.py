@@ -46,7 +46,7 @@ S = TypeVar("S", bound=Service)
 Path = str | os.PathLike[str]
 
 _BACKLOG_PAUSE_S = 0.005
-_UNDECODABLE = (DecodeError, UnicodeDecodeError, RecursionError)  # what msgspec raises for a hostile body
+UNDECODABLE = (DecodeError, UnicodeDecodeError, RecursionError)  # what msgspec raises for a hostile body
 
 _clients: "weakref.WeakSet[Connection]" = weakref.WeakSet()
 
@@ -81,7 +81,7 @@ class Connection:
         self._service = contract.name if contract else ""
         self.welcome: Welcome | None = None
         self.peer_pid = 0  # of the first channel
-        self.pool = Pool(self._channel, max_channels)
+        self.pool = Pool(self.channel, max_channels)
         _clients.add(self)
 
     def open(self) -> Welcome:
@@ -90,7 +90,7 @@ class Connection:
         assert self.welcome is not None
         return self.welcome
 
-    def _channel(self, deadline: float | None = None) -> Channel:
+    def channel(self, deadline: float | None = None) -> Channel:
         """A new channel, by the deadline (time.monotonic() seconds) and the connect timeout."""
         latest = time.monotonic() + self._connect_timeout
         deadline = latest if deadline is None else min(deadline, latest)
@@ -235,6 +235,7 @@ def connect(
     PeerDiedError, ProtocolError.
     """
     contract = contract_of(service)
+    contract.for_clients(asynchronous=False)
     connection = Connection(
         contract,
         path,
@@ -264,7 +265,20 @@ def with_options(client: S, *, timeout: float | None) -> S:
 
 
 def _client(contract: Contract, connection: Connection, timeout: float | None) -> Any:
-    """An object of a subclass of the contract, whose methods are calls."""
+    def stub(method: Method, number: int) -> Callable[..., Any]:
+        return _stub(method, number, connection, timeout)
+
+    own = {"close": connection.pool.close, "_flipcall": connection}  # the latter for with_options()
+    return client_object(contract, connection, stub, own)
+
+
+def client_object(
+    contract: Contract,
+    connection: Connection,
+    stub: Callable[[Method, int], Callable[..., Any]],
+    own: dict[str, Any],
+) -> Any:
+    """An object of a subclass of the contract, whose methods are calls, made by `stub` from method and number."""
     assert connection.welcome is not None
     numbers = {m.name: number for number, m in enumerate(connection.welcome.methods)}
     # The names are in the class, too, so that a contract may have abstract methods.
@@ -273,9 +287,7 @@ def _client(contract: Contract, connection: Connection, timeout: float | None) -
     client = type(f"{contract.name}Client", (contract.owner,), namespace)()
     for method in contract.methods:
         number = numbers.get(method.name)
-        call = _missing(method) if number is None else _stub(method, number, connection, timeout)
-        setattr(client, method.name, call)
-    own = {"close": connection.pool.close, "_flipcall": connection}  # the latter for with_options()
+        setattr(client, method.name, _missing(method) if number is None else stub(method, number))
     vars(client).update(own)
     return client
 
@@ -296,7 +308,7 @@ def _stub(method: Method, number: int, connection: Connection, timeout: float | 
 
 def _window_stub(method: Method, number: int, pool: Pool, timeout: float | None) -> Callable[..., Any]:
     """The hottest path there is: everything it needs is in its closure, and nothing is called that need not be."""
-    count, bind, decode = _positions(method), method.bind, method.decode_result
+    count, bind, decode = positions(method), method.bind, method.decode_result
     what = number | timeout_us(timeout) << lib.FC_CALL_TIMEOUT_SHIFT
     pop, push, waiters, notify, mend = (
         pool.free.pop, pool.free.append, pool.waiters, pool.notify, pool.mend,
@@ -304,7 +316,7 @@ def _window_stub(method: Method, number: int, pool: Pool, timeout: float | None)
     fc_call, unpack = lib.fc_call, ffi.unpack
 
     def late(body: bytes) -> Any:
-        return _decoded(method, ask(pool, timeout, number, body, b"").body)
+        return decoded(method, ask(pool, timeout, number, body, b"").body)
 
     def call(*args: Any, **kwargs: Any) -> Any:
         if kwargs or len(args) != count:
@@ -328,20 +340,20 @@ def _window_stub(method: Method, number: int, pool: Pool, timeout: float | None)
             notify()
         try:
             return decode(reply)
-        except _UNDECODABLE as e:
-            raise _garbled(method, e) from e
+        except UNDECODABLE as e:
+            raise garbled(method, e) from e
 
     return call
 
 
-def _positions(method: Method) -> int:
+def positions(method: Method) -> int:
     """How many positional arguments need no binding: all, or never as many when some go by keyword only."""
     return -1 if method.keyword_only else len(method.params)
 
 
 def _bulk_stub(method: Method, number: int, pool: Pool, timeout: float | None) -> Callable[..., Any]:
     """A call whose arguments or result may travel as the attachment, over any transport."""
-    count, bind, result_type = _positions(method), method.bind, method.result_type
+    count, bind, result_type = positions(method), method.bind, method.result_type
 
     def call(*args: Any, **kwargs: Any) -> Any:
         if kwargs or len(args) != count:
@@ -350,7 +362,7 @@ def _bulk_stub(method: Method, number: int, pool: Pool, timeout: float | None) -
         reply = ask(pool, timeout, number, encode(slots), attachment)
         if method.bulk_result:
             return reply.attachment if result_type is bytes else result_type(reply.attachment)
-        return _decoded(method, reply.body)
+        return decoded(method, reply.body)
 
     return call
 
@@ -374,15 +386,15 @@ def ask(pool: Pool, timeout: float | None, number: int, body: bytes, attachment:
     return reply
 
 
-def _decoded(method: Method, body: bytes) -> Any:
+def decoded(method: Method, body: bytes) -> Any:
     """The result in the body of a reply; the hottest path does it itself."""
     try:
         return method.decode_result(body)
-    except _UNDECODABLE as e:
-        raise _garbled(method, e) from e
+    except UNDECODABLE as e:
+        raise garbled(method, e) from e
 
 
-def _garbled(method: Method, error: Exception) -> ProtocolError:
+def garbled(method: Method, error: Exception) -> ProtocolError:
     return ProtocolError(f"the result of {method.name} is not what its signature says: {error}")
 
 

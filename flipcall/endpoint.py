@@ -296,6 +296,11 @@ class Endpoint:
         return Stats(*(getattr(s, name) for name in Stats.__struct_fields__))
 
     @property
+    def pidfd(self) -> int:
+        """What tells of the peer's end, for a loop that watches it; borrowed. -1 for none."""
+        return self._peer.pidfd
+
+    @property
     def peer_pid(self) -> int:
         """The peer's process id, 0 when unknown."""
         return self._peer.pid

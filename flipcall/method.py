@@ -44,6 +44,7 @@ class Method:
             hints = typing.get_type_hints(function, include_extras=True)
         except NameError as e:
             raise MisuseError(f"{where}: an annotation cannot be resolved: {e}") from e
+        self.asynchronous = inspect.iscoroutinefunction(function)
         signature = inspect.signature(function)
         parameters = list(signature.parameters.values())[1:]
         for p in parameters:

@@ -1,0 +1,217 @@
+"""connect(): a client whose methods are coroutines. The synchronous one (flipcall.client) says how a call is made.
+
+A call that is answered within the spin budget runs through without an await that suspends: one C call, and the task
+goes on. Everything else is in the slower functions it then enters.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Generator
+from types import TracebackType
+from typing import Any, Generic, TypeVar
+
+from .._core import ffi, lib
+from ..channel import PLAIN_MAX, Attachment, Reply, WindowChannel
+from ..client import UNDECODABLE, Connection, Path, client_object, decoded, garbled, positions
+from ..errors import MisuseError
+from ..frame import timeout_us
+from ..method import Method, encode
+from ..policy import WaitPolicy
+from ..service import Contract, Service, contract_of
+from ..switch import FUTEX
+from .channel import Channel
+from .hold import hold_of
+from .pool import Pool, left
+
+S = TypeVar("S", bound=Service)
+Call = Callable[..., Awaitable[Any]]
+
+
+class Connecting(Generic[S]):
+    """What connect() returns: await it, or enter it with `async with`, which closes the client at the end."""
+
+    def __init__(self, open: Callable[[], Awaitable[S]]) -> None:
+        self._open = open
+        self._client: S | None = None
+
+    def __await__(self) -> Generator[Any, None, S]:
+        return self._open().__await__()
+
+    async def __aenter__(self) -> S:
+        self._client = await self._open()
+        return self._client
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        client, self._client = self._client, None
+        if client is not None:
+            client.close()
+
+
+def connect(
+    service: type[S],
+    path: Path,
+    *,
+    timeout: float | None = 30.0,
+    connect_timeout: float = 5.0,
+    window_size: int = lib.FC_WINDOW_DEFAULT,
+    max_channels: int = 64,
+    policy: WaitPolicy | None = None,
+) -> Connecting[S]:
+    """A client of the server at socket `path`; it has the methods of `service`, which are `async def`.
+
+    `geo = await connect(Geo, path)` and later geo.close(), or `async with connect(Geo, path) as geo`. The server may
+    be either kind. Options and errors as of flipcall.connect(); max_channels: calls that wait for their answer at the
+    same time (more queue, first come, first served). A call spins for its answer for up to the policy's spin_ns,
+    during which the loop stands still, and then suspends its task; calls that are all answered at once let the loop
+    run every 50 us. Cancelling a task cancels its call. Only for tasks of the loop it was made in.
+
+    Raises MisuseError for a service with methods that are not `async def`.
+    """
+    contract = contract_of(service)
+    contract.for_clients(asynchronous=True)
+    connection = Connection(
+        contract,
+        path,
+        connect_timeout=connect_timeout,
+        transport="window",
+        window_size=window_size,
+        max_channels=max_channels,
+        policy=policy or WaitPolicy.balanced(),
+        switch=FUTEX,
+    )
+
+    async def open() -> S:
+        client = _Client(contract, connection, asyncio.get_running_loop(), max_channels)
+        try:
+            client.pool.give(await client.pool.take(None))
+            made: S = client.object(timeout)
+            return made
+        except BaseException:
+            client.pool.close()
+            raise
+
+    return Connecting(open)
+
+
+def with_options(client: S, *, timeout: float | None) -> S:
+    """The same client, with other options for calls made through the result; channels are shared."""
+    made = getattr(client, "_flipcall", None)
+    if not isinstance(made, _Client):
+        raise MisuseError(f"{client!r} was not made by flipcall.asyncio.connect()")
+    again: S = made.object(timeout)
+    return again
+
+
+class _Client:
+    """What all calls of one client share."""
+
+    def __init__(
+        self, contract: Contract, connection: Connection, loop: asyncio.AbstractEventLoop, limit: int
+    ) -> None:
+        self.contract = contract
+        self.connection = connection
+        self.loop = loop
+        self.hold = hold_of(loop)
+        self.pool = Pool(loop, self._window, limit)
+
+    def _window(self) -> WindowChannel:
+        channel = self.connection.channel()
+        assert isinstance(channel, WindowChannel)
+        return channel
+
+    def object(self, timeout: float | None) -> Any:
+        """The user's client."""
+
+        def stub(method: Method, number: int) -> Call:
+            plain = not method.bulk_params and not method.bulk_result
+            return (_plain_stub if plain else _bulk_stub)(self, method, number, timeout)
+
+        own = {"close": self.pool.close, "_flipcall": self}
+        return client_object(self.contract, self.connection, stub, own)
+
+
+def _plain_stub(client: _Client, method: Method, number: int, timeout: float | None) -> Call:
+    """The hottest path there is: everything it needs is in its closure, and nothing is called that need not be."""
+    count, bind, decode = positions(method), method.bind, method.decode_result
+    what = number | timeout_us(timeout) << lib.FC_CALL_TIMEOUT_SHIFT
+    pool, hold, loop, now = client.pool, client.hold, client.loop, time.monotonic
+    pop, push, waiters, notify, mend = pool.free.pop, pool.free.append, pool.waiters, pool.notify, pool.mend
+    fc_call, unpack = lib.fc_call, ffi.unpack
+
+    async def slowly(body: bytes) -> Any:
+        return decoded(method, (await ask(client, timeout, number, body, b"")).body)
+
+    async def call(*args: Any, **kwargs: Any) -> Any:
+        if kwargs or len(args) != count:
+            args = bind(args, kwargs)
+        body = encode(args)
+        if not pool.free or (now() > hold.until and hold.over(loop)):
+            return await slowly(body)
+        channel = pop()
+        try:
+            result = fc_call(channel.ep, what, body, len(body))
+            if 0 <= result <= PLAIN_MAX:
+                reply = unpack(channel.answer, result)
+            else:
+                reply = (await channel.settle(result, len(body))).body
+        except BaseException:
+            mend(channel)
+            raise
+        push(channel)
+        if waiters:
+            notify()
+        try:
+            return decode(reply)
+        except UNDECODABLE as e:
+            raise garbled(method, e) from e
+
+    return call
+
+
+def _bulk_stub(client: _Client, method: Method, number: int, timeout: float | None) -> Call:
+    """A call whose arguments or result may travel as the attachment."""
+    count, bind, result_type = positions(method), method.bind, method.result_type
+
+    async def call(*args: Any, **kwargs: Any) -> Any:
+        if kwargs or len(args) != count:
+            args = bind(args, kwargs)
+        slots, attachment = method.split(args)
+        reply = await ask(client, timeout, number, encode(slots), attachment)
+        if method.bulk_result:
+            return reply.attachment if result_type is bytes else result_type(reply.attachment)
+        return decoded(method, reply.body)
+
+    return call
+
+
+async def ask(
+    client: _Client, timeout: float | None, number: int, body: bytes, attachment: Attachment
+) -> Reply:
+    """One call over a channel of the pool; waiting for the channel is part of the timeout.
+
+    When the loop has been held for long enough it neither spins nor returns before the loop has run.
+    """
+    started = time.monotonic()
+    over = started > client.hold.until and client.hold.over(client.loop)
+    pool, limit = client.pool, timeout_us(timeout)
+    if pool.free:
+        channel: Channel = pool.free.pop()
+    else:
+        channel = await pool.take(timeout)
+        limit = timeout_us(left(timeout, started))
+        over = False
+    try:
+        if over:
+            channel.ep.brief = 1
+        result = channel.window.ask(number, limit, body, attachment)
+        at_once = result >= 0
+        reply = await channel.settle(result, len(body), len(attachment))
+    except BaseException:
+        pool.mend(channel)
+        raise
+    pool.give(channel)
+    if over and at_once:
+        await asyncio.sleep(0)
+    return reply
