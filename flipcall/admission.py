@@ -178,10 +178,13 @@ class Admission:
             except BaseException:
                 endpoint.close()
                 raise
-            return WindowServing(endpoint, session.dispatcher, session.peer), session, life
+            return self._over_window(endpoint, session, sock), session, life
         except BaseException:
             life.close()
             raise
+
+    def _over_window(self, endpoint: Endpoint, session: Session, sock: socket.socket) -> Serving:
+        return WindowServing(endpoint, session.dispatcher, session.peer)
 
     def _welcome(self, session: Session, window: int) -> Welcome:
         dispatcher = session.dispatcher

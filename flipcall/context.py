@@ -1,7 +1,7 @@
 """The call a handler is serving: context() inside a handler, one object per channel, reused call after call."""
 
-import threading
 import time
+from contextvars import ContextVar
 from typing import Protocol
 
 from .errors import MisuseError
@@ -56,23 +56,22 @@ class Context:
         return self._call.reply_view(n)
 
 
-_local = threading.local()
+_current: ContextVar[Context | None] = ContextVar("flipcall.context", default=None)
 
 
 def context() -> Context:
-    """The call the current thread is serving. Raises MisuseError outside a handler."""
-    try:
-        current: Context = _local.context
-    except AttributeError:
-        raise MisuseError("context() is for handlers: this thread serves no call") from None
+    """The call the current thread, or task, is serving. Raises MisuseError outside a handler."""
+    current = _current.get()
+    if current is None:
+        raise MisuseError("context() is for handlers: this thread serves no call")
     return current
 
 
 def set_context(current: Context) -> None:
-    """A channel's thread says once what its calls' context is."""
-    _local.context = current
+    """A channel says once what its calls' context is: in its thread, or in the contextvars.Context of its tasks."""
+    _current.set(current)
 
 
 def clear_context() -> None:
     """A channel's thread ends."""
-    _local.__dict__.clear()
+    _current.set(None)

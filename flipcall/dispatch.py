@@ -7,12 +7,13 @@ honest Python caller can pass them. A ProtocolError that a handler raises is an 
 of another connection, on which the handler is the client.
 """
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
 import msgspec
 
-from .errors import CallError, ClosedError, ProtocolError
+from .errors import CallError, ClosedError, MisuseError, ProtocolError
 from .failure import describe
 from .method import Method, encode, octets
 from .service import Service, contract_of
@@ -37,6 +38,8 @@ class Dispatcher:
         self.name = contract.name
         self.methods = contract.methods
         self._handlers = [getattr(service, m.name) for m in self.methods]
+        for handler in self._handlers:
+            self._check(handler)
         self._draining = False
         self.plain = [self._plain(m) for m in self.methods]
 
@@ -51,6 +54,11 @@ class Dispatcher:
             return method.decode_args, handler
         return method.decode_args, lambda *args: method.call(handler, args)
 
+    def _check(self, handler: Callable[..., Any]) -> None:
+        if inspect.iscoroutinefunction(handler) or inspect.isasyncgenfunction(handler):
+            what = f"{self.name}.{handler.__name__} is `async def`: serve it with flipcall.asyncio"
+            raise MisuseError(what)
+
     def drain(self) -> None:
         """Take no more requests. Any thread, idempotent. Emptying the quick ways costs them nothing until then."""
         self._draining = True
@@ -58,6 +66,22 @@ class Dispatcher:
 
     def answer(self, number: int, body: bytes, attachment: memoryview) -> Answer:
         """The answer to a request; `attachment` is a view borrowed until the reply is sent.
+
+        Raises as opened() does.
+        """
+        opened = self.opened(number, body, attachment)
+        if isinstance(opened[0], int):
+            return opened
+        method, args = opened
+        try:
+            return self.result(method, method.call(self._handlers[number], args))
+        except BaseException as e:
+            return self.failed(e)
+
+    def opened(
+        self, number: int, body: bytes, attachment: memoryview
+    ) -> tuple[Method, tuple[Any, ...]] | Answer:
+        """The method a request calls and its arguments, or the answer to a request that never gets so far.
 
         Raises BrokenRequest; ClosedError, with nothing done, once draining.
         """
@@ -70,15 +94,14 @@ class Dispatcher:
             slots = method.decode_args(body)
         except BaseException as e:
             return self.undecodable(number, e)
-        args = method.join(slots, attachment) if method.bulk_params else slots
-        try:
-            result = method.call(self._handlers[number], args)
-            if not method.bulk_result:
-                return 0, encode(result), NOTHING
-            # A TypeError here is the handler's: it returned something else. Of any buffer, its bytes are sent.
-            return 0, NOTHING, result if type(result) is bytes else octets(result)
-        except BaseException as e:
-            return self.failed(e)
+        return method, method.join(slots, attachment) if method.bulk_params else slots
+
+    def result(self, method: Method, result: Any) -> Answer:
+        """The answer for what a handler returned. Raises what encoding it does."""
+        if not method.bulk_result:
+            return 0, encode(result), NOTHING
+        # A TypeError here is the handler's: it returned something else. Of any buffer, its bytes are sent.
+        return 0, NOTHING, result if type(result) is bytes else octets(result)
 
     def undecodable(self, number: int, error: BaseException) -> Answer:
         """The answer to arguments that did not decode: wrong types are told, and what decoding them ran into

@@ -22,7 +22,6 @@ from .errors import CallError, FlipcallError, MisuseError, ProtocolError
 from .listener import Listener
 from .liveness import Peer
 from .policy import WaitPolicy
-from .service import Service
 from .serving import Serving
 from .session import Implementation, Sessions
 from .status import Status
@@ -71,8 +70,6 @@ class Server:
         tracebacks: bool = False,
         stop_with_parent: bool = False,
     ) -> None:
-        if not isinstance(implementation, Service) and not callable(implementation):
-            raise MisuseError(f"{implementation!r} is no service, nor makes one")
         self.path = os.fspath(path)
         self._max_channels = max_channels
         self._admission = Admission(
@@ -197,14 +194,14 @@ class Server:
         try:
             serving, session, life = self._admission.admit(connection.socket)
         except Exception as e:
-            _report(e)
+            report(e)
             return
         try:
             connection.begin(serving)
             self._watcher.add(connection, life)
             serving.serve()
         except Exception as e:
-            _report(e)
+            report(e)
         finally:
             if self._watcher is not None:  # else this is a handler's forked child, whose copy is nobody's
                 self._watcher.remove(connection, life)
@@ -260,7 +257,7 @@ class _Connection:
                 self._serving.retire()
             else:
                 self._stopped = True
-                _hang_up(self.socket)
+                cut(self.socket)
 
     def stop(self) -> None:
         """End it now."""
@@ -269,7 +266,7 @@ class _Connection:
             if self._serving is not None:
                 self._serving.stop()
             else:
-                _hang_up(self.socket)  # still shaking hands
+                cut(self.socket)  # still shaking hands
 
     def condemn(self) -> None:
         """Its client is gone."""
@@ -278,14 +275,14 @@ class _Connection:
                 self._serving.condemn()
 
 
-def _hang_up(sock: socket.socket) -> None:
+def cut(sock: socket.socket) -> None:
     try:
         sock.shutdown(socket.SHUT_RDWR)
     except OSError:
         pass  # it has gone already
 
 
-def _report(error: Exception) -> None:
+def report(error: Exception) -> None:
     """A channel that ended because its client broke the rules is worth a line, and one that this side's code
     broke a traceback; other ends are ordinary.
     """

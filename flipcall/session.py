@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable
 
 from .dispatch import Dispatcher
-from .errors import CallError
+from .errors import CallError, MisuseError
 from .liveness import Peer
 from .service import Service
 from .status import Status
@@ -34,12 +34,18 @@ class Session:
 class Sessions:
     """All clients of a server. Any thread."""
 
+    dispatcher: type[Dispatcher] = Dispatcher
+
     def __init__(self, implementation: Implementation, tracebacks: bool) -> None:
+        if not isinstance(implementation, Service) and not callable(implementation):
+            raise MisuseError(f"{implementation!r} is no service, nor makes one")
         self._implementation = implementation
         self._tracebacks = tracebacks
         self._lock = threading.Lock()
         self._by_token: dict[bytes, Session] = {}
-        self._shared = Dispatcher(implementation, tracebacks) if isinstance(implementation, Service) else None
+        self._shared: Dispatcher | None = None
+        if isinstance(implementation, Service):
+            self._shared = self.dispatcher(implementation, tracebacks)
 
     def join(self, token: bytes, peer: Peer) -> Session:
         """The session of a new channel, to be left again. Raises CallError (UNAUTHENTICATED) for a token that
@@ -70,11 +76,18 @@ class Sessions:
             if last:
                 del self._by_token[session.token]
         if last and session.dispatcher is not self._shared:
-            try:
-                session.dispatcher.service.on_disconnect()
-            except Exception:  # a hook's fault: nobody waits for an answer
-                _log.exception("on_disconnect() raised")
+            self._tell(session.dispatcher.service)
+
+    def _tell(self, service: Service) -> None:
+        """Its client is gone."""
+        try:
+            service.on_disconnect()
+        except Exception:  # a hook's fault: nobody waits for an answer
+            _log.exception("on_disconnect() raised")
 
     def _made(self, peer: Peer) -> Dispatcher:
+        return self.dispatcher(self._make(peer), self._tracebacks)
+
+    def _make(self, peer: Peer) -> Service:
         assert not isinstance(self._implementation, Service)
-        return Dispatcher(self._implementation(peer), self._tracebacks)
+        return self._implementation(peer)
