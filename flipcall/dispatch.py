@@ -74,7 +74,7 @@ class Dispatcher:
             return opened
         method, args = opened
         try:
-            return self.result(method, method.call(self._handlers[number], args))
+            return self.result(method, self.call(method, args))
         except BaseException as e:
             return self.failed(e)
 
@@ -95,6 +95,10 @@ class Dispatcher:
         except BaseException as e:
             return self.undecodable(number, e)
         return method, method.join(slots, attachment) if method.bulk_params else slots
+
+    def call(self, method: Method, args: tuple[Any, ...]) -> Any:
+        """What the handler of `method` returns. Raises what it raises."""
+        return method.call(self._handlers[method.number], args)
 
     def result(self, method: Method, result: Any) -> Answer:
         """The answer for what a handler returned. Raises what encoding it does."""

@@ -5,7 +5,9 @@ import os
 import socket
 from collections.abc import Callable
 
-_AT_ONCE = 4096  # bytes read in one pass of the loop: a peer that rings without end gets no more than its turn
+_AT_ONCE = (
+    4096  # bytes read in one pass of the loop: a peer that rings without end gets no more than its turn
+)
 
 
 class Bell:

@@ -12,7 +12,9 @@ import asyncio
 import time
 import weakref
 
-HOLD_S = 50e-6  # what a spin may take, policy.BALANCED_SPIN_NS: twenty calls, or one that is waited for in vain
+HOLD_S = (
+    50e-6  # what a spin may take, policy.BALANCED_SPIN_NS: twenty calls, or one that is waited for in vain
+)
 
 
 class Hold:
