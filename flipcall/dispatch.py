@@ -13,19 +13,17 @@ from typing import Any
 
 import msgspec
 
-from .errors import CallError, ClosedError, MisuseError, ProtocolError
+from .errors import CallError, ClosedError, MisuseError
 from .failure import describe
+from .items import Items
 from .method import Method, encode, octets
 from .service import Service, contract_of
 from .status import Status
+from .streams import BrokenRequest, Flow, give_all, received
 
 Answer = tuple[int, bytes, Any]  # status, body, attachment
 Decode = Callable[[bytes], tuple[Any, ...]]
 NOTHING = b""
-
-
-class BrokenRequest(ProtocolError):
-    """What no honest client sends."""
 
 
 class Dispatcher:
@@ -47,7 +45,7 @@ class Dispatcher:
         """What a request without bulk goes through, so that a channel's loop can do it itself: the decoder of
         its arguments and the handler. None for a method that has bulk.
         """
-        if method.bulk_params or method.bulk_result:
+        if method.bulk_params or method.bulk_result or method.streaming:
             return None
         handler = self._handlers[method.number]
         if not method.keyword_only:
@@ -64,22 +62,25 @@ class Dispatcher:
         self._draining = True
         self.plain[:] = [None] * len(self.plain)
 
-    def answer(self, number: int, body: bytes, attachment: memoryview) -> Answer:
-        """The answer to a request; `attachment` is a view borrowed until the reply is sent.
+    def answer(self, number: int, body: bytes, attachment: memoryview, flow: Flow | None = None) -> Answer:
+        """The answer to a request; `attachment` is a view borrowed until the reply is sent, `flow` the stream it
+        has opened; control is this side's afterwards.
 
         Raises as opened() does.
         """
-        opened = self.opened(number, body, attachment)
+        opened = self.opened(number, body, attachment, flow is not None)
         if isinstance(opened[0], int):
             return opened
         method, args = opened
+        if flow is not None:
+            return self._stream(method, args, flow)
         try:
             return self.result(method, self.call(method, args))
         except BaseException as e:
             return self.failed(e)
 
     def opened(
-        self, number: int, body: bytes, attachment: memoryview
+        self, number: int, body: bytes, attachment: memoryview, streaming: bool
     ) -> tuple[Method, tuple[Any, ...]] | Answer:
         """The method a request calls and its arguments, or the answer to a request that never gets so far.
 
@@ -88,6 +89,10 @@ class Dispatcher:
         if self._draining:
             raise ClosedError("this server is stopping")
         method = self._method(number)
+        if method.streaming is not streaming:
+            raise BrokenRequest(
+                f"{method.name} was called as if it were {'no' if method.streaming else 'a'} stream"
+            )
         if attachment and not method.bulk_params:
             raise BrokenRequest(f"{method.name} was sent {len(attachment)} bytes it has no parameter for")
         try:
@@ -106,6 +111,29 @@ class Dispatcher:
             return 0, encode(result), NOTHING
         # A TypeError here is the handler's: it returned something else. Of any buffer, its bytes are sent.
         return 0, NOTHING, result if type(result) is bytes else octets(result)
+
+    def _stream(self, method: Method, args: tuple[Any, ...], flow: Flow) -> Answer:
+        """The same for a call with items; whatever the handler did not want is not waited for."""
+        requests = received(flow, method.name)
+        try:
+            result = self.call(method, method.joined(args, requests))
+            if method.stream_out is None:
+                answer = self.result(method, result)
+            elif give_all(flow, result, method.stream_out.encode):
+                answer = 0, NOTHING, NOTHING
+            else:
+                answer = self.failed(CallError(Status.CANCELLED, "the caller gave up"))
+        except BrokenRequest:
+            raise
+        except BaseException as e:
+            answer = self.failed(e)
+        requests.close()
+        flow.regain()
+        return answer
+
+    def incoming(self, number: int) -> Items | None:
+        """What decodes the items that method `number` is sent, None where it is sent none."""
+        return self._method(number).stream_in
 
     def undecodable(self, number: int, error: BaseException) -> Answer:
         """The answer to arguments that did not decode: wrong types are told, and what decoding them ran into

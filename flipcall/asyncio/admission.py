@@ -57,4 +57,6 @@ class LoopAdmission(admission.Admission):
     def _over_window(self, endpoint: Endpoint, joined: session.Session, sock: socket.socket) -> LoopServing:
         if not isinstance(self.sessions, LoopSessions):
             raise MisuseError("a loop's channels need a loop's sessions")
-        return LoopServing(endpoint, joined.dispatcher, joined.peer, sock, self.sessions.loop)
+        return LoopServing(
+            endpoint, joined.dispatcher, joined.peer, self._message_max, sock, self.sessions.loop
+        )

@@ -1,17 +1,24 @@
-"""Bell: what an event loop watches of one channel: rings (core/doorbell.c), the peer's hang-up, its process's end."""
+"""Bell: what an event loop watches of one channel: rings (core/doorbell.c), a hang-up, the end of the peer's process."""
 
 import asyncio
 import os
 import socket
 from collections.abc import Callable
+from typing import Any
+
+from .._core import lib
 
 _AT_ONCE = (
     4096  # bytes read in one pass of the loop: a peer that rings without end gets no more than its turn
 )
+_NO_DEADLINE: int = lib.FC_NO_DEADLINE
 
 
 class Bell:
-    """Calls `rung` when the peer has rung, and `gone` once when it is gone. Borrows socket and pidfd."""
+    """Wakes who waits in ring(), and calls `rung`, when the peer has rung; and `gone`, once, when it is gone.
+
+    Borrows socket and pidfd (-1 for none). Only in the loop's thread.
+    """
 
     def __init__(
         self,
@@ -21,12 +28,13 @@ class Bell:
         rung: Callable[[], None],
         gone: Callable[[], None],
     ) -> None:
-        """pidfd: -1 for none. Raises OSError when the loop can watch no more."""
+        """Raises OSError when the loop can watch no more."""
         self._loop = loop
         self._socket = sock
         self._pid = os.getpid()
         self._rung = rung
         self._gone = gone
+        self._waiter: asyncio.Future[None] | None = None
         self._fds: list[int] = []
         sock.setblocking(False)
         try:
@@ -41,6 +49,27 @@ class Bell:
         self._loop.add_reader(fd, call)
         self._fds.append(fd)
 
+    async def ring(self, ep: Any) -> None:
+        """Until the peer rings, or is gone, or the deadline of the C endpoint `ep` has come, or close().
+
+        What of it, the next look tells. One task at a time.
+        """
+        self._waiter = waiter = self._loop.create_future()
+        deadline, timer = ep.deadline, None
+        if deadline != _NO_DEADLINE:
+            left = max(0.0, (deadline - lib.fc_now()) / 1e9)
+            timer = self._loop.call_later(left, self._wake)
+        try:
+            await waiter
+        finally:
+            self._waiter = None
+            if timer is not None:
+                timer.cancel()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
     def close(self) -> None:
         """Watch no more; before the descriptors are closed. Idempotent.
 
@@ -50,6 +79,7 @@ class Bell:
         if self._pid == os.getpid() and not self._loop.is_closed():
             for fd in fds:
                 self._loop.remove_reader(fd)
+            self._wake()
 
     def _readable(self) -> None:
         try:
@@ -59,10 +89,11 @@ class Bell:
         except OSError:
             rings = b""
         if rings:
+            self._wake()
             self._rung()
         else:
             self._ended()
 
     def _ended(self) -> None:
-        self.close()
         self._gone()
+        self.close()

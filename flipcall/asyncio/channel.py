@@ -10,15 +10,18 @@ import asyncio
 import weakref
 from collections.abc import Callable
 
-from .._core import lib
-from ..channel import Reply, WindowChannel
+from .._core import ffi, lib
+from ..buffers import address
+from ..channel import SPLIT, Attachment, Reply, WindowChannel
 from ..errors import FlipcallError
+from ..items import Items
 from ..outcome import State
 from .bell import Bell
+from .flow import LoopFlow
 
 _TICK: int = lib.FC_TICK
 _ARMED: int = lib.FC_ARMED
-_NO_DEADLINE: int = lib.FC_NO_DEADLINE
+_TOO_LARGE: int = lib.FC_ERR_SIZE
 
 
 class Channel:
@@ -27,7 +30,7 @@ class Channel:
     returned: called with the channel when it was lent and can be used again, and when it is over then.
     """
 
-    __slots__ = ("__weakref__", "_bell", "_loop", "_returned", "_waiter", "answer", "ep", "lent", "window")
+    __slots__ = ("__weakref__", "_bell", "_loop", "_returned", "answer", "ep", "lent", "window")
 
     def __init__(
         self, window: WindowChannel, loop: asyncio.AbstractEventLoop, returned: Callable[["Channel"], None]
@@ -38,7 +41,6 @@ class Channel:
         self.lent = False
         self._loop = loop
         self._returned = returned
-        self._waiter: asyncio.Future[None] | None = None
         me = weakref.ref(self)  # the loop must not keep a channel that its owner has lost
 
         def rung() -> None:
@@ -56,38 +58,56 @@ class Channel:
             window.close()
             raise
 
-    async def settle(self, result: int, body_len: int, attach_len: int = 0) -> Reply:
+    async def settle(self, result: int, what: int, body: bytes, attachment: Attachment = b"") -> Reply:
         """See WindowChannel.settle. Cancelled, it leaves the channel WAITING."""
+        window = self.window
+        if result == _TOO_LARGE:
+            result = await self._split(what, body, attachment)
+        result = await self._on(result)
+        if result >= 0 and result & SPLIT:
+            return window.checked(result, await self._gathered())
+        return window.came(result)
+
+    async def _on(self, result: int) -> int:
         while result in (_ARMED, _TICK):
             if result == _ARMED:
-                await self.ring()
+                await self._bell.ring(self.ep)
             result = lib.fc_call_resume(self.ep)
-        return self.window.settle(result, body_len, attach_len)
+        return result
 
-    async def ring(self) -> None:
-        """Until the peer rings, or is gone, or the deadline of the call has come. What of it, the next look tells."""
-        self._waiter = waiter = self._loop.create_future()
-        deadline, timer = self.ep.deadline, None
-        if deadline != _NO_DEADLINE:
-            left = max(0.0, (deadline - lib.fc_now()) / 1e9)
-            timer = self._loop.call_later(left, _let_go, waiter)
-        try:
-            await waiter
-        finally:
-            self._waiter = None
-            if timer is not None:
-                timer.cancel()
+    async def _split(self, what: int, body: bytes, attachment: Attachment) -> int:
+        """See WindowChannel._split."""
+        self.window.sendable(len(body) + len(attachment))
+        with ffi.from_buffer("char[]", body) as start, ffi.from_buffer("char[]", attachment) as data:
+            return await self._on(lib.fc_call_split(self.ep, what, start, len(start), data, len(data)))
+
+    async def _gathered(self) -> Reply:
+        """See WindowChannel._gathered."""
+        frame = self.ep.received
+        reply = self.window.room(frame.whole_body, frame.whole_attach)
+        with address(reply.body) as body, address(reply.attachment) as attachment:
+            result: int = _TICK
+            while result in (_ARMED, _TICK):
+                if result == _ARMED:
+                    await self._bell.ring(self.ep)
+                result = lib.fc_gather(self.ep, body, len(reply.body), attachment, len(reply.attachment))
+        if result < 0:
+            self.window.endpoint.fail(result)
+        return reply
 
     def _rung(self) -> None:
-        if self._waiter is not None:
-            _let_go(self._waiter)
-        elif self.lent:
+        if self.lent:
             self._look()
 
     def _gone(self) -> None:
         """An idle channel is left as it is: the next call finds out, and says why."""
         lib.fc_hung_up(self.ep)
         self._rung()
+
+    def flow(self, incoming: Items | None) -> LoopFlow:
+        """A streaming call over this channel, not opened yet."""
+        w = self.window
+        return LoopFlow(w.endpoint, self.ep, w.window, incoming, w.message_max, self._bell, self._loop)
 
     # ---- after a call that was given up -----------------------------------------------------------------
 
@@ -118,14 +138,7 @@ class Channel:
         """End it. Idempotent."""
         self._bell.close()
         self.window.close()
-        if self._waiter is not None:
-            _let_go(self._waiter)
 
     def __del__(self) -> None:
         if hasattr(self, "_bell"):
             self.close()
-
-
-def _let_go(waiter: "asyncio.Future[None]") -> None:
-    if not waiter.done():
-        waiter.set_result(None)

@@ -6,25 +6,27 @@ goes on. Everything else is in the slower functions it then enters.
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator
 from types import TracebackType
 from typing import Any, Generic, TypeVar
 
 from .._core import ffi, lib
 from ..channel import PLAIN_MAX, Attachment, Reply, WindowChannel
 from ..client import UNDECODABLE, Connection, Path, client_object, decoded, garbled, positions
-from ..errors import MisuseError
+from ..errors import MisuseError, ProtocolError
 from ..frame import timeout_us
 from ..method import Method, encode
 from ..policy import WaitPolicy
 from ..service import Contract, Service, contract_of
+from ..streams import outcome
 from ..switch import FUTEX
 from .channel import Channel
 from .hold import hold_of
 from .pool import Pool, left
+from .streams import Stream, as_items, steps
 
 S = TypeVar("S", bound=Service)
-Call = Callable[..., Awaitable[Any]]
+Call = Callable[..., Any]  # of an awaitable, or a Stream
 
 
 class Connecting(Generic[S]):
@@ -57,6 +59,7 @@ def connect(
     connect_timeout: float = 5.0,
     window_size: int = lib.FC_WINDOW_DEFAULT,
     max_channels: int = 64,
+    message_max: int = lib.FC_MESSAGE_DEFAULT,
     policy: WaitPolicy | None = None,
 ) -> Connecting[S]:
     """A client of the server at socket `path`; it has the methods of `service`, which are `async def`.
@@ -78,6 +81,7 @@ def connect(
         transport="window",
         window_size=window_size,
         max_channels=max_channels,
+        message_max=message_max,
         policy=policy or WaitPolicy.balanced(),
         switch=FUTEX,
     )
@@ -125,6 +129,8 @@ class _Client:
         """The user's client."""
 
         def stub(method: Method, number: int) -> Call:
+            if method.streaming:
+                return _stream_stub(self, method, number, timeout)
             plain = not method.bulk_params and not method.bulk_result
             return (_plain_stub if plain else _bulk_stub)(self, method, number, timeout)
 
@@ -155,7 +161,7 @@ def _plain_stub(client: _Client, method: Method, number: int, timeout: float | N
             if 0 <= result <= PLAIN_MAX:
                 reply = unpack(channel.answer, result)
             else:
-                reply = (await channel.settle(result, len(body))).body
+                reply = (await channel.settle(result, what, body)).body
         except BaseException:
             mend(channel)
             raise
@@ -186,6 +192,46 @@ def _bulk_stub(client: _Client, method: Method, number: int, timeout: float | No
     return call
 
 
+def _stream_stub(client: _Client, method: Method, number: int, timeout: float | None) -> Call:
+    """A call with items to send or to receive. With results to iterate over it begins when one is asked for."""
+    bind, pool = method.bind, client.pool
+
+    async def results(
+        body: bytes, attachment: Attachment, requests: AsyncIterator[Any] | None, last: list[Any]
+    ) -> AsyncGenerator[Any, None]:
+        started = time.monotonic()
+        channel = await pool.take(timeout)
+        try:
+            flow = channel.flow(method.stream_out)
+            flow.open(number, timeout_us(left(timeout, started)), body, attachment)
+            async for batch in steps(flow, method, requests):
+                for item in batch:
+                    yield item
+        except BaseException:  # GeneratorExit: the caller wants no more
+            pool.mend(channel)
+            raise
+        pool.give(channel)
+        outcome(flow)
+        last.append(flow)
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        given, source = method.part(bind(args, kwargs))
+        requests = as_items(source, method.stream_name) if method.stream_in else None
+        slots, attachment = method.split(given)
+        last: list[Any] = []
+        made = results(encode(slots), attachment, requests, last)
+        return Stream(made) if method.stream_out else one(made, last)
+
+    async def one(made: AsyncGenerator[Any, None], last: list[Any]) -> Any:
+        async for _ in made:
+            raise ProtocolError(f"{method.name} has one result, and items came")
+        if method.bulk_result:
+            return method.result_type(last[0].attachment)
+        return decoded(method, last[0].body)
+
+    return call
+
+
 async def ask(
     client: _Client, timeout: float | None, number: int, body: bytes, attachment: Attachment
 ) -> Reply:
@@ -205,9 +251,10 @@ async def ask(
     try:
         if over:
             channel.ep.brief = 1
-        result = channel.window.ask(number, limit, body, attachment)
+        what = number | limit << lib.FC_CALL_TIMEOUT_SHIFT
+        result = channel.window.ask(what, body, attachment)
         at_once = result >= 0
-        reply = await channel.settle(result, len(body), len(attachment))
+        reply = await channel.settle(result, what, body, attachment)
     except BaseException:
         pool.mend(channel)
         raise

@@ -17,6 +17,7 @@ import weakref
 from collections.abc import Awaitable, Callable
 from types import TracebackType
 
+from .._core import lib
 from ..acceptor import Acceptor
 from ..admission import HANDSHAKE_S, refuse
 from ..errors import CallError, MisuseError
@@ -57,6 +58,7 @@ class Server:
         *,
         policy: WaitPolicy | None = None,
         window_max: int = 64 * 1024 * 1024,
+        message_max: int = lib.FC_MESSAGE_DEFAULT,
         max_channels: int = 1024,
         authorize: Callable[[Peer], bool] = same_user,
         tracebacks: bool = False,
@@ -68,6 +70,7 @@ class Server:
             self._sessions,
             policy=policy or WaitPolicy.balanced(),
             window_max=window_max,
+            message_max=message_max,
             transports=("window",),
             authorize=authorize,
             switch=FUTEX,

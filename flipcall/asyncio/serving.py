@@ -22,6 +22,7 @@ from types import CoroutineType
 from typing import Any
 
 from .._core import ffi, lib
+from ..buffers import address
 from ..channel import PLAIN_MAX
 from ..context import Context, set_context
 from ..dispatch import NOTHING, Answer, Dispatcher
@@ -29,10 +30,13 @@ from ..endpoint import Endpoint
 from ..errors import CallError, ClosedError
 from ..liveness import Liveness, Peer
 from ..method import Method, encode
-from ..serving import WindowServing
+from ..serving import WindowServing, release
 from ..status import Status
+from ..streams import BrokenRequest
 from .bell import Bell
+from .flow import LoopFlow
 from .hold import hold_of
+from .streams import give_all, received
 
 _TICK: int = lib.FC_TICK
 _ARMED: int = lib.FC_ARMED
@@ -52,18 +56,20 @@ class LoopServing(WindowServing):
         endpoint: Endpoint,
         dispatcher: Dispatcher,
         peer: Peer,
+        message_max: int,
         sock: socket.socket,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
-        super().__init__(endpoint, dispatcher, peer)
+        super().__init__(endpoint, dispatcher, peer, message_max)
         self._socket = sock
         self._events = loop
         self._hold = hold_of(loop)
         self._bell: Bell | None = None
         self._task: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._answer_now: Answer | None = None  # of a task that ended while it was made
+        self._outcome: int | Exception | None = None  # of a task that ended while it was made
         self._cancelling = False
+        self._answering = False
         self._running = False
         self._ready = False
         self._draining = False
@@ -123,9 +129,15 @@ class LoopServing(WindowServing):
                 self._bell.close()
             self._ended(error)
 
+    def close(self) -> None:
+        """See Serving.close."""
+        if self._bell is not None:
+            self._bell.close()
+        super().close()
+
     # ---- requests -----------------------------------------------------------------------------------------
 
-    def _run(self, result: int) -> None:
+    def _run(self, result: int | None) -> None:
         """Go on with the C core's `result`. Nothing is raised: the channel ends instead."""
         self._running = True
         try:
@@ -152,7 +164,7 @@ class LoopServing(WindowServing):
         self._ready = False
         self._run(request)
 
-    def _serve(self, request: int) -> Any:
+    def _serve(self, request: int) -> int | None:
         """Answer a request; the next result, None when a task does it."""
         number = request >> _SHIFT
         plain = self._dispatcher.plain
@@ -163,107 +175,217 @@ class LoopServing(WindowServing):
         try:
             args = decode(ffi.unpack(self._window + _BODY, request & PLAIN_MAX))
         except BaseException as e:
-            return self._reply(*self._dispatcher.undecodable(number, e))
+            return self._send(self._dispatcher.undecodable(number, e), _NO_VIEW)
         try:
             value = self._calls.copy().run(handler, *args)
             if type(value) is CoroutineType:
-                return self._start(value, self._dispatcher.methods[number], NOTHING)
+                return self._start(self._handled(value, self._dispatcher.methods[number], _NO_VIEW))
             out = encode(value)
         except BaseException as e:
-            return self._reply(*self._dispatcher.failed(e))
-        result = lib.fc_reply_request(self._ep, 0, out, len(out))
-        return self._reply_too_big(len(out), 0) if result == _TOO_BIG else result
+            return self._send(self._dispatcher.failed(e), _NO_VIEW)
+        result: int = lib.fc_reply_request(self._ep, 0, out, len(out))
+        return self._send((0, out, NOTHING), _NO_VIEW) if result == _TOO_BIG else result
 
-    def _other(self, request: int) -> Any:
-        """The same for a request with an attachment, or a method with bulk; the view lasts until the reply."""
-        frame = self._ep.received
-        start = frame.attach_off - lib.FC_PACKET_HEADER
-        body = ffi.unpack(self._window + _BODY, request & PLAIN_MAX)
-        view = self._endpoint.data[start : start + frame.attach_len]
-        opened = self._dispatcher.opened((request >> _SHIFT) & 0xFFFF, body, view)
+    def _other(self, request: int) -> int | None:
+        """The same for a request with an attachment, or of a method with bulk, whose view lasts until the reply has
+        gone; for one in parts, or that opens a stream, there always is a task.
+        """
+        if request >> lib.FC_FRAME_FLAGS_SHIFT & (lib.FC_FLAG_SPLIT | lib.FC_FLAG_STREAM):
+            return self._start(self._long(request))
+        number, body, view = self._whole(request)
+        opened = self._dispatcher.opened(number, body, view, False)
         if isinstance(opened[0], int):
-            return self._replied(opened, view)
+            return self._send(opened, view)
         method, args = opened
         try:
             value = self._calls.copy().run(self._dispatcher.call, method, args)
             if type(value) is CoroutineType:
-                return self._start(value, method, view)
+                return self._start(self._handled(value, method, view))
             answer = self._dispatcher.result(method, value)
         except BaseException as e:
             answer = self._dispatcher.failed(e)
-        return self._replied(answer, view)
+        return self._send(answer, view)
 
-    def _replied(self, answer: Answer, view: Any) -> int:
-        try:
-            return self._reply(*answer)
-        finally:
-            release(view)
+    def _send(self, answer: Answer, view: memoryview) -> int | None:
+        """Answer at once, if it fits; else a task sends the parts."""
+        result = self._fit(*answer)
+        if result == _TOO_BIG:
+            return self._start(self._answered(answer, view))
+        release(view)
+        return result
 
     # ---- tasks --------------------------------------------------------------------------------------------
 
-    def _start(self, handler: Coroutine[Any, Any, Any], method: Method, view: Any) -> Any:
-        """Run a handler as a task: the next result if it ended at once, else None."""
-        self._cancelling = False
-        task = self._task = self._calls.copy().run(_task, self._events, self._await(handler, method, view))
+    def _start(self, work: Coroutine[Any, Any, int]) -> int | None:
+        """Have a task do the work, which comes to the next result: that if it is there at once, else None."""
+        self._cancelling = self._answering = False
+        task = self._task = self._calls.copy().run(_task, self._events, self._work(work))
         if task.done():
             self._task = None
-            answer, self._answer_now = self._answer_now, None
-            if answer is None:
-                raise ClosedError("a handler's task was ended from outside")
-            return self._replied(answer, view)
+            outcome, self._outcome = self._outcome, None
+            if isinstance(outcome, int):
+                return outcome
+            raise outcome or ClosedError("a handler's task was ended from outside")
         deadline = self.deadline_ns()
         if deadline is not None:
             left = (deadline - time.monotonic_ns()) / 1e9
             self._timer = self._events.call_later(max(0.0, left), self._cancel)
         return None
 
-    async def _await(self, handler: Coroutine[Any, Any, Any], method: Method, view: Any) -> None:
+    async def _work(self, work: Coroutine[Any, Any, int]) -> None:
+        try:
+            outcome: int | Exception = await work
+        except asyncio.CancelledError:  # while it answered, by who ends the loop
+            outcome = ClosedError("the task that answered was cancelled")
+        except Exception as e:
+            outcome = e
+        if self._running:  # started eagerly: _start() goes on
+            self._outcome = outcome
+            return
+        self._task = None
+        if self._timer is not None:
+            self._timer.cancel()
+        if isinstance(outcome, int):
+            self._run(outcome)
+        else:
+            self._end(outcome)
+
+    def _cancel(self) -> None:
+        """Nobody waits for what the task does. It is told once; what it makes of that is its own affair."""
+        if self._task is not None and not self._cancelling and not self._answering:
+            self._cancelling = True
+            self._task.cancel()
+
+    def _stopped(self) -> Answer:
+        """The answer of a handler that was cancelled."""
+        what = (
+            "the caller gave up, or its deadline has passed"
+            if self._cancelling
+            else "the handler was cancelled"
+        )
+        return self._dispatcher.failed(CallError(Status.CANCELLED, what))
+
+    async def _handled(self, handler: Coroutine[Any, Any, Any], method: Method, view: memoryview) -> int:
+        """Await a handler, answer."""
         try:
             answer = self._dispatcher.result(method, await handler)
         except GeneratorExit:  # the loop is gone, and with it this task
             raise
         except asyncio.CancelledError:
-            what = (
-                "the caller gave up, or its deadline passed"
-                if self._cancelling
-                else "the handler was cancelled"
-            )
-            answer = self._dispatcher.failed(CallError(Status.CANCELLED, what))
+            answer = self._stopped()
         except BaseException as e:
             answer = self._dispatcher.failed(e)
-        if self._running:  # started eagerly: _start() goes on
-            self._answer_now = answer
-            return
-        self._task = None
-        if self._timer is not None:
-            self._timer.cancel()
+        return await self._answered(answer, view)
+
+    async def _answered(self, answer: Answer, view: memoryview, flow: LoopFlow | None = None) -> int:
+        """See WindowServing._reply."""
+        self._answering = True
         try:
-            result = self._replied(answer, view)
+            result = self._fit(*answer)
+            if result == _TOO_BIG and flow is not None:
+                await flow.flip()  # let the items in front of it be taken
+                result = self._fit(*answer)
+            return await self._in_parts(*answer) if result == _TOO_BIG else result
+        finally:
+            release(view)
+
+    async def _in_parts(self, status: int, out: bytes, data: Any) -> int:
+        with memoryview(data) as view, ffi.from_buffer("char[]", view) as pointer:
+            if len(out) + len(pointer) <= self._message_max:
+                with ffi.from_buffer("char[]", out) as start:
+                    result: int = lib.fc_reply_split(
+                        self._ep, status, start, len(start), pointer, len(pointer)
+                    )
+                    while result in (_TICK, _ARMED) and self._ep.call:  # until it has gone
+                        result = await self._next(result, lib.fc_request, self._ep)
+                return result
+        return await self._answered(self._too_large(status, out, data), _NO_VIEW)
+
+    async def _next(self, result: int, verb: Callable[..., int], *args: Any) -> int:
+        """Call the verb again, when the peer has rung if it was FC_ARMED."""
+        if result == _ARMED:
+            assert self._bell is not None
+            await self._bell.ring(self._ep)
+        return verb(*args)
+
+    # ---- requests in parts, and streams -------------------------------------------------------------------
+
+    async def _long(self, request: int) -> int:
+        """See WindowServing._answer."""
+        number, flags = (request >> _SHIFT) & 0xFFFF, request >> lib.FC_FRAME_FLAGS_SHIFT
+        view, flow = _NO_VIEW, None
+        try:
+            if flags & lib.FC_FLAG_SPLIT:
+                body, attachment = await self._gather()
+                view = memoryview(attachment)
+            else:
+                number, body, view = self._whole(request)
+            if flags & lib.FC_FLAG_STREAM:
+                flow = self._flow(number)
+            answer = await self._dispatched(number, body, view, flow)
+        except CallError as e:  # what came in parts was too large, or was given up
+            answer = self._dispatcher.failed(e)
+        return await self._answered(answer, view, flow)
+
+    def _flow(self, number: int) -> LoopFlow:
+        assert self._bell is not None
+        incoming = self._dispatcher.incoming(number)
+        return LoopFlow(
+            self._endpoint, self._ep, self._window, incoming, self._message_max, self._bell, self._events
+        )
+
+    async def _gather(self) -> tuple[bytes, bytes]:
+        """See WindowServing._gathered."""
+        body, attachment = self._room()
+        with address(body) as to, address(attachment) as behind:
+            more = (lib.fc_gather, self._ep, to, len(body), behind, len(attachment))
+            result: int = _TICK
+            while result in (_TICK, _ARMED):
+                result = await self._next(result, *more)
+        self._complete(result)
+        return body, attachment
+
+    async def _dispatched(self, number: int, body: bytes, view: memoryview, flow: LoopFlow | None) -> Answer:
+        """See Dispatcher.answer."""
+        opened = self._dispatcher.opened(number, body, view, flow is not None)
+        if isinstance(opened[0], int):
+            return opened
+        method, args = opened
+        if flow is not None:
+            return await self._streamed(method, args, flow)
+        try:
+            value = self._dispatcher.call(method, args)
+            return self._dispatcher.result(method, await value if type(value) is CoroutineType else value)
+        except asyncio.CancelledError:
+            return self._stopped()
         except Exception as e:
-            self._end(e)
-        else:
-            self._run(result)
+            return self._dispatcher.failed(e)
 
-    def _cancel(self) -> None:
-        """Nobody waits for what the task does. It is told once; what it makes of that is its own affair."""
-        if self._task is not None and not self._cancelling:
-            self._cancelling = True
-            self._task.cancel()
-
-    def close(self) -> None:
-        """See Serving.close."""
-        if self._bell is not None:
-            self._bell.close()
-        super().close()
-
-
-def release(view: Any) -> None:
-    """Let go of a view that a handler may still hold."""
-    if isinstance(view, memoryview):
+    async def _streamed(self, method: Method, args: tuple[Any, ...], flow: LoopFlow) -> Answer:
+        """See Dispatcher._stream."""
+        requests = received(flow, method.name)
+        dispatcher = self._dispatcher
         try:
-            view.release()
-        except BufferError:
-            pass  # the handler built something upon it, which keeps the memory, though not its content
+            value = dispatcher.call(method, method.joined(args, requests))
+            if method.stream_out is None:
+                answer = dispatcher.result(method, await value if type(value) is CoroutineType else value)
+            elif await give_all(flow, value, method.stream_out.encode):
+                answer = 0, NOTHING, NOTHING
+            else:
+                answer = dispatcher.failed(CallError(Status.CANCELLED, "the caller gave up"))
+        except BrokenRequest:
+            raise
+        except asyncio.CancelledError:
+            answer = self._stopped()
+        except Exception as e:
+            answer = dispatcher.failed(e)
+        self._answering = True
+        await requests.aclose()
+        await flow.regain()
+        return answer
+
+
+_NO_VIEW = memoryview(b"")  # nobody minds its release
 
 
 if sys.version_info >= (3, 12):
