@@ -53,7 +53,15 @@ UNDECODABLE = (DecodeError, UnicodeDecodeError, RecursionError)  # what msgspec 
 _clients: "weakref.WeakSet[Connection]" = weakref.WeakSet()
 
 
-class Connection:
+class Maker:
+    """What has made a client, which has it as `_flipcall`."""
+
+    def again(self, client: Any, timeout: float | None) -> Any:
+        """The same client with another timeout."""
+        raise NotImplementedError
+
+
+class Connection(Maker):
     """What all channels of one client share: where the server is, what was agreed, and the pool."""
 
     def __init__(
@@ -93,6 +101,10 @@ class Connection:
         self.pool.give(self.pool.take(self._connect_timeout))
         assert self.welcome is not None
         return self.welcome
+
+    def again(self, client: Any, timeout: float | None) -> Any:
+        """See Maker."""
+        return _client(contract_of(type(client)), self, timeout)
 
     def channel(self, deadline: float | None = None) -> Channel:
         """A new channel, by the deadline (time.monotonic() seconds) and the connect timeout."""
@@ -266,11 +278,11 @@ def connect(
 
 
 def with_options(client: S, *, timeout: float | None) -> S:
-    """The same client, with other options for calls made through the result; channels are shared."""
-    connection = getattr(client, "_flipcall", None)
-    if not isinstance(connection, Connection):
-        raise MisuseError(f"{client!r} was not made by flipcall.connect()")
-    again: S = _client(contract_of(type(client)), connection, timeout)
+    """The same client, of either kind, with other options for calls made through the result; channels are shared."""
+    maker = getattr(client, "_flipcall", None)
+    if not isinstance(maker, Maker):
+        raise MisuseError(f"{client!r} was not made by connect()")
+    again: S = maker.again(client, timeout)
     return again
 
 

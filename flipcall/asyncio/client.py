@@ -12,8 +12,8 @@ from typing import Any, Generic, TypeVar
 
 from .._core import ffi, lib
 from ..channel import PLAIN_MAX, Attachment, Reply, WindowChannel
-from ..client import UNDECODABLE, Connection, Path, client_object, decoded, garbled, positions
-from ..errors import MisuseError, ProtocolError
+from ..client import UNDECODABLE, Connection, Maker, Path, client_object, decoded, garbled, positions
+from ..errors import ProtocolError
 from ..frame import timeout_us
 from ..method import Method, encode
 from ..policy import WaitPolicy
@@ -99,16 +99,7 @@ def connect(
     return Connecting(open)
 
 
-def with_options(client: S, *, timeout: float | None) -> S:
-    """The same client, with other options for calls made through the result; channels are shared."""
-    made = getattr(client, "_flipcall", None)
-    if not isinstance(made, _Client):
-        raise MisuseError(f"{client!r} was not made by flipcall.asyncio.connect()")
-    again: S = made.object(timeout)
-    return again
-
-
-class _Client:
+class _Client(Maker):
     """What all calls of one client share."""
 
     def __init__(
@@ -124,6 +115,10 @@ class _Client:
         channel = self.connection.channel()
         assert isinstance(channel, WindowChannel)
         return channel
+
+    def again(self, client: Any, timeout: float | None) -> Any:
+        """See Maker."""
+        return self.object(timeout)
 
     def object(self, timeout: float | None) -> Any:
         """The user's client."""

@@ -27,7 +27,7 @@ from ..channel import PLAIN_MAX
 from ..context import Context, set_context
 from ..dispatch import NOTHING, Answer, Dispatcher
 from ..endpoint import Endpoint
-from ..errors import CallError, ClosedError
+from ..errors import CallError, ClosedError, DeadlineExceeded
 from ..liveness import Liveness, Peer
 from ..method import Method, encode
 from ..serving import WindowServing, release
@@ -257,12 +257,11 @@ class LoopServing(WindowServing):
             self._task.cancel()
 
     def _stopped(self) -> Answer:
-        """The answer of a handler that was cancelled."""
-        what = (
-            "the caller gave up, or its deadline has passed"
-            if self._cancelling
-            else "the handler was cancelled"
-        )
+        """The answer of a handler that was cancelled. The caller may read it: its own clock has perhaps not rung yet."""
+        deadline = self.deadline_ns()
+        if deadline is not None and time.monotonic_ns() >= deadline:
+            return self._dispatcher.failed(DeadlineExceeded("the deadline passed while the handler ran"))
+        what = "the caller gave up" if self._cancelling else "the handler was cancelled"
         return self._dispatcher.failed(CallError(Status.CANCELLED, what))
 
     async def _handled(self, handler: Coroutine[Any, Any, Any], method: Method, view: memoryview) -> int:
