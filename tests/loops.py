@@ -1,7 +1,7 @@
-"""Clients and servers of flipcall.asyncio behind the doors of the synchronous ones, so that one suite tests both.
+"""Clients and servers of flipcall.asyncio behind the doors of the synchronous ones: one suite tests both.
 
-A loop runs in a thread of its own. LoopClient's methods wait for the coroutine's result; LoopServer runs each handler
-of a synchronous implementation as a coroutine that waits for a thread, so that handlers may block as tests like it.
+A loop runs in a thread of its own. LoopClient's methods wait for the coroutine's result; LoopServer runs each
+handler of a synchronous implementation as a coroutine that waits for a thread, so that handlers may block.
 """
 
 from __future__ import annotations
@@ -10,9 +10,11 @@ import asyncio
 import contextvars
 import functools
 import inspect
+import os
 import threading
 import typing
 from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Any
 
@@ -23,12 +25,16 @@ from flipcall.client import Maker
 from flipcall.items import item_type
 from flipcall.service import contract_of
 
+_HANDLERS = 64  # at the same time
+
 
 class LoopThread:
     """An event loop in a thread. A context manager."""
 
     def __init__(self) -> None:
         self.loop = asyncio.new_event_loop()
+        self.loop.set_default_executor(ThreadPoolExecutor(_HANDLERS, "test-handler"))
+        self._pid = os.getpid()
         self._thread = threading.Thread(target=self._run, name="test-loop", daemon=True)
         self._thread.start()
 
@@ -37,7 +43,9 @@ class LoopThread:
         self.loop.run_forever()
 
     def run(self, coroutine: Any) -> Any:
-        """The result of a coroutine, or its exception."""
+        """The result of a coroutine. In a forked child, where there is no loop, of its first step."""
+        if self._pid != os.getpid():
+            return _first_step(_awaited(coroutine))
         return asyncio.run_coroutine_threadsafe(_awaited(coroutine), self.loop).result()
 
     def call(self, function: Callable[..., Any], *args: Any) -> Any:
@@ -50,6 +58,8 @@ class LoopThread:
 
     def close(self) -> None:
         """Stop it, close it."""
+        if self._pid != os.getpid():
+            return
         self.run(_cancel_all())
         self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join()
@@ -64,6 +74,14 @@ class LoopThread:
 
 async def _awaited(awaitable: Any) -> Any:
     return await awaitable
+
+
+def _first_step(coroutine: Any) -> Any:
+    try:
+        coroutine.send(None)
+    except StopIteration as e:
+        return e.value
+    raise AssertionError("it waits for something in a forked child")
 
 
 async def _cancel_all() -> None:
@@ -292,33 +310,18 @@ _running: contextvars.ContextVar[asyncio.AbstractEventLoop] = contextvars.Contex
 
 
 async def _beside(work: Callable[[], Any]) -> Any:
-    """What work() returns, in a thread of its own; waited for even when this is cancelled, as a handler would be."""
+    """What work() returns, in a thread; waited for even when this is cancelled: handlers may not listen."""
     loop = asyncio.get_running_loop()
     _running.set(loop)
-    future: asyncio.Future[Any] = loop.create_future()
     context = contextvars.copy_context()
 
-    def set_result(result: Any, error: BaseException | None) -> None:
-        if future.done():
-            return
-        if error is not None:
-            future.set_exception(error)
-        else:
-            future.set_result(result)
-
-    def run() -> None:
+    def run() -> Any:
         try:
-            result, error = context.run(work), None
-        except BaseException as e:
-            result, error = None, e
-            if isinstance(error, StopIteration):
-                error = RuntimeError("a handler raised StopIteration")
-        try:
-            loop.call_soon_threadsafe(set_result, result, error)
-        except RuntimeError:
-            pass  # the loop has ended
+            return context.run(work)
+        except StopIteration as e:
+            raise RuntimeError("a handler raised StopIteration") from e
 
-    threading.Thread(target=run, name="test-handler", daemon=True).start()
+    future = loop.run_in_executor(None, run)
     while True:
         try:
             return await asyncio.shield(future)

@@ -268,11 +268,11 @@ class LoopServing(WindowServing):
         """Await a handler, answer."""
         try:
             answer = self._dispatcher.result(method, await handler)
-        except GeneratorExit:  # the loop is gone, and with it this task
-            raise
         except asyncio.CancelledError:
             answer = self._stopped()
         except BaseException as e:
+            if self._events.is_closed():  # and with it this task: GeneratorExit
+                raise
             answer = self._dispatcher.failed(e)
         return await self._answered(answer, view)
 
@@ -357,7 +357,9 @@ class LoopServing(WindowServing):
             return self._dispatcher.result(method, await value if type(value) is CoroutineType else value)
         except asyncio.CancelledError:
             return self._stopped()
-        except Exception as e:
+        except BaseException as e:
+            if self._events.is_closed():
+                raise
             return self._dispatcher.failed(e)
 
     async def _streamed(self, method: Method, args: tuple[Any, ...], flow: LoopFlow) -> Answer:
@@ -376,7 +378,9 @@ class LoopServing(WindowServing):
             raise
         except asyncio.CancelledError:
             answer = self._stopped()
-        except Exception as e:
+        except BaseException as e:
+            if self._events.is_closed():
+                raise
             answer = dispatcher.failed(e)
         self._answering = True
         await requests.aclose()
