@@ -21,6 +21,7 @@ from .errors import (
     WindowError,
 )
 from .failure import register_error
+from .fd import Fd
 from .liveness import Peer
 from .policy import WaitPolicy
 from .server import Server, serve
@@ -33,6 +34,7 @@ __all__ = [
     "ClosedError",
     "Context",
     "DeadlineExceeded",
+    "Fd",
     "FlipcallError",
     "ForkedError",
     "MisuseError",

@@ -159,7 +159,8 @@ class Admission:
         try:
             if hello.transport == "socket":
                 send_message(sock, self._welcome(session, 0))
-                frames = FrameSocket(sock, self._window_max)
+                takes_fds = any(m.fd_params for m in session.dispatcher.methods)
+                frames = FrameSocket(sock, self._window_max, takes_fds)
                 return SocketServing(frames, session.dispatcher), session, life
             window = self._allocator.allocate(hello.window)
             endpoint = Endpoint(
@@ -177,7 +178,7 @@ class Admission:
             except BaseException:
                 endpoint.close()
                 raise
-            return WindowServing(endpoint, session.dispatcher, session.peer), session, life
+            return WindowServing(endpoint, session.dispatcher, session.peer, sock), session, life
         except BaseException:
             life.close()
             raise

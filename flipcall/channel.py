@@ -4,26 +4,35 @@ States are the endpoint's: a channel that is ACTIVE can be called; WAITING, its 
 answer has not come back yet (reclaim() says when); OVER and CLOSED, it is done for.
 """
 
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from socket import socket as UnixSocket
 from typing import NamedTuple
 
 from ._core import ffi, lib
+from .control import drop, hand_over, take
 from .endpoint import Endpoint
-from .errors import CallError
+from .errors import CallError, ClosedError, MisuseError, ProtocolError
 from .failure import rebuild
+from .fd import Fd
 from .outcome import State
+from .rights import NO_RIGHTS, Rights
 from .status import Status
 
 Attachment = bytes | bytearray | memoryview
 _TICK: int = lib.FC_TICK
+FDS_SENT: int = lib.FC_FLAG_FDS << lib.FC_WHAT_FLAGS_SHIFT
+FDS_CAME: int = lib.FC_FLAG_FDS << lib.FC_FRAME_FLAGS_SHIFT
 PLAIN_MAX = (1 << lib.FC_FRAME_CODE_SHIFT) - 1  # a result up to here: code OK, no attachment
 
 
 class Reply(NamedTuple):
-    """An OK reply: the msgpack body and the bulk bytes behind it, both private copies."""
+    """An OK reply: the msgpack body and the bulk bytes behind it, both private copies, and its descriptors."""
 
     body: bytes
     attachment: bytes
+    rights: Rights = NO_RIGHTS
 
 
 def message_size(body_len: int, attach_len: int) -> int:
@@ -36,29 +45,51 @@ def message_size(body_len: int, attach_len: int) -> int:
 class WindowChannel:
     """One channel. One thread at a time, but close() is for any. Owns endpoint and socket."""
 
-    __slots__ = ("__weakref__", "answer", "endpoint", "ep", "socket", "window")
+    __slots__ = ("__weakref__", "_inside", "answer", "endpoint", "ep", "socket", "window")
 
     def __init__(self, endpoint: Endpoint, sock: UnixSocket) -> None:
         self.endpoint = endpoint
         self.socket = sock
+        sock.setblocking(False)
+        self._inside = threading.Lock()  # so that the socket is not closed under a system call
         self.ep, self.window = endpoint.core()
         self.answer = self.window + lib.FC_PACKET_HEADER + lib.FC_FRAME_HEADER
 
-    def bulk(self, number: int, timeout_us: int, body: bytes, attachment: Attachment) -> Reply:
-        """Call method `number`; the request and the reply may have an attachment.
+    def bulk(
+        self, number: int, timeout_us: int, body: bytes, attachment: Attachment, fds: Sequence[Fd] = ()
+    ) -> Reply:
+        """Call method `number`; the request and the reply may have an attachment and descriptors.
 
         Raises what the call raises; CallError (RESOURCE_EXHAUSTED), naming both sizes, for a request larger than
         the window.
         """
         what = number | timeout_us << lib.FC_CALL_TIMEOUT_SHIFT
+        call = self._call_with_fds if fds else self._call
+        return self.settle(call(what, body, attachment, fds), len(body), len(attachment))
+
+    def _call(self, what: int, body: bytes, attachment: Attachment, fds: Sequence[Fd]) -> int:
         if len(attachment) > self.endpoint.data_cap:  # and perhaps more than a u32 can say
-            result = lib.FC_ERR_SIZE
+            result: int = lib.FC_ERR_SIZE
         elif attachment:
             with memoryview(attachment) as view, ffi.from_buffer("char[]", view) as data:
                 result = lib.fc_call_attached(self.ep, what, body, len(body), data, len(data))
         else:
             result = lib.fc_call(self.ep, what, body, len(body))
-        return self.settle(result, len(body), len(attachment))
+        return result
+
+    def _call_with_fds(self, what: int, body: bytes, attachment: Attachment, fds: Sequence[Fd]) -> int:
+        if message_size(len(body), len(attachment)) > self.endpoint.data_cap:
+            return int(lib.FC_ERR_SIZE)
+        try:
+            with self._guarded():
+                hand_over(self.socket, self.ep.call_id % 0xFFFFFFFF + 1, fds)
+            return self._call(what | FDS_SENT, body, attachment, fds)
+        except (CallError, MisuseError):
+            raise  # nothing was sent
+        except BaseException:
+            # They went without their frame, it may be: the next call would have that number, and with it these.
+            self.close()
+            raise
 
     def settle(self, result: int, body_len: int, attach_len: int = 0) -> Reply:
         """What the C core's `result` of a call means: wait on over ticks, then the reply, or the error raised.
@@ -71,12 +102,36 @@ class WindowChannel:
             raise self._too_big(message_size(body_len, attach_len))
         if result < 0:
             self.endpoint.fail(result)
+        rights = self._taken() if result & FDS_CAME else NO_RIGHTS
         body = ffi.unpack(self.answer, result & PLAIN_MAX)
         code = (result >> lib.FC_FRAME_CODE_SHIFT) & 0xFFFF
         if code:
             raise rebuild(code, body)
         frame = self.ep.received
-        return Reply(body, ffi.unpack(self.window + frame.attach_off, frame.attach_len))
+        return Reply(body, ffi.unpack(self.window + frame.attach_off, frame.attach_len), rights)
+
+    def _taken(self) -> Rights:
+        try:
+            with self._guarded():
+                return take(self.socket, self.ep.call_id)
+        except ProtocolError:
+            self.close()
+            raise
+
+    @contextmanager
+    def _guarded(self) -> Iterator[None]:
+        """The socket is not closed meanwhile: close() leaves that to whoever is inside."""
+        if self._closed() or not self._inside.acquire(blocking=False):
+            raise ClosedError("this channel is closed")
+        try:
+            yield
+        finally:
+            self._inside.release()
+            if self._closed():
+                self.close()
+
+    def _closed(self) -> bool:
+        return self.endpoint.state is State.CLOSED
 
     def _too_big(self, need: int) -> CallError:
         have = self.endpoint.data_cap
@@ -99,6 +154,9 @@ class WindowChannel:
         result: int = lib.fc_reclaim(self.ep)
         if result not in (lib.FC_OK, _TICK):
             self.endpoint.fail(result)
+        if result != _TICK:
+            with self._guarded():
+                drop(self.socket)  # descriptors that came with the answer
         return result != _TICK
 
     def abandon(self) -> None:
@@ -108,7 +166,9 @@ class WindowChannel:
     def close(self) -> None:
         """End it. Any thread, idempotent."""
         self.endpoint.close()
-        self.socket.close()
+        if self._inside.acquire(blocking=False):
+            self.socket.close()
+            self._inside.release()
 
     def __del__(self) -> None:
         if hasattr(self, "window"):

@@ -8,7 +8,7 @@ import os
 import socket
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from msgspec import DecodeError
@@ -17,6 +17,7 @@ from ._core import ffi, lib
 from .channel import PLAIN_MAX, Attachment, Reply, WindowChannel
 from .endpoint import Endpoint
 from .errors import CallError, ClosedError, DeadlineExceeded, MisuseError, ProtocolError
+from .fd import Fd
 from .fds import close_fds
 from .frame import timeout_us
 from .handshake import (
@@ -36,6 +37,7 @@ from .notify import NotifyLink
 from .outcome import Side
 from .policy import WaitPolicy
 from .pool import Channel, Pool
+from .rights import pack
 from .service import Contract, Service, contract_of
 from .status import Status
 from .stream import FrameSocket, SocketChannel
@@ -47,6 +49,8 @@ Path = str | os.PathLike[str]
 
 _BACKLOG_PAUSE_S = 0.005
 _UNDECODABLE = (DecodeError, UnicodeDecodeError, RecursionError)  # what msgspec raises for a hostile body
+
+_NO_FDS: Sequence[Fd] = ()
 
 _clients: "weakref.WeakSet[Connection]" = weakref.WeakSet()
 
@@ -79,6 +83,7 @@ class Connection:
         self._window_size = window_size
         self._wanted = {m.name: Wanted(m.fingerprint, str(m)) for m in contract.methods} if contract else {}
         self._service = contract.name if contract else ""
+        self._takes_fds = any(m.fd_result for m in contract.methods) if contract else False
         self.welcome: Welcome | None = None
         self.peer_pid = 0  # of the first channel
         self.pool = Pool(self._channel, max_channels)
@@ -157,7 +162,7 @@ class Connection:
             if self.transport == "socket":
                 pid.close()
                 channel: Channel = SocketChannel(
-                    FrameSocket(sock, min(welcome.message_max, lib.FC_WINDOW_MAX))
+                    FrameSocket(sock, min(welcome.message_max, lib.FC_WINDOW_MAX), self._takes_fds)
                 )
             else:
                 window = PacketWindow.attach(fds.pop(), welcome.window)
@@ -283,7 +288,8 @@ def _missing(method: Method) -> Callable[..., Any]:
 
 def _stub(method: Method, number: int, connection: Connection, timeout: float | None) -> Callable[..., Any]:
     """The call of one method, by the quickest way that carries it."""
-    if connection.transport == "window" and not method.bulk_params and not method.bulk_result:
+    plain = not (method.bulk_params or method.bulk_result or method.fd_params or method.fd_result)
+    if connection.transport == "window" and plain:
         return _window_stub(method, number, connection.pool, timeout)
     return _bulk_stub(method, number, connection.pool, timeout)
 
@@ -334,14 +340,17 @@ def _positions(method: Method) -> int:
 
 
 def _bulk_stub(method: Method, number: int, pool: Pool, timeout: float | None) -> Callable[..., Any]:
-    """A call whose arguments or result may travel as the attachment, over any transport."""
+    """A call whose arguments or result may travel beside the body, over any transport."""
     count, bind, result_type = _positions(method), method.bind, method.result_type
 
     def call(*args: Any, **kwargs: Any) -> Any:
         if kwargs or len(args) != count:
             args = bind(args, kwargs)
         slots, attachment = method.split(args)
-        reply = ask(pool, timeout, number, encode(slots), attachment)
+        body, fds = pack(slots) if method.fd_params else (encode(slots), _NO_FDS)
+        reply = ask(pool, timeout, number, body, attachment, fds)
+        if method.fd_result:
+            return _decoded_with_fds(method, reply)
         if method.bulk_result:
             return reply.attachment if result_type is bytes else result_type(reply.attachment)
         return _decoded(method, reply.body)
@@ -349,7 +358,14 @@ def _bulk_stub(method: Method, number: int, pool: Pool, timeout: float | None) -
     return call
 
 
-def ask(pool: Pool, timeout: float | None, number: int, body: bytes, attachment: Attachment) -> Reply:
+def ask(
+    pool: Pool,
+    timeout: float | None,
+    number: int,
+    body: bytes,
+    attachment: Attachment,
+    fds: Sequence[Fd] = _NO_FDS,
+) -> Reply:
     """One call over a channel of the pool; waiting for the channel is part of the timeout."""
     limit = timeout_us(timeout)
     try:
@@ -360,7 +376,7 @@ def ask(pool: Pool, timeout: float | None, number: int, body: bytes, attachment:
         if timeout is not None:
             limit = timeout_us(max(0.0, timeout - (time.monotonic() - started)))
     try:
-        reply = channel.bulk(number, limit, body, attachment)
+        reply = channel.bulk(number, limit, body, attachment, fds)
     except BaseException:
         pool.mend(channel)
         raise
@@ -374,6 +390,15 @@ def _decoded(method: Method, body: bytes) -> Any:
         return method.decode_result(body)
     except _UNDECODABLE as e:
         raise _garbled(method, e) from e
+
+
+def _decoded_with_fds(method: Method, reply: Reply) -> Any:
+    try:
+        value = reply.rights.decode(method.decode_result, reply.body)
+    except _UNDECODABLE as e:
+        raise _garbled(method, e) from e
+    reply.rights.close()
+    return value
 
 
 def _garbled(method: Method, error: Exception) -> ProtocolError:

@@ -14,11 +14,13 @@ import msgspec
 
 from .errors import CallError, ClosedError, ProtocolError
 from .failure import describe
+from .fd import Fd
 from .method import Method, encode, octets
+from .rights import NO_RIGHTS, Rights, pack
 from .service import Service, contract_of
 from .status import Status
 
-Answer = tuple[int, bytes, Any]  # status, body, attachment
+Answer = tuple[int, bytes, Any, list[Fd]]  # status, body, attachment, descriptors
 Decode = Callable[[bytes], tuple[Any, ...]]
 NOTHING = b""
 
@@ -42,9 +44,9 @@ class Dispatcher:
 
     def _plain(self, method: Method) -> tuple[Decode, Callable[..., Any]] | None:
         """What a request without bulk goes through, so that a channel's loop can do it itself: the decoder of
-        its arguments and the handler. None for a method that has bulk.
+        its arguments and the handler. None for a method that has bulk or Fd.
         """
-        if method.bulk_params or method.bulk_result:
+        if method.bulk_params or method.bulk_result or method.fd_params or method.fd_result:
             return None
         handler = self._handlers[method.number]
         if not method.keyword_only:
@@ -56,8 +58,9 @@ class Dispatcher:
         self._draining = True
         self.plain[:] = [None] * len(self.plain)
 
-    def answer(self, number: int, body: bytes, attachment: memoryview) -> Answer:
-        """The answer to a request; `attachment` is a view borrowed until the reply is sent.
+    def answer(self, number: int, body: bytes, attachment: memoryview, rights: Rights = NO_RIGHTS) -> Answer:
+        """The answer to a request; `attachment` is a view borrowed until the reply is sent,
+        and `rights` are the request's descriptors.
 
         Raises BrokenRequest; ClosedError, with nothing done, once draining.
         """
@@ -67,16 +70,25 @@ class Dispatcher:
         if attachment and not method.bulk_params:
             raise BrokenRequest(f"{method.name} was sent {len(attachment)} bytes it has no parameter for")
         try:
-            slots = method.decode_args(body)
+            decode = method.decode_args
+            slots = rights.decode(decode, body) if method.fd_params else decode(body)
         except BaseException as e:
             return self.undecodable(number, e)
-        args = method.join(slots, attachment) if method.bulk_params else slots
+        try:
+            args = method.join(slots, attachment) if method.bulk_params else slots
+        except ProtocolError:
+            rights.revoke()
+            raise
+        rights.close()
         try:
             result = method.call(self._handlers[number], args)
+            if method.fd_result:
+                out, fds = pack(result)
+                return 0, out, NOTHING, fds
             if not method.bulk_result:
-                return 0, encode(result), NOTHING
+                return 0, encode(result), NOTHING, []
             # A TypeError here is the handler's: it returned something else. Of any buffer, its bytes are sent.
-            return 0, NOTHING, result if type(result) is bytes else octets(result)
+            return 0, NOTHING, result if type(result) is bytes else octets(result), []
         except BaseException as e:
             return self.failed(e)
 
@@ -93,7 +105,7 @@ class Dispatcher:
 
     def failed(self, error: BaseException) -> Answer:
         """The answer for what a handler raised."""
-        return (*describe(error, self.tracebacks), NOTHING)
+        return (*describe(error, self.tracebacks), NOTHING, [])
 
     def _method(self, number: int) -> Method:
         if number >= len(self.methods):

@@ -11,6 +11,7 @@ LENGTH = struct.Struct("=I")  # bytes of header, body and attachment that follow
 
 REQUEST: int = lib.FC_REQUEST
 REPLY: int = lib.FC_REPLY
+FLAG_FDS: int = lib.FC_FLAG_FDS
 TIMEOUT_NONE: int = lib.FC_TIMEOUT_NONE
 PREFIX: int = LENGTH.size + HEADER.size
 

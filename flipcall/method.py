@@ -16,6 +16,8 @@ from typing import Annotated, Any
 import msgspec
 
 from .errors import MisuseError, ProtocolError
+from .fd import Fd
+from .rights import decoder, holds_fd
 
 BULK: tuple[type, ...] = (bytes, bytearray, memoryview)
 
@@ -66,6 +68,9 @@ class Method:
         self.bulk_params = tuple(i for i, p in enumerate(self.params) if p.bulk)
         self.bulk_result = self.result_type in BULK
         self.keyword_only = tuple(p.name for p in parameters if p.kind is p.KEYWORD_ONLY)
+        # Their codecs are others (rights.py), and their calls go another way than the quickest.
+        self.fd_params = any(_holds_fd(kind, where) for kind in self.types)
+        self.fd_result = _holds_fd(self.result_type, where)
         self.decode_args = self._args_decoder(where)
         self.decode_result: Callable[[bytes], Any] = self._decoder(self.result_type, where)
         self.fingerprint = self._fingerprint()
@@ -74,10 +79,9 @@ class Method:
 
     def _decoder(self, kind: Any, where: str) -> Callable[[bytes], Any]:
         try:
-            decode: Callable[[bytes], Any] = msgspec.msgpack.Decoder(kind).decode
+            return decoder(kind) if holds_fd(kind) else msgspec.msgpack.Decoder(kind).decode
         except TypeError as e:
             raise MisuseError(f"{where}: msgspec cannot decode {kind!r}: {e}") from e
-        return decode
 
     def _args_decoder(self, where: str) -> Callable[[bytes], tuple[Any, ...]]:
         types = [_Length if p.bulk else kind for p, kind in zip(self.params, self.types, strict=True)]
@@ -166,13 +170,28 @@ def octets(data: Any) -> memoryview:
     return view.cast("B")
 
 
+def _holds_fd(kind: Any, where: str) -> bool:
+    if kind in BULK:
+        return False
+    try:
+        return holds_fd(kind)
+    except TypeError as e:
+        raise MisuseError(f"{where}: msgspec cannot decode {kind!r}: {e}") from e
+
+
 def _schema(kind: Any) -> Any:
     if kind in BULK:
         return "bulk"
     try:
-        return _bare(msgspec.json.schema(kind))
+        return _bare(msgspec.json.schema(kind, schema_hook=_schema_of_fd))
     except TypeError:  # msgpack carries more than JSON Schema can say: keys that are no strings
         return repr(kind)
+
+
+def _schema_of_fd(kind: type) -> dict[str, Any]:
+    if kind is not Fd:
+        raise NotImplementedError  # msgspec's way of saying that there is none
+    return {"type": "integer", "format": "fd"}
 
 
 _WORDS = (

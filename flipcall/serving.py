@@ -10,15 +10,18 @@ import threading
 from typing import Any, Protocol
 
 from ._core import ffi, lib
-from .channel import PLAIN_MAX, message_size
+from .channel import FDS_CAME, FDS_SENT, PLAIN_MAX, message_size
 from .context import Context, clear_context, set_context
+from .control import hand_over, take
 from .dispatch import NOTHING, Dispatcher
 from .endpoint import Endpoint
 from .errors import CallError, MisuseError
 from .failure import describe, shortened
+from .fd import Fd
 from .frame import REPLY, REQUEST, TIMEOUT_NONE
 from .liveness import Peer
 from .method import encode
+from .rights import NO_RIGHTS
 from .status import Status
 from .stream import FrameSocket
 
@@ -52,11 +55,15 @@ class Serving(Protocol):
 
 
 class WindowServing:
-    """A channel over a packet window. Owns the endpoint."""
+    """A channel over a packet window. Owns the endpoint, borrows the control socket from the server."""
 
-    def __init__(self, endpoint: Endpoint, dispatcher: Dispatcher, peer: Peer) -> None:
+    def __init__(
+        self, endpoint: Endpoint, dispatcher: Dispatcher, peer: Peer, control: socket.socket
+    ) -> None:
         self.peer = peer
         self._endpoint = endpoint
+        self._control = control
+        control.setblocking(False)
         self._dispatcher = dispatcher
         self._ep, self._window = endpoint.core()
         self.condemn = endpoint.condemn
@@ -121,13 +128,17 @@ class WindowServing:
         start = frame.attach_off - lib.FC_PACKET_HEADER
         body = ffi.unpack(self._window + _BODY, request & PLAIN_MAX)
         number = (request >> lib.FC_FRAME_CODE_SHIFT) & 0xFFFF
+        rights = take(self._control, frame.call_id) if request & FDS_CAME else NO_RIGHTS
         view = self._endpoint.data[start : start + frame.attach_len]
         try:
-            return self._reply(*self._dispatcher.answer(number, body, view))
+            return self._reply(*self._dispatcher.answer(number, body, view, rights))
         finally:
             _release(view)
+            rights.close()
 
-    def _reply(self, status: int, out: bytes, data: Any) -> int:
+    def _reply(self, status: int, out: bytes, data: Any, fds: list[Fd]) -> int:
+        if fds:
+            return self._reply_with_fds(status, out, fds)
         if data is NOTHING:
             result: int = lib.fc_reply_request(self._ep, status, out, len(out))
         elif len(data) > self._endpoint.data_cap:  # and perhaps more than a u32 can say
@@ -141,6 +152,17 @@ class WindowServing:
             out = shortened(out, self._endpoint.data_cap - int(lib.FC_FRAME_HEADER))
             return int(lib.fc_reply_request(self._ep, status, out, len(out)))
         return self._reply_too_big(len(out), len(data))
+
+    def _reply_with_fds(self, status: int, out: bytes, fds: list[Fd]) -> int:
+        if message_size(len(out), 0) > self._endpoint.data_cap:
+            return self._reply_too_big(len(out), 0)
+        try:
+            hand_over(self._control, self._ep.received.call_id, fds)
+        except (CallError, MisuseError) as e:
+            return self._reply(*self._dispatcher.failed(e))
+        finally:
+            fds.clear()  # now, and not when the next request has come
+        return int(lib.fc_reply_request(self._ep, status | FDS_SENT, out, len(out)))
 
     def _settle(self, result: int) -> int:
         while result == _TICK:
@@ -202,18 +224,24 @@ class SocketServing:
                     if self._retired:
                         return  # it was read at the moment the channel ended: do not half do it
                     self._timeout_us, self._arrived_ns = frame.timeout_us, lib.fc_now()
-                    answer = dispatcher.answer(frame.code, frame.body, memoryview(frame.attachment))
+                    answer = dispatcher.answer(
+                        frame.code, frame.body, memoryview(frame.attachment), frame.rights
+                    )
+                    frame.rights.close()
                     self._reply(frame.call_id, *answer)
         finally:
             clear_context()
 
-    def _reply(self, call_id: int, status: int, out: bytes, data: Any) -> None:
+    def _reply(self, call_id: int, status: int, out: bytes, data: Any, fds: list[Fd]) -> None:
         try:
-            self._frames.send(REPLY, status, call_id, 0, out, data)
-        except CallError as e:  # too big; of an error, some is better than another one
+            self._frames.send(REPLY, status, call_id, 0, out, data, fds=fds)
+        except (CallError, MisuseError) as e:
+            # Too big, or its descriptors cannot go; of an error, some is better than another one.
             most = self._frames.frame_max - int(lib.FC_FRAME_HEADER)
             status, out = (status, shortened(out, most)) if status else describe(e)
             self._frames.send(REPLY, status, call_id, 0, out, NOTHING)
+        finally:
+            fds.clear()  # now, and not when the next request has come
 
     def retire(self) -> bool:
         """See Serving.retire."""

@@ -9,9 +9,11 @@ import socket
 import struct
 import threading
 import time
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from .channel import Attachment, Reply
+from .control import unsent
 from .errors import (
     BusyError,
     CallError,
@@ -21,9 +23,12 @@ from .errors import (
     ProtocolError,
 )
 from .failure import rebuild
-from .frame import HEADER, LENGTH, PREFIX, REPLY, REQUEST, TIMEOUT_NONE
+from .fd import Fd
+from .fds import SCM_MAX_FD, close_fds, collect, rights_of
+from .frame import FLAG_FDS, HEADER, LENGTH, PREFIX, REPLY, REQUEST, TIMEOUT_NONE
 from .liveness import Peer, hang_up
 from .outcome import State
+from .rights import NO_RIGHTS, Rights
 from .status import Status
 
 _BUFFER = 65536  # bytes read at once; up to here one copy into one buffer is cheaper than a second write
@@ -39,18 +44,23 @@ class Frame(NamedTuple):
     timeout_us: int
     body: bytes
     attachment: bytes
+    rights: Rights = NO_RIGHTS
 
 
 class FrameSocket:
     """A connected stream socket that carries frames, strictly one way at a time. One thread at a time."""
 
-    def __init__(self, sock: socket.socket, frame_max: int) -> None:
+    def __init__(self, sock: socket.socket, frame_max: int, takes_fds: bool = False) -> None:
+        """takes_fds: frames with descriptors may come; else the kernel drops them."""
         sock.settimeout(None)
         self.socket = sock
         self.frame_max = frame_max
         self.peer = Peer.of(sock)
         self._buffer = bytearray(_BUFFER)
         self._into = memoryview(self._buffer)
+        self._takes_fds = takes_fds
+        self._fds: list[int] = []  # that came with the frame under way
+        self._fds_lost = False  # this process could not take all of them
         self._got = 0  # bytes of the frame under way: a timeout in its middle loses nothing
         self._timeout = 0.0  # SO_RCVTIMEO as it is set, seconds; 0 for none
         self._send_timeout = 0.0  # SO_SNDTIMEO
@@ -64,34 +74,51 @@ class FrameSocket:
         body: bytes,
         attachment: Attachment,
         deadline: float | None = None,
+        fds: Sequence[Fd] = (),
     ) -> None:
-        """Write a frame. deadline: time.monotonic() seconds, None for none.
+        """Write a frame, its descriptors with its first byte. deadline: time.monotonic() seconds, None for none.
 
-        Raises CallError naming both sizes when it is too big: nothing was written then. After DeadlineExceeded a
+        Raises CallError naming both sizes when it is too big, and as control.hand_over does: nothing was
+        written then. After DeadlineExceeded a
         part of it may have gone, and after ClosedError: nothing can follow.
         """
         size = HEADER.size + len(body) + len(attachment)
         if size > self.frame_max:
             what = f"the frame needs {size} bytes, this connection allows {self.frame_max}"
             raise CallError(Status.RESOURCE_EXHAUSTED, what)
-        head = LENGTH.pack(size) + HEADER.pack(kind, 0, code, call_id, len(body), timeout_us)
+        flags = FLAG_FDS if fds else 0
+        head = LENGTH.pack(size) + HEADER.pack(kind, flags, code, call_id, len(body), timeout_us)
         if size <= _BUFFER:
-            self._write(head + body + attachment, deadline)
+            self._write(head + body + attachment, deadline, fds)
         else:
-            self._write(head + body, deadline)
+            self._write(head + body, deadline, fds)
             self._write(attachment, deadline)
 
-    def _write(self, data: Attachment, deadline: float | None) -> None:
+    def _write(self, data: Attachment, deadline: float | None, fds: Sequence[Fd] = ()) -> None:
         left = memoryview(data)
         while left:
             self._send_timeout = self._limit(socket.SO_SNDTIMEO, deadline, self._send_timeout)
             try:
-                left = left[self.socket.send(left, socket.MSG_NOSIGNAL) :]
+                left = left[self._send(left, fds) :]
+                fds = ()
             except BlockingIOError:
                 if deadline is None or time.monotonic() >= deadline:
                     raise self._late() from None
             except (BrokenPipeError, ConnectionResetError):
                 raise self._gone() from None
+
+    def _send(self, data: memoryview, fds: Sequence[Fd]) -> int:
+        if not fds:
+            return self.socket.send(data, socket.MSG_NOSIGNAL)
+        try:
+            n = self.socket.sendmsg([data], rights_of([fd.fileno() for fd in fds]), socket.MSG_NOSIGNAL)
+        except (BlockingIOError, BrokenPipeError, ConnectionResetError):
+            raise
+        except OSError as e:
+            raise unsent(e, len(fds)) from None
+        for fd in fds:
+            fd.mark_sent()
+        return n
 
     def _limit(self, option: int, deadline: float | None, now: float) -> float:
         """Let the next read or write end at the deadline; what is set then, seconds, 0 for none."""
@@ -139,17 +166,30 @@ class FrameSocket:
     def _parse(self, kind: int, end: int) -> Frame:
         got, flags, code, call_id, body_len, timeout_us = HEADER.unpack_from(self._into, LENGTH.size)
         body_end = PREFIX + body_len
-        if got != kind or flags or body_end > end:
+        if got != kind or flags & ~FLAG_FDS or body_end > end:
             raise self._nonsense(f"frame kind {got}, flags {flags:#x}, body_len {body_len}")
         if timeout_us if kind == REPLY else not call_id:
             raise self._nonsense(f"call {call_id}, timeout {timeout_us}")
+        rights = self._rights(bool(flags)) if self._takes_fds else NO_RIGHTS
         attachment = bytes(self._into[body_end:end]) if body_end < end else b""
-        return Frame(code, call_id, timeout_us, bytes(self._into[PREFIX:body_end]), attachment)
+        return Frame(code, call_id, timeout_us, bytes(self._into[PREFIX:body_end]), attachment, rights)
+
+    def _rights(self, announced: bool) -> Rights:
+        fds, self._fds = self._fds, []
+        lost, self._fds_lost = self._fds_lost, False
+        if lost:
+            close_fds(fds)
+            return Rights(lost=True)
+        if announced != bool(fds):
+            close_fds(fds)
+            raise self._nonsense(f"{len(fds)} descriptors, {'some' if announced else 'none'} announced")
+        return Rights(fds) if fds else NO_RIGHTS
 
     def _read(self, deadline: float | None) -> None:
         self._timeout = self._limit(socket.SO_RCVTIMEO, deadline, self._timeout)
         try:
-            n = self.socket.recv_into(self._into[self._got :])
+            into = self._into[self._got :]
+            n = self._collect(into) if self._takes_fds else self.socket.recv_into(into)
         except BlockingIOError:
             if deadline is not None and time.monotonic() < deadline:
                 return  # rounding: a moment is left
@@ -160,6 +200,16 @@ class FrameSocket:
             raise self._gone()
         self._got += n
 
+    def _collect(self, into: memoryview) -> int:
+        room = SCM_MAX_FD - len(self._fds)
+        n, fds, flags = collect(self.socket, into, room)
+        self._fds += fds
+        if flags & socket.MSG_CTRUNC:
+            if len(fds) == room:
+                raise self._nonsense(f"more than {SCM_MAX_FD} descriptors with a frame")
+            self._fds_lost = True
+        return n
+
     def _gone(self) -> ClosedError:
         return ClosedError(f"the peer (process {self.peer.pid or '?'}) closed the stream")
 
@@ -168,6 +218,9 @@ class FrameSocket:
 
     def _nonsense(self, what: str) -> ProtocolError:
         return ProtocolError(f"the peer (process {self.peer.pid}) broke the protocol: {what}", self.peer.pid)
+
+    def __del__(self) -> None:
+        close_fds(getattr(self, "_fds", ()))
 
     def shutdown(self) -> None:
         """End it, from any thread: a read under way returns."""
@@ -192,29 +245,33 @@ class SocketChannel:
         """What the channel can do next."""
         return State.CLOSED if self._closed else self._state
 
-    def bulk(self, number: int, timeout_us: int, body: bytes, attachment: Attachment) -> Reply:
+    def bulk(
+        self, number: int, timeout_us: int, body: bytes, attachment: Attachment, fds: Sequence[Fd] = ()
+    ) -> Reply:
         """See WindowChannel.bulk."""
         if self._closed:
             raise ClosedError("this channel is closed")
         if self.state is not State.ACTIVE or not self._inside.acquire(blocking=False):
             raise BusyError("this channel waits for an answer")
         try:
-            frame = self._exchange(number, timeout_us, body, attachment)
+            frame = self._exchange(number, timeout_us, body, attachment, fds)
         finally:
             self._leave()
         if frame.code:
             raise rebuild(frame.code, frame.body)
-        return Reply(frame.body, frame.attachment)
+        return Reply(frame.body, frame.attachment, frame.rights)
 
-    def _exchange(self, number: int, timeout_us: int, body: bytes, attachment: Attachment) -> Frame:
+    def _exchange(
+        self, number: int, timeout_us: int, body: bytes, attachment: Attachment, fds: Sequence[Fd]
+    ) -> Frame:
         frames = self._frames
         self._call_id = self._call_id % 0xFFFFFFFF + 1
         deadline = None if timeout_us == TIMEOUT_NONE else time.monotonic() + timeout_us / 1e6
         # Over, unless it ends well: an exception, also a signal's, may come with half a frame written or read.
         self._state = State.OVER
         try:
-            frames.send(REQUEST, number, self._call_id, timeout_us, body, attachment, deadline)
-        except CallError:  # too big: nothing was written
+            frames.send(REQUEST, number, self._call_id, timeout_us, body, attachment, deadline, fds)
+        except (CallError, MisuseError):  # too big, descriptors that cannot be sent: nothing was written
             self._state = State.ACTIVE
             raise
         except ClosedError as e:

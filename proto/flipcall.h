@@ -63,11 +63,14 @@ _Static_assert(offsetof(struct fc_packet, cancel) == 12, "extension word two");
 #define FC_REQUEST 1u
 #define FC_REPLY 2u
 
+/* flags */
+#define FC_FLAG_FDS 0x4u    /* descriptors belong to this message: they came over the control socket before it */
+
 #define FC_TIMEOUT_NONE 0xffffffffu   /* timeout_us: the caller waits for ever */
 
 struct fc_frame {
     uint8_t kind;        /* FC_REQUEST or FC_REPLY */
-    uint8_t flags;       /* none defined yet: must be 0 */
+    uint8_t flags;       /* FC_FLAG_... */
     uint16_t code;       /* request: method number; reply: status code, 0 for OK */
     uint32_t call_id;    /* chosen by the client, never 0; the reply repeats it */
     uint32_t body_len;   /* bytes of msgpack after this header */

@@ -18,6 +18,7 @@ EVERYDAY = {
     "ClosedError",
     "Context",
     "DeadlineExceeded",
+    "Fd",
     "FlipcallError",
     "ForkedError",
     "MisuseError",
@@ -42,10 +43,10 @@ EVERYDAY = {
 # From the bottom up; a module imports from its own layer and from those below.
 LAYERS = [
     ["_core", "status", "errors", "syscalls", "process", "cpus", "kernel"],
-    ["fds", "window", "allocator", "named", "liveness"],
+    ["fd", "fds", "rights", "window", "allocator", "named", "liveness"],
     ["policy", "switch", "notify", "placement", "outcome", "endpoint"],
     ["frame", "method", "failure", "service", "handshake"],
-    ["channel", "stream", "pool", "context", "dispatch", "serving", "session", "listener"],
+    ["control", "channel", "stream", "pool", "context", "dispatch", "serving", "session", "listener"],
     ["admission", "watcher", "client", "server", "dynamic"],
     ["__init__", "lowlevel", "testing"],
     ["cli"],

@@ -190,9 +190,11 @@ int fc_reclaim(struct fc_endpoint *ep);
 int64_t fc_connect(struct fc_endpoint *ep, uint32_t len, int64_t deadline);
 
 /* frames (frame.c); the result is FC_FRAME_* packed, or an enum fc_result */
+#define FC_WHAT_FLAGS_SHIFT 16
 #define FC_CALL_TIMEOUT_SHIFT 32
 #define FC_FRAME_CODE_SHIFT 32
 #define FC_FRAME_ATTACHED (1ll << 48)
+#define FC_FRAME_FLAGS_SHIFT 49 /* FC_FLAG_... of what came */
 int64_t fc_call(struct fc_endpoint *ep, uint64_t what, const char *body, uint32_t body_len);
 int64_t fc_call_attached(struct fc_endpoint *ep, uint64_t what, const char *body, uint32_t body_len,
                          const char *attach, uint32_t attach_len);

@@ -1,7 +1,7 @@
 /* frame.c: a call in one step: copy in, flip, wait, check what came (proto/rpc.md).
  *
  * The result packs what the caller needs at once: body length (32 bits), code (16 bits), whether there is an
- * attachment; the rest is in ep->received. The bytes stay in the window, where the peer can still change them: whoever
+ * attachment, the flags; the rest is in ep->received. The bytes stay in the window, where the peer can still change them: whoever
  * parses them copies them first (Python: ffi.unpack, one copy into a bytes object). */
 #include "endpoint.h"
 
@@ -59,7 +59,7 @@ static int64_t get(struct fc_endpoint *ep, uint8_t kind)
     memcpy(&f, raw, sizeof f);
     if (f.kind != kind)
         return broken(ep, FC_FAULT_KIND, f.kind);
-    if (f.flags)
+    if (f.flags & ~FC_FLAG_FDS)
         return broken(ep, FC_FAULT_FLAGS, f.flags);
     if (f.body_len > len - FC_FRAME_HEADER)
         return broken(ep, FC_FAULT_BODY, f.body_len);
@@ -87,7 +87,8 @@ static int64_t get(struct fc_endpoint *ep, uint8_t kind)
     ep->received.attach_off = attach_off;
     ep->received.attach_len = attach_len;
     ep->received.code = f.code;
-    return (int64_t)f.body_len | ((int64_t)f.code << FC_FRAME_CODE_SHIFT) | (attach_len ? FC_FRAME_ATTACHED : 0);
+    return (int64_t)f.body_len | ((int64_t)f.code << FC_FRAME_CODE_SHIFT) | (attach_len ? FC_FRAME_ATTACHED : 0) |
+           ((int64_t)f.flags << FC_FRAME_FLAGS_SHIFT);
 }
 
 static int64_t wait_frame(struct fc_endpoint *ep, uint8_t kind)
@@ -110,7 +111,7 @@ static int64_t call(struct fc_endpoint *ep, struct fc_frame frame, const char *b
     return result == FC_OK ? wait_frame(ep, FC_REPLY) : result;
 }
 
-/* Client: ask and wait. `what` is the method number, and above bit 32 timeout_us, which counts from the moment
+/* Client: ask and wait. `what` is the method number, from bit 16 the flags, and from bit 32 timeout_us, which counts from the moment
  * of giving (FC_TIMEOUT_NONE waits for ever): one number, because each argument costs its conversion, some 20 ns.
  * After FC_TICK go on with fc_call_resume, which keeps the deadline. Precondition: MINE. */
 int64_t fc_call_attached(struct fc_endpoint *ep, uint64_t what, const char *body, uint32_t body_len,
@@ -120,7 +121,7 @@ int64_t fc_call_attached(struct fc_endpoint *ep, uint64_t what, const char *body
     if (result != FC_OK)
         return result;
     uint32_t id = ep->call_id + 1;
-    struct fc_frame frame = {.kind = FC_REQUEST, .code = (uint16_t)what, .call_id = id ? id : 1,
+    struct fc_frame frame = {.kind = FC_REQUEST, .flags = (uint8_t)(what >> FC_WHAT_FLAGS_SHIFT), .code = (uint16_t)what, .call_id = id ? id : 1,
                              .body_len = body_len, .timeout_us = (uint32_t)(what >> FC_CALL_TIMEOUT_SHIFT)};
     result = call(ep, frame, body, attach, attach_len);
     fc_leave(ep);
@@ -158,7 +159,7 @@ static int64_t reply(struct fc_endpoint *ep, uint32_t status, const char *body, 
 {
     if (ep->turn != FC_TURN_MINE)
         return FC_ERR_TURN;
-    struct fc_frame frame = {.kind = FC_REPLY, .code = (uint16_t)status, .call_id = ep->call_id, .body_len = body_len};
+    struct fc_frame frame = {.kind = FC_REPLY, .flags = (uint8_t)(status >> FC_WHAT_FLAGS_SHIFT), .code = (uint16_t)status, .call_id = ep->call_id, .body_len = body_len};
     int64_t len = put(ep, frame, body, attach, attach_len);
     if (len < 0)
         return len;
@@ -167,7 +168,8 @@ static int64_t reply(struct fc_endpoint *ep, uint32_t status, const char *body, 
     return fc_give(ep, (uint32_t)len, true);
 }
 
-/* Server: answer and wait for the next request, in one step. Precondition: MINE. */
+/* Server: answer and wait for the next request, in one step. `status` may carry flags, from bit 16.
+ * Precondition: MINE. */
 int64_t fc_reply_request_attached(struct fc_endpoint *ep, uint32_t status, const char *body, uint32_t body_len,
                                   const char *attach, uint32_t attach_len)
 {
