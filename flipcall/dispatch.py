@@ -84,6 +84,8 @@ class Dispatcher:
             result = method.call(self._handlers[number], args)
             if method.fd_result:
                 out, fds = pack(result)
+                for fd in fds:
+                    fd.mark_sent()  # whatever becomes of the reply, the handler cannot close it any more
                 return 0, out, NOTHING, fds
             if not method.bulk_result:
                 return 0, encode(result), NOTHING, []

@@ -4,7 +4,7 @@ Who owns what. Sending duplicates: the sender keeps its Fd, the receiver gets on
 own, in any order. An Fd that arrives is like a file just opened: whoever received it (a handler its argument, a
 caller its result) closes it, keeps it, or detaches the number; nobody closes it behind its back when the call
 ends, for it may have been stored. One that is dropped is closed when it is collected, with a ResourceWarning,
-unless it has been sent: then it has done its work, and letting go of it is no mistake.
+unless it has been sent, or returned by a handler: then it has done its work, and letting go of it is no mistake.
 
     def open(self, name: str) -> Fd:                       with os.fdopen(client.open("a").detach()) as file:
         return Fd(os.open(name, os.O_RDONLY))                  ...
@@ -19,6 +19,7 @@ from types import TracebackType
 from typing import Protocol
 
 from .errors import MisuseError
+from .fds import close_fds
 
 
 class HasFileno(Protocol):
@@ -74,7 +75,7 @@ class Fd:
         return self._fd < 0
 
     def mark_sent(self) -> None:
-        """It has been sent: it may be dropped without closing it."""
+        """It has been sent, or returned to be sent: it may be dropped without closing it."""
         self._sent = True
 
     def __enter__(self) -> "Fd":
@@ -92,9 +93,8 @@ class Fd:
     def __del__(self) -> None:
         if getattr(self, "_fd", -1) < 0:
             return
-        if not self._sent:
-            warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
         try:
-            self.close()
-        except OSError:
-            pass  # somebody closed the number: nobody is there to be told
+            if not self._sent:
+                warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
+        finally:  # a warning may be an error
+            close_fds([self.detach()])
