@@ -341,7 +341,7 @@ def _positions(method: Method) -> int:
 
 def _bulk_stub(method: Method, number: int, pool: Pool, timeout: float | None) -> Callable[..., Any]:
     """A call whose arguments or result may travel beside the body, over any transport."""
-    count, bind, result_type = _positions(method), method.bind, method.result_type
+    count, bind, bulk = _positions(method), method.bind, method.result_bulk
 
     def call(*args: Any, **kwargs: Any) -> Any:
         if kwargs or len(args) != count:
@@ -351,8 +351,11 @@ def _bulk_stub(method: Method, number: int, pool: Pool, timeout: float | None) -
         reply = ask(pool, timeout, number, body, attachment, fds)
         if method.fd_result:
             return _decoded_with_fds(method, reply)
-        if method.bulk_result:
-            return reply.attachment if result_type is bytes else result_type(reply.attachment)
+        if bulk is not None:
+            try:
+                return method.unpack_result(bulk, reply.body, reply.attachment)
+            except (*_UNDECODABLE, ValueError) as e:
+                raise _garbled(method, e) from e
         return _decoded(method, reply.body)
 
     return call

@@ -15,7 +15,7 @@ import msgspec
 from .errors import CallError, ClosedError, ProtocolError
 from .failure import describe
 from .fd import Fd
-from .method import Method, encode, octets
+from .method import Method, encode
 from .rights import NO_RIGHTS, Rights, pack
 from .service import Service, contract_of
 from .status import Status
@@ -79,6 +79,9 @@ class Dispatcher:
         except ProtocolError:
             rights.revoke()
             raise
+        except BaseException as e:
+            rights.revoke()
+            return self.failed(e)
         rights.close()
         try:
             result = method.call(self._handlers[number], args)
@@ -87,10 +90,10 @@ class Dispatcher:
                 for fd in fds:
                     fd.mark_sent()  # whatever becomes of the reply, the handler cannot close it any more
                 return 0, out, NOTHING, fds
-            if not method.bulk_result:
+            if method.result_bulk is None:
                 return 0, encode(result), NOTHING, []
             # A TypeError here is the handler's: it returned something else. Of any buffer, its bytes are sent.
-            return 0, NOTHING, result if type(result) is bytes else octets(result), []
+            return 0, *method.pack_result(method.result_bulk, result), []
         except BaseException as e:
             return self.failed(e)
 

@@ -45,7 +45,7 @@ LAYERS = [
     ["_core", "status", "errors", "syscalls", "process", "cpus", "kernel"],
     ["fd", "fds", "rights", "window", "allocator", "named", "liveness"],
     ["policy", "switch", "notify", "placement", "outcome", "endpoint"],
-    ["frame", "method", "failure", "service", "handshake"],
+    ["frame", "bulk", "ndarray", "method", "failure", "service", "handshake"],
     ["control", "channel", "stream", "pool", "context", "dispatch", "serving", "session", "listener"],
     ["admission", "watcher", "client", "server", "dynamic"],
     ["__init__", "lowlevel", "testing"],
