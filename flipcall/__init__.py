@@ -27,6 +27,7 @@ from .policy import WaitPolicy
 from .server import Server, serve
 from .service import Service
 from .status import Status
+from .views import into, view
 
 __all__ = [
     "BusyError",
@@ -51,7 +52,9 @@ __all__ = [
     "WindowError",
     "connect",
     "context",
+    "into",
     "register_error",
     "serve",
+    "view",
     "with_options",
 ]

@@ -11,6 +11,8 @@ from typing import Annotated, Any, Protocol
 
 import msgspec
 
+from .landing import Fresh, Landing
+
 OCTETS: tuple[type, ...] = (bytes, bytearray, memoryview)
 
 _Length = Annotated[int, msgspec.Meta(ge=0, lt=2**32)]
@@ -19,9 +21,10 @@ _Length = Annotated[int, msgspec.Meta(ge=0, lt=2**32)]
 class Bulk(Protocol):
     """One kind, as an annotation names it. Immutable: any thread may use it."""
 
+    bare: bool  # of a result, the attachment says it all: there is no slot
     slot: Any  # the type of the slot
     schema: Any  # what the fingerprint says of it
-    bare: bool  # of a result, the attachment says it all: there is no slot
+    landing: Landing | None  # where a result goes, before unpack() makes the value of it
 
     def pack(self, value: Any) -> tuple[Any, bytes | memoryview]:
         """The slot and the bytes of a value, not copied where they lie in one piece. Raises TypeError."""
@@ -31,9 +34,14 @@ class Bulk(Protocol):
         """How many bytes belong to a slot. Raises ValueError for a slot that is none."""
         ...
 
-    def unpack(self, slot: Any, part: bytes | memoryview) -> Any:
-        """The value, a copy (but for memoryview). `part` has the size() of the slot. Raises ValueError."""
+    def unpack(self, slot: Any, part: Any) -> Any:
+        """The value: a copy of a view (but for memoryview), and of what has landed the thing itself. `part` has
+        the size() of the slot. Raises ValueError.
+        """
         ...
+
+
+_BYTEARRAY = Fresh(bytearray)
 
 
 class Octets:
@@ -44,6 +52,7 @@ class Octets:
     def __init__(self, kind: type) -> None:
         self.slot = _Length
         self.schema = "bulk"
+        self.landing: Landing | None = _BYTEARRAY if kind is bytearray else None
         self._kind = kind
 
     def pack(self, value: Any) -> tuple[int, bytes | memoryview]:
@@ -55,7 +64,7 @@ class Octets:
         """See Bulk.size."""
         return slot
 
-    def unpack(self, slot: int, part: bytes | memoryview) -> Any:
+    def unpack(self, slot: int, part: Any) -> Any:
         """See Bulk.unpack."""
         return part if type(part) is self._kind else self._kind(part)
 

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from socket import socket as UnixSocket
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ._core import ffi, lib
 from .control import drop, hand_over, take
@@ -16,6 +16,7 @@ from .endpoint import Endpoint
 from .errors import CallError, ClosedError, MisuseError, ProtocolError
 from .failure import rebuild
 from .fd import Fd
+from .landing import Landing
 from .outcome import State
 from .rights import NO_RIGHTS, Rights
 from .status import Status
@@ -28,10 +29,12 @@ PLAIN_MAX = (1 << lib.FC_FRAME_CODE_SHIFT) - 1  # a result up to here: code OK, 
 
 
 class Reply(NamedTuple):
-    """An OK reply: the msgpack body and the bulk bytes behind it, both private copies, and its descriptors."""
+    """An OK reply: the msgpack body, the bulk bytes behind it (private bytes, or what a Landing made of them), and
+    its descriptors.
+    """
 
     body: bytes
-    attachment: bytes
+    attachment: Any
     rights: Rights = NO_RIGHTS
 
 
@@ -56,16 +59,24 @@ class WindowChannel:
         self.answer = self.window + lib.FC_PACKET_HEADER + lib.FC_FRAME_HEADER
 
     def bulk(
-        self, number: int, timeout_us: int, body: bytes, attachment: Attachment, fds: Sequence[Fd] = ()
+        self,
+        number: int,
+        timeout_us: int,
+        body: bytes,
+        attachment: Attachment,
+        fds: Sequence[Fd] = (),
+        landing: Landing | None = None,
     ) -> Reply:
         """Call method `number`; the request and the reply may have an attachment and descriptors.
+
+        landing: where the reply's attachment goes; by default it is bytes.
 
         Raises what the call raises; CallError (RESOURCE_EXHAUSTED), naming both sizes, for a request larger than
         the window.
         """
         what = number | timeout_us << lib.FC_CALL_TIMEOUT_SHIFT
         call = self._call_with_fds if fds else self._call
-        return self.settle(call(what, body, attachment, fds), len(body), len(attachment))
+        return self.settle(call(what, body, attachment, fds), len(body), len(attachment), landing)
 
     def _call(self, what: int, body: bytes, attachment: Attachment, fds: Sequence[Fd]) -> int:
         if len(attachment) > self.endpoint.data_cap:  # and perhaps more than a u32 can say
@@ -91,7 +102,9 @@ class WindowChannel:
             self.close()
             raise
 
-    def settle(self, result: int, body_len: int, attach_len: int = 0) -> Reply:
+    def settle(
+        self, result: int, body_len: int, attach_len: int = 0, landing: Landing | None = None
+    ) -> Reply:
         """What the C core's `result` of a call means: wait on over ticks, then the reply, or the error raised.
 
         body_len, attach_len: of the request, for the error when it was too big.
@@ -108,7 +121,10 @@ class WindowChannel:
         if code:
             raise rebuild(code, body)
         frame = self.ep.received
-        return Reply(body, ffi.unpack(self.window + frame.attach_off, frame.attach_len), rights)
+        start, size = frame.attach_off, frame.attach_len
+        if landing is None:
+            return Reply(body, ffi.unpack(self.window + start, size), rights)
+        return Reply(body, landing.copied(self.window, start, size), rights)
 
     def _taken(self) -> Rights:
         try:

@@ -31,6 +31,7 @@ from .handshake import (
     recv_message,
     send_message,
 )
+from .landing import Landing
 from .liveness import Liveness, Peer, hang_up
 from .method import Method, encode
 from .notify import NotifyLink
@@ -291,7 +292,7 @@ def _stub(method: Method, number: int, connection: Connection, timeout: float | 
     plain = not (method.bulk_params or method.bulk_result or method.fd_params or method.fd_result)
     if connection.transport == "window" and plain:
         return _window_stub(method, number, connection.pool, timeout)
-    return _bulk_stub(method, number, connection.pool, timeout)
+    return BulkCall(method, number, connection.pool, timeout)
 
 
 def _window_stub(method: Method, number: int, pool: Pool, timeout: float | None) -> Callable[..., Any]:
@@ -339,37 +340,66 @@ def _positions(method: Method) -> int:
     return -1 if method.keyword_only else len(method.params)
 
 
-def _bulk_stub(method: Method, number: int, pool: Pool, timeout: float | None) -> Callable[..., Any]:
-    """A call whose arguments or result may travel beside the body, over any transport."""
-    count, bind, bulk = _positions(method), method.bind, method.result_bulk
+class BulkCall:
+    """A call whose arguments or result may travel beside the body, over any transport: a stub. Any thread."""
 
-    def call(*args: Any, **kwargs: Any) -> Any:
-        if kwargs or len(args) != count:
-            args = bind(args, kwargs)
-        slots, attachment = method.split(args)
-        body, fds = pack(slots) if method.fd_params else (encode(slots), _NO_FDS)
-        reply = ask(pool, timeout, number, body, attachment, fds)
+    def __init__(self, method: Method, number: int, pool: Pool, timeout: float | None) -> None:
+        self.method = method
+        self.pool = pool
+        self._number = number
+        self._timeout = timeout
+        self._count = _positions(method)
+        self._landing = method.result_bulk.landing if method.result_bulk else None
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        method = self.method
+        reply = self.ask(args, kwargs, self._landing)
         if method.fd_result:
             return _decoded_with_fds(method, reply)
-        if bulk is not None:
-            try:
-                return method.unpack_result(bulk, reply.body, reply.attachment)
-            except (*_UNDECODABLE, ValueError) as e:
-                raise _garbled(method, e) from e
-        return _decoded(method, reply.body)
+        if method.result_bulk is None:
+            return _decoded(method, reply.body)
+        try:
+            return method.unpack_result(method.result_bulk, reply.body, reply.attachment)
+        except (*_UNDECODABLE, ValueError) as e:
+            raise _garbled(method, e) from e
 
-    return call
+    def ask(self, args: tuple[Any, ...], kwargs: dict[str, Any], landing: Landing | None) -> Reply:
+        """The reply, its attachment where `landing` says. Raises what the call raises."""
+        channel, reply = self.ask_and_hold(args, kwargs, landing)
+        self.pool.give(channel)
+        return reply
+
+    def ask_and_hold(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], landing: Landing | None
+    ) -> tuple[Channel, Reply]:
+        """The same, and the channel, which is the caller's to give back."""
+        method = self.method
+        if kwargs or len(args) != self._count:
+            args = method.bind(args, kwargs)
+        slots, attachment = method.split(args)
+        body, fds = pack(slots) if method.fd_params else (encode(slots), _NO_FDS)
+        return _ask(self.pool, self._timeout, self._number, body, attachment, fds, landing)
+
+    def __repr__(self) -> str:
+        return f"<call of {self.method}>"
 
 
-def ask(
+def ask(pool: Pool, timeout: float | None, number: int, body: bytes, attachment: Attachment) -> Reply:
+    """One call over a channel of the pool; waiting for the channel is part of the timeout."""
+    channel, reply = _ask(pool, timeout, number, body, attachment)
+    pool.give(channel)
+    return reply
+
+
+def _ask(
     pool: Pool,
     timeout: float | None,
     number: int,
     body: bytes,
     attachment: Attachment,
     fds: Sequence[Fd] = _NO_FDS,
-) -> Reply:
-    """One call over a channel of the pool; waiting for the channel is part of the timeout."""
+    landing: Landing | None = None,
+) -> tuple[Channel, Reply]:
     limit = timeout_us(timeout)
     try:
         channel: Channel = pool.free.pop()
@@ -379,12 +409,10 @@ def ask(
         if timeout is not None:
             limit = timeout_us(max(0.0, timeout - (time.monotonic() - started)))
     try:
-        reply = channel.bulk(number, limit, body, attachment, fds)
+        return channel, channel.bulk(number, limit, body, attachment, fds, landing)
     except BaseException:
         pool.mend(channel)
         raise
-    pool.give(channel)
-    return reply
 
 
 def _decoded(method: Method, body: bytes) -> Any:

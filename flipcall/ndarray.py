@@ -15,6 +15,8 @@ from typing import Annotated, Any
 import msgspec
 import numpy as np
 
+from .landing import Fresh, Landing
+
 # dtype.str: byte order, kind, bytes of an element; of datetime64 and timedelta64 its unit.
 _PLAIN = re.compile(
     r"[<>|](?:b1|[iu][1248]|f(?:2|4|8|12|16)|c(?:8|16|24|32)|[SU][1-9]\d{0,8}|[mM]8(?:\[\w{1,20}\])?)"
@@ -35,6 +37,7 @@ class Array:
     """ndarray (any type), or ndarray[shape, dtype[T]] as NDArray[T]: elements are T, in any byte order."""
 
     bare = False
+    landing: Landing | None = Fresh(lambda size: np.empty(size, np.uint8))
 
     def __init__(self, annotation: Any) -> None:
         """Raises TypeError for a T that cannot be sent."""
@@ -60,11 +63,10 @@ class Array:
         """See Bulk.size."""
         return math.prod(slot.shape) * self._checked(slot).itemsize
 
-    def unpack(self, slot: Slot, part: bytes | memoryview) -> "np.ndarray[Any, Any]":
+    def unpack(self, slot: Slot, part: Any) -> "np.ndarray[Any, Any]":
         """See Bulk.unpack; the array is writable."""
-        made = np.empty(slot.shape, self._checked(slot))
-        made.reshape(-1).view(np.uint8)[:] = np.frombuffer(part, np.uint8)
-        return made
+        landed = part if isinstance(part, np.ndarray) else np.frombuffer(part, np.uint8).copy()
+        return landed.view(self._checked(slot)).reshape(slot.shape)
 
     def _checked(self, slot: Slot) -> "np.dtype[Any]":
         """The element type of a slot, after everything it says was checked. Raises ValueError."""

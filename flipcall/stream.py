@@ -12,6 +12,7 @@ import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from ._core import ffi
 from .channel import Attachment, Reply
 from .control import unsent
 from .errors import (
@@ -26,6 +27,7 @@ from .failure import rebuild
 from .fd import Fd
 from .fds import SCM_MAX_FD, close_fds, collect, rights_of
 from .frame import FLAG_FDS, HEADER, LENGTH, PREFIX, REPLY, REQUEST, TIMEOUT_NONE
+from .landing import Landing
 from .liveness import Peer, hang_up
 from .outcome import State
 from .rights import NO_RIGHTS, Rights
@@ -246,7 +248,13 @@ class SocketChannel:
         return State.CLOSED if self._closed else self._state
 
     def bulk(
-        self, number: int, timeout_us: int, body: bytes, attachment: Attachment, fds: Sequence[Fd] = ()
+        self,
+        number: int,
+        timeout_us: int,
+        body: bytes,
+        attachment: Attachment,
+        fds: Sequence[Fd] = (),
+        landing: Landing | None = None,
     ) -> Reply:
         """See WindowChannel.bulk."""
         if self._closed:
@@ -259,7 +267,10 @@ class SocketChannel:
             self._leave()
         if frame.code:
             raise rebuild(frame.code, frame.body)
-        return Reply(frame.body, frame.attachment, frame.rights)
+        attachment = frame.attachment
+        if landing is not None:
+            attachment = landing.copied(ffi.from_buffer("char[]", attachment), 0, len(attachment))
+        return Reply(frame.body, attachment, frame.rights)
 
     def _exchange(
         self, number: int, timeout_us: int, body: bytes, attachment: Attachment, fds: Sequence[Fd]

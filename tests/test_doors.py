@@ -35,8 +35,10 @@ EVERYDAY = {
     "WindowError",
     "connect",
     "context",
+    "into",
     "register_error",
     "serve",
+    "view",
     "with_options",
 }
 
@@ -45,9 +47,9 @@ LAYERS = [
     ["_core", "status", "errors", "syscalls", "process", "cpus", "kernel"],
     ["fd", "fds", "rights", "window", "allocator", "named", "liveness"],
     ["policy", "switch", "notify", "placement", "outcome", "endpoint"],
-    ["frame", "bulk", "ndarray", "method", "failure", "service", "handshake"],
+    ["frame", "landing", "bulk", "ndarray", "method", "failure", "service", "handshake"],
     ["control", "channel", "stream", "pool", "context", "dispatch", "serving", "session", "listener"],
-    ["admission", "watcher", "client", "server", "dynamic"],
+    ["admission", "watcher", "client", "views", "server", "dynamic"],
     ["__init__", "lowlevel", "testing"],
     ["cli"],
 ]
@@ -78,7 +80,7 @@ def _imports(path: Path) -> set[str]:
 def test_the_everyday_door_has_these_names_and_no_more() -> None:
     """A name is added on purpose, and the door stays small."""
     assert sorted(flipcall.__all__) == sorted(EVERYDAY)
-    assert len(EVERYDAY) <= 25
+    assert len(EVERYDAY) <= 27
 
 
 @pytest.mark.parametrize("door", [flipcall, flipcall.lowlevel], ids=lambda d: d.__name__)
