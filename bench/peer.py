@@ -54,7 +54,13 @@ class GoferConfig(msgspec.Struct, frozen=True, tag="gofer"):
     root: str
 
 
-Config = EndpointConfig | ClientConfig | EchoConfig | GoferConfig
+class ViewsConfig(msgspec.Struct, frozen=True, tag="views"):
+    """Serve bench.views at `path`."""
+
+    path: str
+
+
+Config = EndpointConfig | ClientConfig | EchoConfig | GoferConfig | ViewsConfig
 
 
 def main(arguments: list[str]) -> int:
@@ -82,6 +88,10 @@ def serve(config: Config, parent: int) -> None:
         serve_runs(config)
     elif isinstance(config, EchoConfig):
         serve_echo(config)
+    elif isinstance(config, ViewsConfig):
+        from bench.views import serve as serve_views
+
+        serve_views(config, ready)
     else:
         serve_gofer(config)
 

@@ -122,9 +122,13 @@ def test_an_exception_in_the_block_is_not_hidden(one: Bulk) -> None:
     with pytest.raises(KeyError), flipcall.view(one.same, b"abc"):
         raise KeyError("mine")
     kept = []
-    with pytest.raises(KeyError), flipcall.view(one.same, b"abc") as seen:
+
+    def fail(seen: memoryview) -> None:
         kept.append(seen[1:])
         raise KeyError("mine")
+
+    with pytest.raises(KeyError), flipcall.view(one.same, b"abc") as seen:
+        fail(seen)
     assert len(kept[0]) == 2
     assert one.size(b"abc") == 3
 
