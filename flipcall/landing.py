@@ -53,15 +53,16 @@ class Into:
 
 
 class Borrowed:
-    """Nowhere: an object that exports the bytes where they are, and keeps them mapped.
+    """Nowhere: what lands is an object that keeps the memory mapped, and a read-only view made of it.
 
     One object for each reply, so that when it is gone nobody has a view of these bytes any more: slices of a
     memoryview are not counted in it, but all of them hold the object it was made of.
     """
 
-    def copied(self, memory: Any, start: int, size: int) -> Any:
+    def copied(self, memory: Any, start: int, size: int) -> tuple[Any, memoryview]:
         """See Landing.copied."""
-        return ffi.buffer(ffi.from_buffer("char[]", memoryview(ffi.buffer(memory))[start : start + size]))
+        holder = ffi.buffer(memory)
+        return holder, memoryview(holder)[start : start + size].toreadonly()
 
 
 BORROWED = Borrowed()

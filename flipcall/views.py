@@ -67,19 +67,21 @@ class _View(AbstractContextManager[memoryview]):
         if self._channel is not None:
             raise MisuseError("a view is entered once")
         self._channel, reply = self._call.ask_and_hold(*self._given, BORROWED)
-        self._exists = weakref.ref(reply.attachment)
-        self._view = memoryview(reply.attachment).toreadonly()
-        return self._view
+        holder, self._view = reply.attachment
+        self._holder = weakref.ref(holder)
+        view: memoryview = self._view
+        return view
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
     ) -> None:
         assert self._channel is not None
-        escaped = not self._released()
-        if escaped:
-            self._channel.close()
+        if self._released():
+            self._call.pool.give(self._channel)
+            return
+        self._channel.close()
         self._call.pool.mend(self._channel)
-        if escaped and error is None:
+        if error is None:
             raise MisuseError("something made of the view outlives its block: the channel is dropped")
 
     def _released(self) -> bool:
@@ -87,7 +89,7 @@ class _View(AbstractContextManager[memoryview]):
             self._view.release()
         except BufferError:  # an array, say, was made of it
             return False
-        return self._exists() is None
+        return self._holder() is None
 
 
 def _bulk(call: Any) -> BulkCall:
