@@ -8,12 +8,13 @@ import os
 import socket
 import time
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from msgspec import DecodeError
 
 from ._core import ffi, lib
+from .bulk import Bulk
 from .channel import PLAIN_MAX, Attachment, Reply, WindowChannel
 from .endpoint import Endpoint
 from .errors import CallError, ClosedError, DeadlineExceeded, MisuseError, ProtocolError
@@ -40,8 +41,10 @@ from .policy import WaitPolicy
 from .pool import Channel, Pool
 from .rights import pack
 from .service import Contract, Service, contract_of
+from .socketchannel import SocketChannel
 from .status import Status
-from .stream import FrameSocket, SocketChannel
+from .stream import FrameSocket
+from .streams import Stream, as_requests, outcome, steps
 from .switch import NOTIFY, offered
 from .window import PacketWindow
 
@@ -68,6 +71,7 @@ class Connection:
         transport: Transport,
         window_size: int,
         max_channels: int,
+        message_max: int = lib.FC_MESSAGE_DEFAULT,
         policy: WaitPolicy,
         switch: str | None = None,
     ) -> None:
@@ -82,6 +86,7 @@ class Connection:
         self._switches = offered(switch)
         self._connect_timeout = connect_timeout
         self._window_size = window_size
+        self._message_max = message_max
         self._wanted = {m.name: Wanted(m.fingerprint, str(m)) for m in contract.methods} if contract else {}
         self._service = contract.name if contract else ""
         self._takes_fds = any(m.fd_result for m in contract.methods) if contract else False
@@ -162,9 +167,7 @@ class Connection:
                 raise CallError(Status.FAILED_PRECONDITION, what)
             if self.transport == "socket":
                 pid.close()
-                channel: Channel = SocketChannel(
-                    FrameSocket(sock, min(welcome.message_max, lib.FC_WINDOW_MAX), self._takes_fds)
-                )
+                channel: Channel = SocketChannel(FrameSocket(sock, self._most(welcome), self._takes_fds))
             else:
                 window = PacketWindow.attach(fds.pop(), welcome.window)
                 window.drop_fd()
@@ -173,7 +176,7 @@ class Connection:
                 endpoint = Endpoint(
                     window, Side.CLIENT, peer=pid, policy=self.policy, switch=self.switch, notify=link
                 )
-                channel = WindowChannel(endpoint, sock)
+                channel = WindowChannel(endpoint, sock, self._most(welcome))
                 try:
                     endpoint.connect(deadline_ns=int(deadline * 1e9))
                 except BaseException:
@@ -186,6 +189,10 @@ class Connection:
         if self.welcome is None:
             self.welcome, self.peer_pid = welcome, pid.pid
         return channel
+
+    def _most(self, welcome: Welcome) -> int:
+        """The largest message, bytes: the smaller limit of both sides."""
+        return min(welcome.message_max, self._message_max)
 
 
 def _reach(sock: socket.socket, path: str, deadline: float) -> None:
@@ -218,15 +225,18 @@ def connect(
     transport: Transport = "window",
     window_size: int = lib.FC_WINDOW_DEFAULT,
     max_channels: int = 8,
+    message_max: int = lib.FC_MESSAGE_DEFAULT,
     policy: WaitPolicy | None = None,
     switch: str | None = None,
 ) -> S:
     """A client of the server at socket `path`; it has the methods of `service`, and is its context manager.
 
     timeout: seconds each call may take, None for ever. connect_timeout: seconds a channel may take to be made.
-    window_size: bytes a request or a reply may have, with its header. max_channels: calls at the same time
-    (more wait for one another). policy, switch: how to wait (flipcall.lowlevel; a switch asked for by name is
-    used or refused, by default it is the best both sides can do). All methods are for any thread.
+    window_size: bytes of shared memory a channel has; what is larger crosses in parts. message_max: bytes that a
+    request, a reply or an item of a stream may have (or what the server allows, if that is less). max_channels:
+    calls at the same time (more wait for one another). policy, switch: how to wait (flipcall.lowlevel; a switch
+    asked for by name is used or refused, by default it is the best both sides can do). All methods are for any
+    thread.
 
     Raises OSError (no such socket, nobody listens, not permitted), CallError (the server refused: other
     signatures (FAILED_PRECONDITION), no room, not authorized), DeadlineExceeded, ProtocolError,
@@ -242,6 +252,7 @@ def connect(
         transport=transport,
         window_size=window_size,
         max_channels=max_channels,
+        message_max=message_max,
         policy=policy or WaitPolicy.balanced(),
         switch=switch,
     )
@@ -289,6 +300,8 @@ def _missing(method: Method) -> Callable[..., Any]:
 
 def _stub(method: Method, number: int, connection: Connection, timeout: float | None) -> Callable[..., Any]:
     """The call of one method, by the quickest way that carries it."""
+    if method.streaming:
+        return _stream_stub(method, number, connection.pool, timeout)
     plain = not (method.bulk_params or method.bulk_result or method.fd_params or method.fd_result)
     if connection.transport == "window" and plain:
         return _window_stub(method, number, connection.pool, timeout)
@@ -320,7 +333,7 @@ def _window_stub(method: Method, number: int, pool: Pool, timeout: float | None)
             if 0 <= result <= PLAIN_MAX:
                 reply = unpack(channel.answer, result)
             else:
-                reply = channel.settle(result, len(body)).body
+                reply = channel.settle(result, what, body).body
         except BaseException:
             mend(channel)
             raise
@@ -358,10 +371,7 @@ class BulkCall:
             return _decoded_with_fds(method, reply)
         if method.result_bulk is None:
             return _decoded(method, reply.body)
-        try:
-            return method.unpack_result(method.result_bulk, reply.body, reply.attachment)
-        except (*_UNDECODABLE, ValueError) as e:
-            raise _garbled(method, e) from e
+        return _unpacked(method, method.result_bulk, reply.body, reply.attachment)
 
     def ask(self, args: tuple[Any, ...], kwargs: dict[str, Any], landing: Landing | None) -> Reply:
         """The reply, its attachment where `landing` says. Raises what the call raises."""
@@ -382,6 +392,45 @@ class BulkCall:
 
     def __repr__(self) -> str:
         return f"<call of {self.method}>"
+
+
+def _stream_stub(method: Method, number: int, pool: Pool, timeout: float | None) -> Callable[..., Any]:
+    """A call with items to send or to receive. With results to iterate over it begins when one is asked for."""
+    bind = method.bind
+
+    def results(
+        body: bytes, attachment: Attachment, requests: Iterator[Any] | None, last: list[Any]
+    ) -> Iterator[Any]:
+        started = time.monotonic()
+        channel: Any = pool.take(timeout)
+        try:
+            left = None if timeout is None else max(0.0, timeout - (time.monotonic() - started))
+            flow = channel.flow(method.stream_out)
+            flow.open(number, timeout_us(left), body, attachment)
+            for batch in steps(flow, method, requests):
+                yield from batch
+        except BaseException:  # GeneratorExit: the caller wants no more
+            pool.mend(channel)
+            raise
+        pool.give(channel)
+        outcome(flow)
+        last.append(flow)
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        given, source = method.part(bind(args, kwargs))
+        requests = as_requests(source, method.stream_name) if method.stream_in else None
+        slots, attachment = method.split(given)
+        last: list[Any] = []
+        made = results(encode(slots), attachment, requests, last)
+        if method.stream_out:
+            return Stream(made)
+        for _ in made:
+            raise ProtocolError(f"{method.name} has one result, and items came")
+        if method.result_bulk is not None:
+            return _unpacked(method, method.result_bulk, last[0].body, last[0].attachment)
+        return _decoded(method, last[0].body)
+
+    return call
 
 
 def ask(pool: Pool, timeout: float | None, number: int, body: bytes, attachment: Attachment) -> Reply:
@@ -420,6 +469,13 @@ def _decoded(method: Method, body: bytes) -> Any:
     try:
         return method.decode_result(body)
     except _UNDECODABLE as e:
+        raise _garbled(method, e) from e
+
+
+def _unpacked(method: Method, bulk: Bulk, body: bytes, attachment: Any) -> Any:
+    try:
+        return method.unpack_result(bulk, body, attachment)
+    except (*_UNDECODABLE, ValueError) as e:
         raise _garbled(method, e) from e
 
 

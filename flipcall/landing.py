@@ -8,6 +8,7 @@ has already (Into), or left where it is (Borrowed).
 from typing import Any, Protocol
 
 from ._core import ffi
+from .buffers import address, fresh
 from .errors import MisuseError
 
 
@@ -18,22 +19,47 @@ class Landing(Protocol):
         """What becomes of `size` bytes at memory[start], a char[] of cffi's that stays mapped while it is held."""
         ...
 
+    def room(self, size: int) -> tuple[Any, Any]:
+        """The same for bytes that are to come: what will become of them, and where to write them, as a char[]."""
+        ...
 
-class Fresh:
-    """Writable memory made for it by `room(size)`."""
 
-    def __init__(self, room: Any) -> None:
-        self._room = room
+class _Made:
+    """A place that exists before the bytes are in it."""
+
+    def room(self, size: int) -> tuple[Any, Any]:
+        raise NotImplementedError
 
     def copied(self, memory: Any, start: int, size: int) -> Any:
         """See Landing.copied."""
-        made = self._room(size)
-        if size:
-            ffi.memmove(made, memory + start, size)
-        return made
+        landed, place = self.room(size)
+        with place as to:
+            ffi.memmove(to, memory + start, size)
+        return landed
 
 
-class Into:
+class Private(_Made):
+    """A bytes object."""
+
+    def room(self, size: int) -> tuple[bytes, Any]:
+        """See Landing.room."""
+        made = fresh(size)
+        return made, address(made)
+
+
+class Fresh(_Made):
+    """Writable memory made for it by `make(size)`."""
+
+    def __init__(self, make: Any) -> None:
+        self._make = make
+
+    def room(self, size: int) -> tuple[Any, Any]:
+        """See Landing.room."""
+        made = self._make(size)
+        return made, ffi.from_buffer("char[]", made, require_writable=True)
+
+
+class Into(_Made):
     """The beginning of a buffer of the caller's; what lands is the number of bytes."""
 
     def __init__(self, buffer: Any) -> None:
@@ -43,13 +69,11 @@ class Into:
             raise TypeError("the buffer is read-only")
         self._view = view.cast("B") if view.nbytes else memoryview(bytearray())
 
-    def copied(self, memory: Any, start: int, size: int) -> int:
-        """See Landing.copied. Raises MisuseError when the buffer is too small: nothing is written then."""
+    def room(self, size: int) -> tuple[int, Any]:
+        """See Landing.room. Raises MisuseError when the buffer is too small: nothing is written then."""
         if size > len(self._view):
             raise MisuseError(f"the result has {size} bytes, the buffer {len(self._view)}")
-        if size:
-            ffi.memmove(self._view, memory + start, size)
-        return size
+        return size, ffi.from_buffer("char[]", self._view, require_writable=True)
 
 
 class Borrowed:
@@ -64,5 +88,12 @@ class Borrowed:
         holder = ffi.buffer(memory)
         return holder, memoryview(holder)[start : start + size].toreadonly()
 
+    def room(self, size: int) -> tuple[tuple[Any, memoryview], Any]:
+        """See Landing.room: what comes in parts is nowhere as a whole, so it is gathered in private memory."""
+        made = fresh(size)
+        holder = ffi.buffer(address(made))
+        return (holder, memoryview(holder).toreadonly()), address(made)
 
+
+PRIVATE = Private()
 BORROWED = Borrowed()

@@ -18,6 +18,7 @@ import msgspec
 from .bulk import Bulk, bulk_of
 from .errors import CallError, MisuseError, ProtocolError
 from .fd import Fd
+from .items import Items, item_type
 from .rights import decoder, holds_fd
 from .status import Status
 
@@ -31,6 +32,7 @@ class Param(msgspec.Struct, frozen=True):
     name: str
     required: bool
     bulk: bool
+    stream: bool = False
 
 
 class Method:
@@ -61,22 +63,36 @@ class Method:
             parameters=[p.replace(annotation=shown[p.name]) for p in parameters],
             return_annotation=shown["return"],
         )
-        self.types = [hints[p.name] for p in parameters]
         self.result_type = hints["return"]
+        streams = [i for i, p in enumerate(parameters) if item_type(hints[p.name]) is not None]
+        if len(streams) > 1 or any(parameters[i].default is not inspect.Parameter.empty for i in streams):
+            raise MisuseError(f"{where}: one parameter may be a stream, without a default")
+        self.stream_at = streams[0] if streams else -1
+        self.stream_name = parameters[streams[0]].name if streams else ""
+        self.stream_in = Items(item_type(hints[parameters[streams[0]].name]), where) if streams else None
+        given = item_type(self.result_type)
+        self.stream_out = None if given is None else Items(given, where)
+        self.streaming = self.stream_in is not None or self.stream_out is not None
+        self._all = parameters
+        parameters = [p for i, p in enumerate(parameters) if i != self.stream_at]
+        self.types = [hints[p.name] for p in parameters]
         self._bulk = [_bulk_of(kind, where) for kind in self.types]
         self.params = tuple(
             Param(p.name, p.default is p.empty, kind is not None)
             for p, kind in zip(parameters, self._bulk, strict=True)
         )
         self.bulk_params = tuple((i, kind) for i, kind in enumerate(self._bulk) if kind is not None)
-        self.result_bulk = _bulk_of(self.result_type, where)
+        wire = type(None) if self.stream_out else self.result_type
+        self.result_bulk = _bulk_of(wire, where)
         self.bulk_result = self.result_bulk is not None
-        self.keyword_only = tuple(p.name for p in parameters if p.kind is p.KEYWORD_ONLY)
+        self.keyword_only = tuple(p.name for p in self._all if p.kind is p.KEYWORD_ONLY)
         # Their codecs are others (rights.py), and their calls go another way than the quickest.
         self.fd_params = any(_holds_fd(kind, where) for kind in self.types)
-        self.fd_result = _holds_fd(self.result_type, where)
+        self.fd_result = _holds_fd(wire, where)
+        if self.streaming and (self.fd_params or self.fd_result):
+            raise MisuseError(f"{where}: a streaming call cannot hand descriptors over")
         self.decode_args = self._args_decoder(where)
-        result = self.result_bulk.slot if self.result_bulk else self.result_type
+        result = self.result_bulk.slot if self.result_bulk else wire
         self.decode_result: Callable[[bytes], Any] = self._decoder(result, where)
         self.fingerprint = self._fingerprint()
 
@@ -162,11 +178,23 @@ class Method:
             raise ValueError(f"{bulk.size(slot)} attached bytes announced, {len(attachment)} came")
         return bulk.unpack(slot, attachment)
 
+    def part(self, args: tuple[Any, ...]) -> tuple[tuple[Any, ...], Any]:
+        """Arguments in the order of the parameters, without the one that is a stream; and that."""
+        at = self.stream_at
+        return (args, None) if at < 0 else ((*args[:at], *args[at + 1 :]), args[at])
+
+    def joined(self, args: tuple[Any, ...], items: Any) -> tuple[Any, ...]:
+        """The reverse of part(). Raises ProtocolError where an argument before the stream is missing."""
+        at = self.stream_at
+        if at > len(args):
+            raise ProtocolError(f"{self.name}: {len(args)} arguments came, and the stream is number {at}")
+        return args if at < 0 else (*args[:at], items, *args[at:])
+
     def call(self, handler: Callable[..., Any], args: tuple[Any, ...]) -> Any:
         """Call `handler` with arguments in the order of the parameters."""
         if not self.keyword_only:
             return handler(*args)
-        at = len(self.params) - len(self.keyword_only)
+        at = len(self._all) - len(self.keyword_only)
         return handler(*args[:at], **dict(zip(self.keyword_only, args[at:], strict=False)))
 
     # ---- what the other side compares -------------------------------------------------------------------
@@ -176,10 +204,12 @@ class Method:
 
     def _fingerprint(self) -> str:
         """A digest of the wire types: equal on two sides that understand each other."""
-        shape = [
+        shape: list[Any] = [
             [[p.name, p.required, _schema(kind)] for p, kind in zip(self.params, self.types, strict=True)],
-            _schema(self.result_type),
+            _streamed(self.stream_out) if self.stream_out else _schema(self.result_type),
         ]
+        if self.stream_in:
+            shape.append([self.stream_at, self._all[self.stream_at].name, _streamed(self.stream_in)])
         return hashlib.sha256(json.dumps(shape, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -197,6 +227,10 @@ def _holds_fd(kind: Any, where: str) -> bool:
         return holds_fd(kind)
     except TypeError as e:
         raise MisuseError(f"{where}: msgspec cannot decode {kind!r}: {e}") from e
+
+
+def _streamed(items: Items) -> dict[str, Any]:
+    return {"stream": _schema(items.kind)}
 
 
 def _schema(kind: Any) -> Any:

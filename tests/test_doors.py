@@ -45,10 +45,11 @@ EVERYDAY = {
 # From the bottom up; a module imports from its own layer and from those below.
 LAYERS = [
     ["_core", "status", "errors", "syscalls", "process", "cpus", "kernel"],
-    ["fd", "fds", "rights", "window", "allocator", "named", "liveness"],
+    ["buffers", "fd", "fds", "rights", "window", "allocator", "named", "liveness"],
     ["policy", "switch", "notify", "placement", "outcome", "endpoint"],
-    ["frame", "landing", "bulk", "ndarray", "method", "failure", "service", "handshake"],
-    ["control", "channel", "stream", "pool", "context", "dispatch", "serving", "session", "listener"],
+    ["frame", "landing", "bulk", "ndarray", "items", "method", "failure", "service", "handshake"],
+    ["control", "channel", "flow", "stream", "streams", "socketflow", "socketchannel"],
+    ["pool", "context", "dispatch", "serving", "session", "listener"],
     ["admission", "watcher", "client", "views", "server", "dynamic"],
     ["__init__", "lowlevel", "testing"],
     ["cli"],

@@ -156,6 +156,15 @@ def test_the_element_type_is_part_of_the_signature() -> None:
     assert fingerprint(np.ndarray) == fingerprint(npt.NDArray[Any])
 
 
+def test_larger_than_the_window(serve: Callable[..., Any], connect: Callable[..., Any]) -> None:
+    """In parts, both ways, into the array itself."""
+    serve(ArraysServer(), message_max=1 << 22)
+    arrays = connect(Arrays, message_max=1 << 22)
+    many = np.random.default_rng(1).random((300, 700))
+    assert (arrays.double(many) == many * 2).all()
+    assert (arrays.real(many) == many.T).all()
+
+
 LIES = [
     (["<f8", [3]], 16), (["<f8", [2**62, 4]], 16), (["<f8", [2**62, 4]], 0), (["<f8", [0, 2**62, 2**62]], 0),
     (["<f8", [2**61] * 32], 0), (["<f4", [2]], 8), (["O", [1]], 8), (["|O8", [1]], 8), (["<i4,<f4", [1]], 8),

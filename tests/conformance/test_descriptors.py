@@ -392,3 +392,40 @@ def test_only_methods_with_fd_go_the_other_way() -> None:
     names = [m.name for m in contract_of(Courier).methods]
     quick = [name for name, way in zip(names, Dispatcher(CourierServer(), False).plain, strict=True) if way]
     assert quick == ["plain"]
+
+
+def test_streams_hand_none_over() -> None:
+    """Neither as items nor beside them: it is said with the class."""
+    from collections.abc import Iterator
+
+    def give(self: Any) -> Any: ...
+    def take(self: Any, fd: Any) -> Any: ...
+
+    give.__annotations__ = {"return": Iterator[Fd]}
+    take.__annotations__ = {"fd": Fd, "return": Iterator[int]}
+    for function in (give, take):
+        kind = type("Bad", (flipcall.Service,), {function.__name__: function})
+        with pytest.raises(flipcall.MisuseError, match="descriptors"):
+            flipcall.Server(kind(), "/nowhere")
+
+
+def test_beside_a_message_in_parts(
+    serve: Callable[..., Any], connect: Callable[..., Courier], pipe: Pipe
+) -> None:
+    """A message larger than the window has its descriptors with its first part, both ways."""
+    serve(CourierServer(), message_max=1 << 20)
+    courier = connect(Courier, message_max=1 << 20, max_channels=1)
+    name = "n" * 200_000
+    for _ in range(3):
+        back = courier.parcel(Parcel(name, pipe.reader, [pipe.writer]))
+        assert back.name == name
+        assert back.fd is not None
+        with back.fd, back.more[0]:
+            assert same_file(back.fd, pipe.reader)
+            assert same_file(back.more[0], pipe.writer)
+    assert courier.write(pipe.writer, b"a") == 1
+    with pytest.raises(flipcall.CallError) as caught:
+        courier.parcel(Parcel("n" * 2_000_000, pipe.reader))
+    assert caught.value.status is EXHAUSTED
+    with courier.same(pipe.writer) as back_again:
+        assert same_file(back_again, pipe.writer)

@@ -221,3 +221,37 @@ def test_into_a_buffer_that_is_too_small(one: Bulk) -> None:
     assert buffer == b"xyz"
     assert flipcall.into(buffer, one.same, b"abc") == 3
     assert buffer == b"abc"
+
+
+# ---- replies larger than the window -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def large(serve: Callable[..., Any], connect: Callable[..., Bulk]) -> Bulk:
+    """A client whose messages may have a megabyte, in a small window, over one channel."""
+    serve(BulkServer(), message_max=1 << 20)
+    return connect(Bulk, message_max=1 << 20, max_channels=1)
+
+
+def test_a_view_of_what_came_in_parts(large: Bulk) -> None:
+    """It is gathered in private memory, and seen like any other; what escapes of it is refused all the same."""
+    data = os.urandom(500_000)
+    for _ in range(2):
+        with flipcall.view(large.same, data) as seen:
+            assert seen == data
+    kept = []
+    with pytest.raises(flipcall.MisuseError, match="outlives"), flipcall.view(large.same, data) as seen:
+        kept.append(seen[1:])
+    assert kept[0] == data[1:]
+    assert large.same(data) == data
+
+
+def test_into_a_buffer_in_parts(large: Bulk) -> None:
+    """Part by part into its place; a buffer too small is refused, and the rest of the reply called off."""
+    data = os.urandom(500_000)
+    buffer = bytearray(500_001)
+    assert flipcall.into(buffer, large.same, data) == 500_000
+    assert buffer == data + b"\0"
+    with pytest.raises(flipcall.MisuseError, match=r"500000.*10"):
+        flipcall.into(bytearray(10), large.same, data)
+    assert large.array(bytearray(data)) == bytearray(reversed(data))
