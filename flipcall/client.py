@@ -91,13 +91,23 @@ class Connection:
         return self.welcome
 
     def _channel(self, deadline: float | None = None) -> Channel:
-        """A new channel, by the deadline (time.monotonic() seconds) and the connect timeout."""
+        """A new channel, by the deadline (time.monotonic() seconds) and the connect timeout.
+
+        One that was hung up on without a word is tried once more: a worker that was just ending had it.
+        """
         latest = time.monotonic() + self._connect_timeout
         deadline = latest if deadline is None else min(deadline, latest)
+        try:
+            return self._connected(deadline)
+        except ClosedError:
+            return self._connected(deadline)
+
+    def _connected(self, deadline: float) -> Channel:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         link: NotifyLink | None = None
         try:
             _reach(sock, self.path, deadline)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)  # a worker may answer for who listens
             session = self.welcome.session if self.welcome else b""
             if self.switch == NOTIFY and self.transport == "window":
                 link = NotifyLink.make(Peer.of(sock).pid)
@@ -115,11 +125,13 @@ class Connection:
                 send_message(sock, hello, link.descriptors() if link else ())
             except ClosedError:
                 pass  # a server that is full says so and hangs up without listening: hear it
-            answer, fds = recv_message(sock, answer_decoder, deadline, max_fds=1)
+            senders: list[int] = []
+            answer, fds = recv_message(sock, answer_decoder, deadline, max_fds=1, senders=senders)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 0)
             if isinstance(answer, Refused):
                 close_fds(fds)
                 raise _refusal(answer)
-            return self._welcomed(sock, answer, fds, deadline, link)
+            return self._welcomed(sock, answer, fds, deadline, link, senders[0])
         except ClosedError as e:
             with sock:
                 raise hang_up(Peer.of(sock), str(e)) from None
@@ -142,8 +154,9 @@ class Connection:
         fds: list[int],
         deadline: float,
         link: NotifyLink | None,
+        server: int,
     ) -> Channel:
-        pid = Liveness.of(sock)
+        pid = Liveness.of(sock, server)
         try:
             if welcome.version != VERSION:
                 raise ProtocolError(
@@ -157,7 +170,7 @@ class Connection:
             if self.transport == "socket":
                 pid.close()
                 channel: Channel = SocketChannel(
-                    FrameSocket(sock, min(welcome.message_max, lib.FC_WINDOW_MAX))
+                    FrameSocket(sock, min(welcome.message_max, lib.FC_WINDOW_MAX), pid.pid)
                 )
             else:
                 window = PacketWindow.attach(fds.pop(), welcome.window)

@@ -1,11 +1,15 @@
 """Server: one Unix socket, a thread a channel, and one thread that watches over them.
 
+With workers=N the threads are in N processes, and this one hands connections out (workers.py).
+
 start() ──► watcher: accepts; sees hang-ups and deaths and condemns those channels (watcher.py)
               │ a thread a channel: handshake ──► serve until the channel ends ──► leave
 stop(grace): no more connections; idle channels retire at once, busy ones after their answer;
              what is left after `grace` seconds is shut down
 """
 
+import atexit
+import contextlib
 import logging
 import os
 import queue
@@ -16,17 +20,22 @@ import time
 import weakref
 from collections.abc import Callable, Sequence
 from types import FrameType, TracebackType
+from typing import Any
 
 from .admission import Admission, refuse
 from .errors import CallError, FlipcallError, MisuseError, ProtocolError
-from .listener import Listener
+from .handover import Handover
+from .limits import Gate, Places, client_of
+from .listener import Listener, Source
 from .liveness import Peer
 from .policy import WaitPolicy
 from .service import Service
 from .serving import Serving
 from .session import Implementation, Sessions
 from .status import Status
+from .switch import NOTIFY
 from .watcher import Watcher
+from .workers import Crew, StartMethod
 
 Path = str | os.PathLike[str]
 
@@ -51,8 +60,18 @@ class Server:
     makes one for each client (Peer -> Service; its on_disconnect() is called when that client is gone).
     path: of the socket, made with mode 0600. policy, switch: how to wait, as for connect(). authorize: which
     peers may connect; by default the same user and root. window_max: bytes of window a client may ask for.
-    max_channels: connections at the same time; more are refused. tracebacks: send those of handlers to clients.
-    stop_with_parent: stop when the process that started this one ends.
+    max_channels, max_channels_per_client: connections at the same time, in all and of one process (None: as many
+    as in all). max_calls: calls served at the same time by one process (None: as many as channels). What is beyond
+    gets RESOURCE_EXHAUSTED. tracebacks: send those of handlers to clients. stop_with_parent: stop when the process
+    that started this one ends.
+
+    workers: 0 serves in this process. More serve in so many processes of their own, which are replaced when they
+    end, drained by stop(), and end with this process. start_method: of multiprocessing, which must bring the
+    implementation (with "spawn" and "forkserver": by pickle, so a factory is a function or class of a module) and
+    the options into them, and asks the program for its `if __name__ == "__main__"`. "fork" needs neither, but
+    copies a process in whatever state its other threads are. A client whose worker has ended gets PeerDiedError or
+    ClosedError, and its next call a channel to another one; where each client has its own implementation, it
+    connects anew.
 
     Raises MisuseError for what cannot be served.
     """
@@ -66,26 +85,43 @@ class Server:
         switch: str | None = None,
         window_max: int = 64 * 1024 * 1024,
         max_channels: int = 1024,
+        max_channels_per_client: int | None = None,
+        max_calls: int | None = None,
+        workers: int = 0,
+        start_method: StartMethod = "spawn",
         transports: Sequence[str] = ("window", "socket"),
         authorize: Callable[[Peer], bool] = same_user,
         tracebacks: bool = False,
         stop_with_parent: bool = False,
+        _alone: bool = True,
     ) -> None:
         if not isinstance(implementation, Service) and not callable(implementation):
             raise MisuseError(f"{implementation!r} is no service, nor makes one")
         self.path = os.fspath(path)
-        self._max_channels = max_channels
+        self._places = Places(max_channels, max_channels_per_client)
         self._admission = Admission(
-            Sessions(implementation, tracebacks),
+            Sessions(implementation, tracebacks, None if max_calls is None else Gate(max_calls)),
             policy=policy or WaitPolicy.balanced(),
             window_max=window_max,
             transports=tuple(transports),
             authorize=authorize,
             switch=switch,
+            alone=_alone,
         )
+        self._crew: Crew | None = None
+        if workers:
+            if switch == NOTIFY:
+                raise MisuseError("the switch notify wants one server process: it cannot have workers")
+            options = {
+                "policy": policy, "switch": switch, "window_max": window_max, "max_channels": max_channels,
+                "max_calls": max_calls, "transports": transports, "authorize": authorize,
+                "tracebacks": tracebacks, "_alone": False,
+            }  # fmt: skip
+            recipe, sticky = (implementation, self.path, options), not isinstance(implementation, Service)
+            self._crew = Crew(workers, start_method, _work, recipe, self._places, sticky)
         self._stop_with_parent = stop_with_parent
         self._parent_pid = os.getppid()
-        self._listener: Listener | None = None
+        self._listener: Source | None = None
         self._watcher: Watcher | None = None
         self._lock = threading.Lock()  # _connections
         self._connections: set[_Connection] = set()
@@ -95,19 +131,33 @@ class Server:
         _servers.add(self)
 
     def start(self) -> None:
-        """Listen, and serve in the background. Raises OSError (path in use, not permitted), MisuseError."""
+        """Listen, and serve in the background; workers serve when it returns. Raises OSError (path in use, not
+        permitted), MisuseError (a worker cannot be started, too).
+        """
         if self._listener is not None or self._stopping:
             raise MisuseError("a server starts once")
         self._listener = Listener(self.path)
+        self._begin(self._listener)
+
+    def _begin(self, source: Source) -> None:
+        self._listener = source
         try:
-            self._watcher = Watcher(self._listener, self._taken, self._stop_soon)
+            if self._crew is not None:
+                self._crew.start()
+                atexit.register(self.stop)  # before multiprocessing waits for its processes
+            if self._crew is None:
+                self._watcher = Watcher(source, self._taken, self._stop_soon, contextlib.nullcontext())
+            else:
+                self._watcher = Watcher(source, self._crew.hand_out, self._stop_soon, self._crew.accepting)
             if self._stop_with_parent:
                 self._watcher.watch_parent(self._parent_pid)
             self._watcher.start()
         except BaseException:
-            self._listener.close()
+            source.close()
             if self._watcher is not None:
                 self._watcher.stop()
+            if self._crew is not None:
+                self._crew.stop(0.0)
             raise
 
     def stop(self, grace: float = 5.0) -> None:
@@ -124,6 +174,11 @@ class Server:
             self._stop_soon(grace)
             return
         self._listener.close()
+        if self._crew is not None:
+            self._watcher.stop()
+            self._crew.stop(grace)
+            atexit.unregister(self.stop)
+            return
         deadline = time.monotonic() + grace
         while (left := self._live()) and time.monotonic() < deadline:
             for connection in left:
@@ -155,7 +210,12 @@ class Server:
     @property
     def channels(self) -> int:
         """Connections there are now, those shaking hands included."""
-        return len(self._live())
+        return len(self._live()) if self._crew is None else self._crew.channels
+
+    @property
+    def workers(self) -> list[int]:
+        """The worker processes that serve or are about to, by pid; none where this process serves itself."""
+        return [] if self._crew is None else self._crew.pids
 
     def __enter__(self) -> "Server":
         self.start()
@@ -175,20 +235,21 @@ class Server:
     def _taken(self, sock: socket.socket) -> None:
         """A client has connected. Only the watcher calls this."""
         connection = _Connection(self, sock)
-        with self._lock:
-            full = len(self._connections) >= self._max_channels
-            if not full and not self._stopping:
+        try:
+            with self._lock:  # stop() sets _stopping, then takes it to see who is there
+                if self._stopping:
+                    raise CallError(Status.UNAVAILABLE, "the server is stopping")
+                self._places.take(connection.client)
                 self._connections.add(connection)
-        if full or self._stopping:
-            why = CallError(Status.RESOURCE_EXHAUSTED, f"all {self._max_channels} channels are in use")
-            refuse(sock, CallError(Status.UNAVAILABLE, "the server is stopping") if self._stopping else why)
-            self._ended(connection)
+        except CallError as e:
+            refuse(sock, e)
+            self._closed(connection)
             return
         try:
             connection.thread.start()
-        except BaseException:
-            with self._lock:
-                self._connections.discard(connection)
+        except BaseException as e:
+            refuse(sock, CallError(Status.RESOURCE_EXHAUSTED, f"the server cannot serve one more: {e}"))
+            self._ended(connection)
             raise
 
     def _serve(self, connection: "_Connection") -> None:
@@ -218,16 +279,45 @@ class Server:
         connections, self._connections = self._connections, set()
         for connection in connections:
             connection.socket.close()
-        if self._listener is not None and self._watcher is not None:
+        if self._listener is not None:
             self._listener.disown()
+        if self._watcher is not None:
             self._watcher.disown()
+        if self._crew is not None:
+            self._crew.disown()
+            atexit.unregister(self.stop)
         self._listener = self._watcher = None
         self._stopping = True
 
     def _ended(self, connection: "_Connection") -> None:
-        connection.socket.close()
         with self._lock:
+            counted = connection in self._connections
             self._connections.discard(connection)
+        if counted:
+            self._places.give(connection.client)
+        self._closed(connection)
+
+    def _closed(self, connection: "_Connection") -> None:
+        source = self._listener
+        if source is not None:
+            source.left(connection.socket)
+        connection.socket.close()
+
+    def _work(self, lane: socket.socket) -> None:
+        """A worker's life: serve the connections that come over `lane`."""
+        grace = 5.0
+
+        def told_to_stop(asked: float | None) -> None:
+            nonlocal grace
+            grace = grace if asked is None else asked
+            self.request_stop()
+
+        handover = Handover(lane, told_to_stop)
+        self._begin(handover)
+        handover.ready()
+        self._requests.get()
+        handover.leave()
+        self.stop(grace)
 
 
 class _Connection:
@@ -235,6 +325,7 @@ class _Connection:
 
     def __init__(self, server: Server, sock: socket.socket) -> None:
         self.socket = sock
+        self.client = client_of(Peer.of(sock))
         self.thread = threading.Thread(target=self._run, name="flipcall-channel", daemon=True)
         self._server = server
         self._lock = threading.Lock()
@@ -301,6 +392,23 @@ def _after_fork() -> None:
 
 
 os.register_at_fork(after_in_child=_after_fork)
+
+
+def _work(lane: socket.socket, implementation: Implementation, path: str, options: dict[str, Any]) -> None:
+    """What a worker process runs. Ctrl-C reaches all processes of a terminal: the dispatcher says what follows."""
+    server = Server(implementation, path, **options)
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGTERM:
+            server.request_stop()
+
+    signal.set_wakeup_fd(-1)
+    for number in (
+        signal.SIGTERM,
+        signal.SIGINT,
+    ):  # not SIG_IGN, which programs that handlers start would inherit
+        signal.signal(number, on_signal)
+    server._work(lane)
 
 
 def serve(implementation: Implementation, path: Path, *, grace: float = 5.0, **options: object) -> None:

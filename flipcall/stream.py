@@ -44,11 +44,13 @@ class Frame(NamedTuple):
 class FrameSocket:
     """A connected stream socket that carries frames, strictly one way at a time. One thread at a time."""
 
-    def __init__(self, sock: socket.socket, frame_max: int) -> None:
+    def __init__(self, sock: socket.socket, frame_max: int, pid: int = 0) -> None:
+        """pid: of the process at the other end, where it is another than the one that connected or listened."""
         sock.settimeout(None)
         self.socket = sock
         self.frame_max = frame_max
         self.peer = Peer.of(sock)
+        self.peer.pid = pid or self.peer.pid
         self._buffer = bytearray(_BUFFER)
         self._into = memoryview(self._buffer)
         self._got = 0  # bytes of the frame under way: a timeout in its middle loses nothing
