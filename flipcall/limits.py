@@ -4,6 +4,7 @@ Beyond a limit the answer is RESOURCE_EXHAUSTED, with the numbers in it, and it 
 only hide that the caller's own deadline is what it waits for.
 """
 
+import resource
 import threading
 from collections import Counter
 from collections.abc import Callable
@@ -16,10 +17,27 @@ from .status import Status
 
 Client = tuple[int, int]  # pid and uid
 
+_DESCRIPTORS = (
+    3  # of one channel: its socket, a pidfd of its client, the window's file (Python's mmap keeps it)
+)
+_DESCRIPTORS_BESIDE = 256  # for what the program itself opens
+
 
 def client_of(peer: Peer) -> Client:
     """Who counts as one client: a process. Those of other pid namespaces have pid 0, and count by their user."""
     return peer.pid, peer.uid
+
+
+def room_for(channels: int) -> None:
+    """Let this process open the descriptors that so many channels need, as far as the hard limit allows.
+
+    Only for a process that is there to serve: one that also uses select(2) must stay below its 1024.
+    """
+    need = channels * _DESCRIPTORS + _DESCRIPTORS_BESIDE
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < need:
+        soft = need if hard == resource.RLIM_INFINITY else min(need, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def _positive(name: str, limit: int | None) -> None:

@@ -23,14 +23,14 @@ from types import FrameType, TracebackType
 from typing import Any
 
 from .admission import Admission, refuse
+from .connection import ServedConnection
 from .errors import CallError, FlipcallError, MisuseError, ProtocolError
 from .handover import Handover
-from .limits import Gate, Places, client_of
+from .limits import Gate, Places, room_for
 from .listener import Listener, Source
 from .liveness import Peer
 from .policy import WaitPolicy
 from .service import Service
-from .serving import Serving
 from .session import Implementation, Sessions
 from .status import Status
 from .switch import NOTIFY
@@ -121,10 +121,11 @@ class Server:
             self._crew = Crew(workers, start_method, _work, recipe, self._places, sticky)
         self._stop_with_parent = stop_with_parent
         self._parent_pid = os.getppid()
+        self._max_channels = max_channels
         self._listener: Source | None = None
         self._watcher: Watcher | None = None
         self._lock = threading.Lock()  # _connections
-        self._connections: set[_Connection] = set()
+        self._connections: set[ServedConnection] = set()
         self._stopping = False
         # Not an Event: a signal handler that sets one deadlocks when it interrupts the thread that waits for it.
         self._requests: queue.SimpleQueue[None] = queue.SimpleQueue()
@@ -134,10 +135,18 @@ class Server:
         """Listen, and serve in the background; workers serve when it returns. Raises OSError (path in use, not
         permitted), MisuseError (a worker cannot be started, too).
         """
-        if self._listener is not None or self._stopping:
-            raise MisuseError("a server starts once")
-        self._listener = Listener(self.path)
+        self.listen()
+        assert self._listener is not None
         self._begin(self._listener)
+
+    def listen(self) -> None:
+        """Make the socket; clients can connect, and wait for start(), which else does this itself. For a program
+        that afterwards confines itself to what its handlers need. Idempotent. Raises OSError as start() does.
+        """
+        if self._watcher is not None or self._stopping:
+            raise MisuseError("a server starts once")
+        if self._listener is None:
+            self._listener = Listener(self.path)
 
     def _begin(self, source: Source) -> None:
         self._listener = source
@@ -168,8 +177,11 @@ class Server:
         """
         self._stopping = True
         self._requests.put(None)
-        if self._listener is None or self._watcher is None:
+        if self._watcher is None:
+            if self._listener is not None:
+                self._listener.close()
             return
+        assert self._listener is not None
         if threading.current_thread() in {c.thread for c in self._live()}:
             self._stop_soon(grace)
             return
@@ -228,13 +240,13 @@ class Server:
 
     # ---- connections ------------------------------------------------------------------------------------
 
-    def _live(self) -> list["_Connection"]:
+    def _live(self) -> list[ServedConnection]:
         with self._lock:
             return list(self._connections)
 
     def _taken(self, sock: socket.socket) -> None:
         """A client has connected. Only the watcher calls this."""
-        connection = _Connection(self, sock)
+        connection = ServedConnection(sock, self._live_out)
         try:
             with self._lock:  # stop() sets _stopping, then takes it to see who is there
                 if self._stopping:
@@ -252,8 +264,14 @@ class Server:
             self._ended(connection)
             raise
 
-    def _serve(self, connection: "_Connection") -> None:
+    def _live_out(self, connection: ServedConnection) -> None:
         """The whole life of a connection, in its thread."""
+        try:
+            self._serve(connection)
+        finally:
+            self._ended(connection)
+
+    def _serve(self, connection: ServedConnection) -> None:
         assert self._watcher is not None
         try:
             serving, session, life = self._admission.admit(connection.socket)
@@ -289,7 +307,7 @@ class Server:
         self._listener = self._watcher = None
         self._stopping = True
 
-    def _ended(self, connection: "_Connection") -> None:
+    def _ended(self, connection: ServedConnection) -> None:
         with self._lock:
             counted = connection in self._connections
             self._connections.discard(connection)
@@ -297,7 +315,7 @@ class Server:
             self._places.give(connection.client)
         self._closed(connection)
 
-    def _closed(self, connection: "_Connection") -> None:
+    def _closed(self, connection: ServedConnection) -> None:
         source = self._listener
         if source is not None:
             source.left(connection.socket)
@@ -313,67 +331,12 @@ class Server:
             self.request_stop()
 
         handover = Handover(lane, told_to_stop)
+        room_for(self._max_channels)
         self._begin(handover)
         handover.ready()
         self._requests.get()
         handover.leave()
         self.stop(grace)
-
-
-class _Connection:
-    """A channel of the server: its socket, its thread, and once hands were shaken what serves it."""
-
-    def __init__(self, server: Server, sock: socket.socket) -> None:
-        self.socket = sock
-        self.client = client_of(Peer.of(sock))
-        self.thread = threading.Thread(target=self._run, name="flipcall-channel", daemon=True)
-        self._server = server
-        self._lock = threading.Lock()
-        self._serving: Serving | None = None
-        self._stopped = False
-
-    def _run(self) -> None:
-        try:
-            self._server._serve(self)
-        finally:
-            self._server._ended(self)
-
-    def begin(self, serving: Serving) -> None:
-        with self._lock:
-            self._serving = serving
-            if self._stopped:
-                serving.stop()
-
-    def retire(self) -> None:
-        """End it if no call is under way; none is while hands are shaken."""
-        with self._lock:
-            if self._serving is not None:
-                self._serving.retire()
-            else:
-                self._stopped = True
-                _hang_up(self.socket)
-
-    def stop(self) -> None:
-        """End it now."""
-        with self._lock:
-            self._stopped = True
-            if self._serving is not None:
-                self._serving.stop()
-            else:
-                _hang_up(self.socket)  # still shaking hands
-
-    def condemn(self) -> None:
-        """Its client is gone."""
-        with self._lock:
-            if self._serving is not None:
-                self._serving.condemn()
-
-
-def _hang_up(sock: socket.socket) -> None:
-    try:
-        sock.shutdown(socket.SHUT_RDWR)
-    except OSError:
-        pass  # it has gone already
 
 
 def _report(error: Exception) -> None:
@@ -414,9 +377,11 @@ def _work(lane: socket.socket, implementation: Implementation, path: str, option
 def serve(implementation: Implementation, path: Path, *, grace: float = 5.0, **options: object) -> None:
     """Serve until SIGTERM or SIGINT, then drain for up to `grace` seconds and return. Main thread only.
 
-    options: as for Server. Signal handlers are those of before afterwards.
+    options: as for Server. Signal handlers are those of before afterwards. The limit of open descriptors is raised
+    to what max_channels needs (three each), as far as the hard limit allows.
     """
     server = Server(implementation, path, **options)  # type: ignore[arg-type]
+    room_for(server._max_channels)
 
     def on_signal(number: int, frame: FrameType | None) -> None:
         server.request_stop()

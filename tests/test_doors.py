@@ -45,7 +45,7 @@ LAYERS = [
     ["fds", "window", "allocator", "named", "liveness", "handover", "limits"],
     ["policy", "switch", "notify", "placement", "outcome", "endpoint"],
     ["frame", "method", "failure", "service", "handshake"],
-    ["channel", "stream", "pool", "context", "dispatch", "serving", "session", "listener"],
+    ["channel", "stream", "pool", "context", "dispatch", "serving", "session", "listener", "connection"],
     ["admission", "watcher", "client", "workers", "server", "dynamic"],
     ["__init__", "lowlevel", "testing"],
     ["cli"],
