@@ -9,7 +9,7 @@ import socket
 import time
 import weakref
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from msgspec import DecodeError
 
@@ -276,7 +276,7 @@ def _client(contract: Contract, connection: Connection, timeout: float | None) -
     numbers = {m.name: number for number, m in enumerate(connection.welcome.methods)}
     # The names are in the class, too, so that a contract may have abstract methods.
     names = dict.fromkeys((m.name for m in contract.methods), None)
-    namespace: dict[str, Any] = {"__init__": lambda self: None, **names}
+    namespace: dict[str, Any] = {"__init__": lambda self: None, "__reduce__": _not_sent, **names}
     client = type(f"{contract.name}Client", (contract.owner,), namespace)()
     for method in contract.methods:
         number = numbers.get(method.name)
@@ -285,6 +285,10 @@ def _client(contract: Contract, connection: Connection, timeout: float | None) -
     own = {"close": connection.pool.close, "_flipcall": connection}  # the latter for with_options()
     vars(client).update(own)
     return client
+
+
+def _not_sent(client: object) -> NoReturn:
+    raise MisuseError("a client cannot be sent to another process: connect there")
 
 
 def _missing(method: Method) -> Callable[..., Any]:

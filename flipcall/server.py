@@ -20,11 +20,11 @@ import time
 import weakref
 from collections.abc import Callable, Sequence
 from types import FrameType, TracebackType
-from typing import Any
+from typing import Any, NoReturn
 
 from .admission import Admission, refuse
 from .connection import ServedConnection
-from .errors import CallError, FlipcallError, MisuseError, ProtocolError
+from .errors import CallError, FlipcallError, ForkedError, MisuseError, ProtocolError
 from .handover import Handover
 from .limits import Gate, Places, room_for
 from .listener import Listener, Source
@@ -127,6 +127,7 @@ class Server:
         self._lock = threading.Lock()  # _connections
         self._connections: set[ServedConnection] = set()
         self._stopping = False
+        self._inherited = False
         # Not an Event: a signal handler that sets one deadlocks when it interrupts the thread that waits for it.
         self._requests: queue.SimpleQueue[None] = queue.SimpleQueue()
         _servers.add(self)
@@ -143,6 +144,8 @@ class Server:
         """Make the socket; clients can connect, and wait for start(), which else does this itself. For a program
         that afterwards confines itself to what its handlers need. Idempotent. Raises OSError as start() does.
         """
+        if self._inherited:
+            raise ForkedError("this server is the parent process's: make one after fork()")
         if self._watcher is not None or self._stopping:
             raise MisuseError("a server starts once")
         if self._listener is None:
@@ -229,6 +232,9 @@ class Server:
         """The worker processes that serve or are about to, by pid; none where this process serves itself."""
         return [] if self._crew is None else self._crew.pids
 
+    def __reduce__(self) -> NoReturn:
+        raise MisuseError("a server cannot be sent to another process: make one there, or ask for workers")
+
     def __enter__(self) -> "Server":
         self.start()
         return self
@@ -292,20 +298,23 @@ class Server:
                 self._admission.sessions.leave(session)
 
     def _forked(self) -> None:
-        """In a forked child: this server is the parent's. Close what was inherited, tell nobody, do no more."""
+        """In a forked child: this server is the parent's. Close what was inherited, tell nobody, do no more. One
+        that has not begun is as much the child's as the parent's.
+        """
         self._lock = threading.Lock()  # its holder may be a thread that this process does not have
+        if self._listener is None:
+            return
         connections, self._connections = self._connections, set()
         for connection in connections:
             connection.socket.close()
-        if self._listener is not None:
-            self._listener.disown()
+        self._listener.disown()
         if self._watcher is not None:
             self._watcher.disown()
         if self._crew is not None:
             self._crew.disown()
             atexit.unregister(self.stop)
         self._listener = self._watcher = None
-        self._stopping = True
+        self._inherited = self._stopping = True
 
     def _ended(self, connection: ServedConnection) -> None:
         with self._lock:

@@ -12,7 +12,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from operator import gt
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -28,17 +27,8 @@ Start = Callable[..., flipcall.Server]
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning"),
-    pytest.mark.usefixtures("_no_fork_server"),
+    pytest.mark.usefixtures("no_fork_server"),
 ]
-
-
-@pytest.fixture
-def _no_fork_server() -> Any:
-    """multiprocessing's fork server outlives its users on purpose; here it is sent away."""
-    yield
-    from multiprocessing import forkserver
-
-    forkserver._forkserver._stop()  # type: ignore[attr-defined]
 
 
 @pytest.fixture(params=METHODS)
