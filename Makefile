@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 BUILT := $(VENV)/.built-from
 # What the extension and the environment are made from: a change of any of these rebuilds them.
-SOURCES := pyproject.toml setup.py proto/flipcall.h $(wildcard flipcall/core/*.[ch]) $(wildcard flipcall/core/*.py)
+SOURCES := pyproject.toml setup.py examples/gofer/pyproject.toml proto/flipcall.h $(wildcard flipcall/core/*.[ch]) $(wildcard flipcall/core/*.py)
 
 comma := ,
 CTEST_DIR := build/ctest
@@ -55,11 +55,11 @@ venv: $(BUILT)
 # pip alone knows whether an environment is whole, and takes seconds to say so: hence the stamp, written last.
 $(BUILT): $(SOURCES)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]' --editable 'examples/gofer[fuse,fsspec]'
 	@touch $@
 
 demo: venv
-	$(BIN)/python -m examples.gofer.demo $(DIR)
+	$(BIN)/python -m gofer.demo $(DIR)
 
 test: lint types ctest ctest-tsan pytest
 

@@ -24,9 +24,9 @@ from bench.policies import switch_of
 from bench.process import PeerProcess
 from bench.rows import Labels, Row, find_row, ratio
 from bench.run import Case, Progress, measure_group
-from examples.gofer.client import GoferClient
-from examples.gofer.export import Export
-from examples.gofer.server import GoferServer
+from gofer.client import GoferClient
+from gofer.export import Export
+from gofer.server import GoferServer
 
 NAME = "file.bin"
 FILE_BYTES = 1 << 20

@@ -49,7 +49,7 @@ class EchoConfig(msgspec.Struct, frozen=True, tag="echo"):
 
 
 class GoferConfig(msgspec.Struct, frozen=True, tag="gofer"):
-    """Serve the directory `root` through examples.gofer at `path`."""
+    """Serve the directory `root` through gofer at `path`."""
 
     path: str
     root: str

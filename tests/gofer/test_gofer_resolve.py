@@ -12,10 +12,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from examples.gofer import syscalls
-from examples.gofer.export import Export
-from examples.gofer.resolve import Resolver
-from examples.gofer.session import Session
+from gofer import syscalls
+from gofer.export import Export
+from gofer.resolve import Resolver
+from gofer.session import Session
 
 _RESOLVE_NO_MAGICLINKS, _RESOLVE_IN_ROOT = 0x02, 0x10
 

@@ -1,4 +1,4 @@
-"""`python -m examples.gofer`: the server, and a client's commands, which print and fail as coreutils do."""
+"""`gofer`: the server, and a client's commands, which print and fail as coreutils do."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from rich.progress import (
 )
 
 import flipcall
-from examples.gofer import names, show
-from examples.gofer.client import GoferClient, Transport
-from examples.gofer.copy import download, is_remote, remote_path, upload
-from examples.gofer.export import DEFAULT_MAX_FIDS
-from examples.gofer.protocol import Stat
-from examples.gofer.server import Transports
-from examples.gofer.server import serve as serve_tree
-from examples.gofer.tree import children, walk
+from gofer import names, show
+from gofer.client import GoferClient, Transport
+from gofer.copy import download, is_remote, remote_path, upload
+from gofer.export import DEFAULT_MAX_FIDS
+from gofer.protocol import Stat
+from gofer.server import Transports
+from gofer.server import serve as serve_tree
+from gofer.tree import children, walk
 
 _LONG_COPY = 32 << 20
 """Bytes from which on a copy shows its progress (on a terminal)."""

@@ -8,8 +8,8 @@ import stat
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from examples.gofer.client import GoferClient
-from examples.gofer.protocol import Dent, Stat
+from gofer.client import GoferClient
+from gofer.protocol import Dent, Stat
 
 
 class Found(NamedTuple):

@@ -1,4 +1,4 @@
-"""The one door to the system calls that Python's `os` lacks: openat2 and getdents64.
+"""The one door to the system calls that Python's `os` lacks, or lacks the flags of.
 
 `openat2` is what the gofer's confinement stands on, so this module fails closed: `require_openat2` proves,
 before anything is served, that the call exists *and* that it refuses to climb. There is no fallback to
@@ -15,7 +15,7 @@ import errno
 import functools
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 _OPENAT2 = 437
@@ -59,8 +59,9 @@ def _how(flags: int, mode: int) -> _OpenHow:
 def open_beneath(directory: int, name: bytes, flags: int, mode: int = 0) -> int:
     """Open `name` in the directory that descriptor `directory` stands for, and nowhere else.
 
-    With O_PATH and O_NOFOLLOW a symbolic link yields a descriptor of the link itself; without them, ELOOP.
-    The new descriptor is close-on-exec. `name` must have been through `names.check`.
+    `name` is one name, or several joined by `/`. With O_PATH and O_NOFOLLOW a symbolic link in the
+    last place yields a descriptor of the link itself; otherwise, ELOOP.
+    The new descriptor is close-on-exec. Each name must have been through `names.check`.
 
     Raises OSError with the kernel's errno; EXDEV when the name would have led outside.
     """
@@ -93,6 +94,75 @@ def require_openat2(directory: int) -> None:
             return
         raise
     raise OSError(errno.ENOTSUP, "openat2 ignores RESOLVE_BENEATH here: the gofer serves nothing")
+
+
+# ---- by descriptor: what `os` does for paths only, or without these flags ---------------------------------
+
+_AT_EMPTY_PATH = 0x1000  # linux/fcntl.h: the descriptor itself, be it O_PATH or of a symbolic link
+_UTIME_NOW, _UTIME_OMIT = (1 << 30) - 1, (1 << 30) - 2  # linux/stat.h
+
+
+class _Timespec(ctypes.Structure):
+    _fields_ = (("sec", ctypes.c_int64), ("nsec", ctypes.c_long))
+
+
+def _function(name: str, *arguments: type) -> Callable[..., int]:
+    """A function of libc that gives -1 and sets errno; the result raises OSError instead."""
+    function = getattr(_libc, name)
+    function.restype = ctypes.c_int
+    function.argtypes = arguments
+
+    def checked(*given: object) -> int:
+        result: int = function(*given)
+        if result < 0:
+            code = ctypes.get_errno()
+            raise OSError(code, os.strerror(code))
+        return result
+
+    return checked
+
+
+_fchownat = _function(
+    "fchownat", ctypes.c_int, ctypes.c_char_p, ctypes.c_uint32, ctypes.c_uint32, ctypes.c_int
+)
+_utimensat = _function(
+    "utimensat", ctypes.c_int, ctypes.c_char_p, ctypes.POINTER(_Timespec * 2), ctypes.c_int
+)
+_renameat2 = _function(
+    "renameat2", ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_uint
+)
+_fallocate = _function("fallocate", ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
+
+
+def chown(fd: int, uid: int, gid: int) -> None:
+    """Of what `fd` stands for, a symbolic link too; -1 leaves one as it is."""
+    _fchownat(fd, b"", uid & 0xFFFFFFFF, gid & 0xFFFFFFFF, _AT_EMPTY_PATH)
+
+
+def utime(fd: int, atime_ns: int | None, mtime_ns: int | None, now: int) -> None:
+    """Of what `fd` stands for, a symbolic link too. None leaves a time as it is, `now` stands for the clock's."""
+    _utimensat(fd, b"", (_Timespec * 2)(_timespec(atime_ns, now), _timespec(mtime_ns, now)), _AT_EMPTY_PATH)
+
+
+def _timespec(moment: int | None, now: int) -> _Timespec:
+    if moment is None:
+        return _Timespec(0, _UTIME_OMIT)
+    if moment == now:
+        return _Timespec(0, _UTIME_NOW)
+    return _Timespec(*divmod(moment, 10**9))
+
+
+def rename(source: int, name: bytes, target: int, new_name: bytes, flags: int) -> None:
+    """renameat2(2)."""
+    _renameat2(source, name, target, new_name, flags)
+
+
+def fallocate(fd: int, mode: int, offset: int, length: int) -> None:
+    """fallocate(2)."""
+    _fallocate(fd, mode, offset, length)
+
+
+# ---- listing --------------------------------------------------------------------------------------------
 
 
 class RawDent(NamedTuple):

@@ -7,7 +7,7 @@ import io
 import os
 from typing import TYPE_CHECKING
 
-from examples.gofer.protocol import Gofer
+from gofer.protocol import Gofer
 
 if TYPE_CHECKING:
     from collections.abc import Callable

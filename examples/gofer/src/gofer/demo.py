@@ -1,6 +1,6 @@
 """What `make demo` runs: a directory tree read through the gofer, and what a call costs beside a Unix socket.
 
-    python -m examples.gofer.demo [DIR]
+    python -m gofer.demo [DIR]
 
 Exit status 0 when every file read through the gofer was the file that is there, 1 otherwise.
 """
@@ -24,10 +24,10 @@ from rich.console import Console
 from rich.table import Table
 
 import flipcall
-from examples.gofer import names, show
-from examples.gofer.client import GoferClient
-from examples.gofer.protocol import Stat
-from examples.gofer.tree import Digested, digest, walk
+from gofer import names, show
+from gofer.client import GoferClient
+from gofer.protocol import Stat
+from gofer.tree import Digested, digest, walk
 
 _RUNS = 5
 _CALLS = {"window": 4000, "socket": 1000}
@@ -66,7 +66,7 @@ def gofer(directory: str) -> Iterator[str]:
     """A gofer in another process; the path of its socket, on which it listens already."""
     with tempfile.TemporaryDirectory(prefix="gofer-") as private:
         path = os.path.join(private, "socket")
-        command = [sys.executable, "-m", "examples.gofer", "serve", directory, "--socket", path]
+        command = [sys.executable, "-m", "gofer", "serve", directory, "--socket", path]
         with subprocess.Popen(
             [*command, "--read-only", "--stop-with-parent"], stdout=subprocess.PIPE, text=True
         ) as server:
@@ -188,7 +188,7 @@ def _stat(client: GoferClient, file: bytes) -> Callable[[], object]:
 def _open_close(client: GoferClient, file: bytes) -> Callable[[], object]:
     """Two calls: an open file comes into being in the other process and goes again."""
     opening, closing, fid = client.gofer.open, client.gofer.close_fids, client.fid(file)
-    return lambda: closing([opening(fid, os.O_RDONLY)])
+    return lambda: closing([opening(fid, os.O_RDONLY).fid])
 
 
 def _measure(timed: Timed, window: GoferClient, socket: GoferClient, file: bytes) -> Latency:

@@ -26,6 +26,8 @@ import stat
 import threading
 from types import TracebackType
 
+from gofer.locks import NodeLock
+
 _sessions = itertools.count(1)
 """Session numbers of this process; the upper half of every FID (next() on it is atomic)."""
 
@@ -35,6 +37,7 @@ class Kind(enum.Enum):
 
     CONTROL = enum.auto()
     OPEN = enum.auto()
+    BOUND = enum.auto()
 
 
 def bad_fid() -> OSError:
@@ -45,11 +48,13 @@ def bad_fid() -> OSError:
 class Handle:
     """A host descriptor behind a FID, handed out pinned; `with` unpins it at the end."""
 
-    __slots__ = ("_closing", "_pins", "_table", "fd", "kind", "position", "type")
+    __slots__ = ("_closing", "_pins", "_table", "fd", "kind", "node", "position", "type")
 
-    def __init__(self, table: FidTable, fd: int, kind: Kind, mode: int) -> None:
+    def __init__(self, table: FidTable, fd: int, kind: Kind, mode: int, node: NodeLock) -> None:
         self.fd = fd
         self.kind = kind
+        self.node = node
+        """The lock of its inode."""
         self.type = stat.S_IFMT(mode)
         """An inode's type never changes, so that what was seen at the walk holds at the open."""
         self.position = threading.Lock() if kind is Kind.OPEN and self.type == stat.S_IFDIR else None
@@ -79,10 +84,10 @@ class Batch:
         self._reserved = reserved
         self._made: list[tuple[int, Handle]] = []
 
-    def add(self, fd: int, kind: Kind, mode: int) -> int:
+    def add(self, fd: int, kind: Kind, mode: int, node: NodeLock) -> int:
         """Take over a descriptor; the FID it will have."""
         fid = next(self._table._numbers)
-        self._made.append((fid, Handle(self._table, fd, kind, mode)))
+        self._made.append((fid, Handle(self._table, fd, kind, mode, node)))
         return fid
 
     def __enter__(self) -> Batch:

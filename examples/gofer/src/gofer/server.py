@@ -6,9 +6,9 @@ import signal
 from typing import Literal
 
 import flipcall
-from examples.gofer.export import DEFAULT_MAX_FIDS, Export, raise_descriptor_limit
-from examples.gofer.protocol import WINDOW
-from examples.gofer.session import Session
+from gofer.export import DEFAULT_MAX_FIDS, Export, raise_descriptor_limit
+from gofer.protocol import WINDOW
+from gofer.session import Session
 
 Transports = Literal["both", "window", "socket"]
 

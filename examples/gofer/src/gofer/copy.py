@@ -6,7 +6,7 @@ import os
 import stat
 from collections.abc import Callable, Iterator
 
-from examples.gofer.client import GoferClient
+from gofer.client import GoferClient
 
 REMOTE = "remote:"
 """What a path in the gofer's tree begins with where both kinds may stand."""

@@ -11,9 +11,9 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 
-from examples.gofer import names
-from examples.gofer.protocol import Stat
-from examples.gofer.tree import Found
+from gofer import names
+from gofer.protocol import Stat
+from gofer.tree import Found
 
 _HALF_YEAR_NS = 182 * 86400 * 10**9
 

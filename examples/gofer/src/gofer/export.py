@@ -8,17 +8,21 @@ can redirect it, and it is the only magic link this process ever follows, by a n
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
+import stat
 
-from examples.gofer import syscalls
-from examples.gofer.protocol import MAX_IO, MAX_NAMES
+from gofer import syscalls
+from gofer.locks import Tree
+from gofer.protocol import MAX_IO, MAX_NAMES
 
 DEFAULT_MAX_FIDS = 4096
 
 
 class Export:
-    """A tree and its terms, shared by all sessions. Immutable after construction, so threads need no lock.
+    """A tree and its terms, shared by all sessions. Only `tree` changes, and is
+    for any thread.
 
     Not for use across fork: /proc/self/fd is the directory of the process that opened it.
 
@@ -38,6 +42,8 @@ class Export:
         self.max_fids = max_fids
         self.max_io = max_io
         self.max_names = max_names
+        self.tree = Tree()
+        """The locks of its operations, whichever session they are of."""
         self.root = os.open(path, os.O_PATH | os.O_DIRECTORY)
         try:
             syscalls.require_openat2(self.root)
@@ -54,6 +60,20 @@ class Export:
     def reopen(self, fd: int, flags: int) -> int:
         """Another descriptor of the inode behind `fd`, opened with `flags`; permissions are checked anew."""
         return os.open(b"%d" % fd, flags | os.O_CLOEXEC, dir_fd=self._proc)
+
+    def path(self, fd: int) -> str:
+        """A path for the calls that take no descriptor of a control FID: of the inode behind `fd`, as `reopen`."""
+        return f"/proc/self/fd/{fd}"
+
+    def chmod(self, fd: int, kind: int, mode: int) -> None:
+        """Of the inode behind `fd`, whose type is `kind`; EOPNOTSUPP for a symbolic link, which has no mode."""
+        if kind == stat.S_IFLNK:
+            raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+        os.chmod(b"%d" % fd, mode, dir_fd=self._proc)
+
+    def link(self, fd: int, directory: int, name: bytes) -> None:
+        """One more name for the inode behind `fd`."""
+        os.link(b"%d" % fd, name, src_dir_fd=self._proc, dst_dir_fd=directory, follow_symlinks=True)
 
     def _require_reopen(self) -> None:
         """/proc may be missing, or be something else: prove that reopening gives the same inode."""

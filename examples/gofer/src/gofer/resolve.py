@@ -14,7 +14,7 @@ import stat
 from collections import deque
 from collections.abc import Callable
 
-from examples.gofer.protocol import Gofer, Inode, Place, Stop
+from gofer.protocol import Gofer, Inode, Place, Stop
 
 _MAX_LINKS = 40
 """As Linux: more links than this in one path is a loop (ELOOP)."""

@@ -16,10 +16,10 @@ from collections.abc import Iterator
 from typing import IO, Any, Literal, cast
 
 import flipcall
-from examples.gofer import names
-from examples.gofer.file import RemoteFile
-from examples.gofer.protocol import WINDOW, Dent, Gofer, Place, Stat, Stop
-from examples.gofer.resolve import Resolved, Resolver
+from gofer import names
+from gofer.file import RemoteFile
+from gofer.protocol import WINDOW, Dent, Gofer, Place, Stat, Stop
+from gofer.resolve import Resolved, Resolver
 
 Path = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 Transport = Literal["window", "socket"]
@@ -102,8 +102,8 @@ class GoferClient:
             raw = names.encode(path)
             plain = self._resolver.plain(raw)
             if plain:
-                walked = self.gofer.walk_stat(self.root.fid, plain)
-                whole = len(walked.stats) == len(plain)
+                walked = self.gofer.walk_stat(self.root.fid, plain, False)
+                whole = walked.walked == len(plain)
                 if walked.stop is Stop.MISSING:
                     raise FileNotFoundError(2, os.strerror(2))
                 if whole and (walked.stop is Stop.DONE or not follow_symlinks):
@@ -130,7 +130,7 @@ class GoferClient:
         A generator: the directory is opened when the first entry is asked for, and errors come then.
         """
         with _named(path), self._resolver.resolve(names.encode(path)) as found:
-            fid = self.gofer.open(found.inode.fid, os.O_RDONLY | os.O_DIRECTORY)
+            fid = self.gofer.open(found.inode.fid, os.O_RDONLY | os.O_DIRECTORY).fid
         try:
             cookie, end = 0, False
             while not end:
@@ -194,7 +194,7 @@ class GoferClient:
                         if raw.endswith(b"/"):
                             raise IsADirectoryError(21, os.strerror(21))
                         try:
-                            created = self.gofer.create(found.place, given, mode)
+                            created = self.gofer.create(found.place, given, mode, None)
                         except FileExistsError:
                             if exclusive or attempt == _CREATE_TRIES - 1:
                                 raise
@@ -204,7 +204,7 @@ class GoferClient:
                     inode = found.inode
                     if exclusive:
                         raise FileExistsError(17, os.strerror(17))
-                    return self._file(self.gofer.open(inode.fid, given), given, path)
+                    return self._file(self.gofer.open(inode.fid, given).fid, given, path)
             raise AssertionError("unreachable: the last attempt returns or raises")
 
     def _file(self, fid: int, flags: int, path: Path) -> RemoteFile:
@@ -233,7 +233,7 @@ class GoferClient:
     def mkdir(self, path: Path, mode: int = 0o777) -> None:
         """As os.mkdir."""
         with self._parent(path) as (found, name):
-            self._release([self.gofer.mkdir(Place(found.inode.fid, name), mode).fid])
+            self._release([self.gofer.mkdir(Place(found.inode.fid, name), mode, None).fid])
 
     def unlink(self, path: Path) -> None:
         """As os.unlink."""
@@ -248,7 +248,7 @@ class GoferClient:
     def rename(self, old: Path, new: Path) -> None:
         """As os.rename."""
         with self._parent(old) as (source, name), self._parent(new) as (target, new_name):
-            self.gofer.rename(Place(source.inode.fid, name), Place(target.inode.fid, new_name))
+            self.gofer.rename(Place(source.inode.fid, name), Place(target.inode.fid, new_name), 0)
 
     @contextlib.contextmanager
     def _parent(self, path: Path) -> Iterator[tuple[Resolved, bytes]]:

@@ -1,0 +1,165 @@
+"""The locks of a served tree, which hold what the protocol's table guarantees (protocol.Guarantee).
+
+lisafs has one lock for the tree's shape (renameMu) and one for each node (opMu). So it is here:
+
+                          tree      node (inode)
+    read                  shared    shared
+    write                 shared    alone
+    global                alone     -
+    by an open FID        -         shared or alone
+
+Data does not care what its file is called, so operations by open FID leave the tree's lock alone: a read from a
+disk that hangs holds up nothing but writers of that file, while a rename waits for a read operation only.
+
+The *tree* lock is taken for every request and alone for renames only, so it is a lock for each thread: sharing
+takes one's own, which nobody else touches; being alone takes all of them. The *node* locks are a fixed number,
+shared by hash of the inode: two nodes with the same lock wait for one another needlessly, which costs a moment,
+while a lock for each inode would have to be found and counted with each.
+
+A walk of several names need not lock every directory on the way. It looks whether a directory is being changed
+right now, walks in one system call, and looks whether one has been changed since (`Tree.generation`): nothing
+was, nearly always, so that the guarantee held for all of them; else it walks again, locking (as Linux's own
+path walk does: rcu-walk, then ref-walk).
+
+Order: the tree, then nodes in the order of their place in the table, then FID tables.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import weakref
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+
+_NODES = 256
+
+
+class NodeLock:
+    """Shared by many or held by one; those who come first go first. `with lock.reading` or `with lock.writing`."""
+
+    __slots__ = ("_empty", "_gate", "_mutex", "_readers", "place", "reading", "writing")
+
+    def __init__(self, place: int) -> None:
+        self.place = place
+        self.reading = _Reading(self)
+        self.writing = _Writing(self)
+        self._gate = threading.Lock()  # everybody comes through; a writer stays in it
+        self._empty = threading.Lock()  # held while there are readers, and by the writer
+        self._mutex = threading.Lock()  # _readers
+        self._readers = 0
+
+    def acquire_read(self) -> None:
+        """Share it."""
+        with self._gate, self._mutex:
+            self._readers += 1
+            if self._readers == 1:
+                self._empty.acquire()  # at once: no writer has it, or it would be in the gate
+
+    def release_read(self) -> None:
+        """Share it no more."""
+        with self._mutex:
+            self._readers -= 1
+            if self._readers == 0:
+                self._empty.release()
+
+    def acquire_write(self) -> None:
+        """Hold it alone."""
+        self._gate.acquire()
+        self._empty.acquire()
+
+    def release_write(self) -> None:
+        """Let others in."""
+        self._empty.release()
+        self._gate.release()
+
+
+class _Reading:
+    __slots__ = ("_lock",)
+
+    def __init__(self, lock: NodeLock) -> None:
+        self._lock = lock
+
+    def __enter__(self) -> None:
+        self._lock.acquire_read()
+
+    def __exit__(self, *exc: object) -> None:
+        self._lock.release_read()
+
+
+class _Writing:
+    __slots__ = ("_lock",)
+
+    def __init__(self, lock: NodeLock) -> None:
+        self._lock = lock
+
+    def __enter__(self) -> None:
+        self._lock.acquire_write()
+
+    def __exit__(self, *exc: object) -> None:
+        self._lock.release_write()
+
+
+class _Here(threading.local):
+    """The calling thread's part of the tree's lock."""
+
+    def __init__(self, tree: Tree) -> None:
+        self.lock = tree._join()
+
+
+class Tree:
+    """The locks of one exported tree, for all its sessions."""
+
+    def __init__(self) -> None:
+        self._nodes = [NodeLock(place) for place in range(_NODES)]
+        self._joining = threading.Lock()  # _parts; held by whoever is alone, so that nobody new comes in
+        self._parts: weakref.WeakSet[threading.Lock] = weakref.WeakSet()
+        self._mutex = threading.Lock()  # changing, generation
+        self.changing = 0
+        """Operations that are changing a directory right now."""
+        self.generation = 0
+        """How many have begun to."""
+        self.here = _Here(self)
+        """`with tree.here.lock` shares the tree."""
+
+    def _join(self) -> threading.Lock:
+        part = threading.Lock()
+        with self._joining:
+            self._parts.add(part)
+        return part
+
+    def node(self, dev: int, ino: int) -> NodeLock:
+        """The lock of an inode."""
+        return self._nodes[(ino ^ dev * 0x9E3779B1) % _NODES]
+
+    @contextlib.contextmanager
+    def change(self, directory: NodeLock, file: NodeLock | None = None) -> Iterator[None]:
+        """Write of a directory: the tree shared and the node alone. With `file`, another node is shared, too."""
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(self.here.lock)
+            holds: list[AbstractContextManager[None]] = [directory.writing]
+            if file is not None and file is not directory:
+                holds.insert(file.place > directory.place, file.reading)
+            for hold in holds:
+                stack.enter_context(hold)
+            stack.enter_context(self._counted())
+            yield
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """Global: nobody shares the tree meanwhile."""
+        with self._joining, contextlib.ExitStack() as stack:
+            for part in list(self._parts):
+                stack.enter_context(part)
+            yield
+
+    @contextlib.contextmanager
+    def _counted(self) -> Iterator[None]:
+        with self._mutex:
+            self.changing += 1
+            self.generation += 1
+        try:
+            yield
+        finally:
+            with self._mutex:
+                self.changing -= 1

@@ -1,0 +1,88 @@
+"""Opening and closing."""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from gofer import syscalls
+from gofer.fids import Batch, Handle, Kind
+from gofer.looking import Looking
+from gofer.operations import ALWAYS, WALK, check_openable
+from gofer.protocol import Created, Opened, Owner, Place
+
+_OPEN_FLAGS = os.O_ACCMODE | os.O_TRUNC | os.O_APPEND | os.O_DIRECTORY
+_CREATE_FLAGS = os.O_ACCMODE | os.O_APPEND | os.O_TRUNC
+
+
+class Opening(Looking):
+    """The operations that make and end FIDs."""
+
+    def open(self, fid: int, flags: int) -> Opened:
+        self._check_flags(flags, _OPEN_FLAGS)
+        with (
+            self._fids.control(fid) as handle,
+            self._fids.batch(1) as new,
+            self._tree.here.lock,
+            handle.node.reading,
+        ):
+            check_openable(handle.type)
+            return self._open(new, handle.fd, os.fstat(handle.fd), flags)
+
+    def walk_open(self, fid: int, names: list[bytes], flags: int) -> Opened:
+        self._check_walk(names)
+        self._check_flags(flags, _OPEN_FLAGS)
+        with self._fids.control(fid) as start, self._fids.batch(1) as new, self._tree.here.lock:
+            fd = self._walk_to(start, names)
+            try:
+                info = os.fstat(fd)
+                check_openable(stat.S_IFMT(info.st_mode))
+                return self._open(new, fd, info, flags)
+            finally:
+                os.close(fd)
+
+    def _walk_to(self, start: Handle, names: list[bytes]) -> int:
+        """An O_PATH descriptor of what the names lead to. The tree is shared."""
+        fd = self._open_at_once(start, names) if names else -1
+        if fd >= 0:
+            return fd
+        fd, node = os.dup(start.fd), start.node
+        for name in names:
+            previous = fd
+            try:
+                with node.reading:
+                    fd = syscalls.open_beneath(previous, name, WALK)
+            finally:
+                os.close(previous)
+            info = os.fstat(fd)
+            node = self._tree.node(info.st_dev, info.st_ino)
+        return fd
+
+    def _open(self, new: Batch, fd: int, info: os.stat_result, flags: int) -> Opened:
+        opened = self._export.reopen(fd, flags | ALWAYS)
+        node = self._tree.node(info.st_dev, info.st_ino)
+        return Opened(new.add(opened, Kind.OPEN, info.st_mode, node), self._stat(info))
+
+    def create(self, at: Place, flags: int, mode: int, owner: Owner | None) -> Created:
+        self._check_flags(flags, _CREATE_FLAGS)
+        self._check_new(at.name, mode, owner)
+        how = flags | ALWAYS | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+        with self._fids.control(at.fid) as parent, self._fids.batch(2) as new, self._tree.change(parent.node):
+            fd = syscalls.open_beneath(parent.fd, at.name, how, mode)
+            info = os.fstat(fd)
+            opened = new.add(fd, Kind.OPEN, stat.S_IFREG, self._tree.node(info.st_dev, info.st_ino))
+            self._give(fd, owner, parent.fd, at.name)
+            return Created(self._adopt(new, self._export.reopen(fd, os.O_PATH)), opened)
+
+    def close_fids(self, fids: list[int]) -> None:
+        self._fids.close(fids)
+
+    def _give(self, fd: int, owner: Owner | None, parent: int, name: bytes, directory: bool = False) -> None:
+        """Make what was just made its owner's; should that be refused, it is made undone."""
+        if owner is None:
+            return
+        try:
+            syscalls.chown(fd, owner.uid, owner.gid)
+        except BaseException:
+            (os.rmdir if directory else os.unlink)(name, dir_fd=parent)
+            raise
