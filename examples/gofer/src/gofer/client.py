@@ -77,9 +77,9 @@ class GoferClient:
         self.max_write = min(self.limits.max_write, bulk)
         self._listing = min(bulk, 1 << 18)
         walk_max = max(1, min(self.limits.max_names, bulk // 320))  # no name and no Inode is longer
-        self._resolver = Resolver(self.gofer, self.root, walk_max, self._release)
+        self._resolver = Resolver(self.gofer, self.root, walk_max, self.release)
         # A deque (its methods are atomic) and no lock: a file may be finalised, and so closed, at any moment.
-        self._released: deque[int] = deque()
+        self.released: deque[int] = deque()
 
     def close(self) -> None:
         """End the session; the gofer closes every FID of it. Idempotent."""
@@ -139,7 +139,7 @@ class GoferClient:
                 cookie, end = dents.next, dents.end
                 yield from dents.entries
         finally:
-            self._close_fid(fid)
+            self.close_fid(fid)
 
     def exists(self, path: Path) -> bool:
         """Whether the path leads to something (a dangling link does not)."""
@@ -199,7 +199,7 @@ class GoferClient:
                             if exclusive or attempt == _CREATE_TRIES - 1:
                                 raise
                             continue
-                        self._release([created.inode.fid])
+                        self.release([created.inode.fid])
                         return self._file(created.opened, given, path)
                     inode = found.inode
                     if exclusive:
@@ -214,7 +214,7 @@ class GoferClient:
             flags,
             max_read=self.max_read,
             max_write=self.max_write,
-            release=self._close_fid,
+            release=self.close_fid,
             name=names.decode(names.encode(path)),
         )
 
@@ -233,7 +233,7 @@ class GoferClient:
     def mkdir(self, path: Path, mode: int = 0o777) -> None:
         """As os.mkdir."""
         with self._parent(path) as (found, name):
-            self._release([self.gofer.mkdir(Place(found.inode.fid, name), mode, None).fid])
+            self.release([self.gofer.mkdir(Place(found.inode.fid, name), mode, None).fid])
 
     def unlink(self, path: Path) -> None:
         """As os.unlink."""
@@ -268,20 +268,20 @@ class GoferClient:
                 return self.gofer.mount().root.fid
             return found.take()
 
-    def _release(self, fids: list[int]) -> None:
+    def release(self, fids: list[int]) -> None:
         """Give control FIDs back some time soon, in one call for many."""
-        self._released.extend(fids)
-        if len(self._released) >= _RELEASE_BATCH:
+        self.released.extend(fids)
+        if len(self.released) >= _RELEASE_BATCH:
             self._close_now([])
 
-    def _close_fid(self, fid: int) -> None:
+    def close_fid(self, fid: int) -> None:
         """Close an open FID now, and what else is due with it."""
         self._close_now([fid])
 
     def _close_now(self, fids: list[int]) -> None:
         try:
             while len(fids) < 4 * _RELEASE_BATCH:
-                fids.append(self._released.popleft())
+                fids.append(self.released.popleft())
         except IndexError:
             pass
         # A client that is closed has given everything back already.

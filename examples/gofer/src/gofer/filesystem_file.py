@@ -77,10 +77,10 @@ class GoferFile(AbstractBufferedFile):
 
     def close(self) -> None:
         """Write what is buffered, and close. Idempotent."""
-        if getattr(self, "_unclosable", False):
+        if self.closed:  # also when it was never opened
             return
         try:
-            if not self.closed and self.mode != "rb":
+            if self.mode != "rb":
                 self.flush(force=True)
         finally:
             self.closed = True
