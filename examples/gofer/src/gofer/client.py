@@ -8,27 +8,19 @@ errno and the path, as `os` raises them; what goes wrong between the processes i
 
 from __future__ import annotations
 
-import contextlib
+import errno
 import io
 import os
-from collections import deque
 from collections.abc import Iterator
-from typing import IO, Any, Literal, cast
+from typing import IO, Any, cast
 
-import flipcall
 from gofer import names
+from gofer.edits import Edits
 from gofer.file import RemoteFile
-from gofer.protocol import WINDOW, Dent, Gofer, Place, Stat, Stop
-from gofer.resolve import Resolved, Resolver
+from gofer.mounted import Path, Transport, explain, named
+from gofer.protocol import Dent, Opened, Stat, StatFs, Stop
 
-Path = str | bytes | os.PathLike[str] | os.PathLike[bytes]
-Transport = Literal["window", "socket"]
-
-_OVERHEAD = 256
-"""Bytes of a message that are not bulk data: headers, and a read's or write's numbers."""
-
-_RELEASE_BATCH = 64
-"""Control FIDs given back in one call; until then they cost the server a descriptor each."""
+__all__ = ["GoferClient", "Path", "Transport"]
 
 _MODES = {
     "r": os.O_RDONLY,
@@ -44,72 +36,30 @@ _MODES = {
 _CREATE_TRIES = 16
 """A name may be made and removed by others between our looking and our creating it; not for ever."""
 
+_OURS = os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+"""Flags that are the client's business."""
 
-class GoferClient:
-    """A connection to a gofer. Thread-safe; a context manager.
 
-    `gofer` is the typed service underneath and `root` the root's inode, for those who speak FIDs themselves.
-
-    Raises what flipcall.connect raises, and OSError when the gofer cannot mount.
-    """
-
-    def __init__(
-        self,
-        path: str | os.PathLike[str],
-        *,
-        transport: Transport = "window",
-        window_size: int = WINDOW,
-        timeout: float | None = 30.0,
-        **options: Any,
-    ) -> None:
-        """`timeout`: seconds a call, None for ever; `options` go to flipcall.connect (max_channels, ...)."""
-        self.gofer: Gofer = flipcall.connect(
-            Gofer, os.fspath(path), transport=transport, window_size=window_size, timeout=timeout, **options
-        )
-        try:
-            self.limits = self.gofer.mount()
-        except BaseException:
-            self._disconnect()
-            raise
-        self.root = self.limits.root
-        bulk = window_size - _OVERHEAD
-        self.max_read = min(self.limits.max_read, bulk)
-        self.max_write = min(self.limits.max_write, bulk)
-        self._listing = min(bulk, 1 << 18)
-        walk_max = max(1, min(self.limits.max_names, bulk // 320))  # no name and no Inode is longer
-        self._resolver = Resolver(self.gofer, self.root, walk_max, self.release)
-        # A deque (its methods are atomic) and no lock: a file may be finalised, and so closed, at any moment.
-        self.released: deque[int] = deque()
-
-    def close(self) -> None:
-        """End the session; the gofer closes every FID of it. Idempotent."""
-        self._disconnect()
-
-    def _disconnect(self) -> None:
-        cast(Any, self.gofer).close()  # connect() returns a client, typed as the service it stands for
-
-    def __enter__(self) -> GoferClient:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
+class GoferClient(Edits):
+    """A connection to a gofer: see MountedTree for what is given to it."""
 
     # ---- looking -------------------------------------------------------------------------------------
 
     def stat(self, path: Path, *, follow_symlinks: bool = True) -> Stat:
         """As os.stat; one round trip where no link and no `..` is on the way."""
-        with _named(path):
-            raw = names.encode(path)
+        raw = names.encode(path)
+        try:
             plain = self._resolver.plain(raw)
             if plain:
                 walked = self.gofer.walk_stat(self.root.fid, plain, False)
-                whole = walked.walked == len(plain)
                 if walked.stop is Stop.MISSING:
-                    raise FileNotFoundError(2, os.strerror(2))
-                if whole and (walked.stop is Stop.DONE or not follow_symlinks):
+                    raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+                if walked.stop is Stop.DONE or (walked.walked == len(plain) and not follow_symlinks):
                     return walked.stats[-1]
             with self._resolver.resolve(raw, follow=follow_symlinks) as found:
                 return found.inode.stat
+        except OSError as error:
+            explain(path, error)
 
     def lstat(self, path: Path) -> Stat:
         """As os.lstat."""
@@ -117,8 +67,13 @@ class GoferClient:
 
     def readlink(self, path: Path) -> bytes:
         """The target of a symbolic link, as bytes: it may be anything."""
-        with _named(path), self._resolver.resolve(names.encode(path), follow=False) as found:
+        with self._at(path, follow=False) as found:
             return self.gofer.readlink(found.inode.fid)
+
+    def statvfs(self, path: Path = "/") -> StatFs:
+        """As os.statvfs."""
+        with self._at(path) as found:
+            return self.gofer.statfs(found.inode.fid)
 
     def listdir(self, path: Path = "/") -> list[str]:
         """The names in a directory, in the file system's order."""
@@ -129,17 +84,16 @@ class GoferClient:
 
         A generator: the directory is opened when the first entry is asked for, and errors come then.
         """
-        with _named(path), self._resolver.resolve(names.encode(path)) as found:
-            fid = self.gofer.open(found.inode.fid, os.O_RDONLY | os.O_DIRECTORY).fid
+        fid = self._open_existing(path, names.encode(path), os.O_RDONLY | os.O_DIRECTORY).fid
         try:
             cookie, end = 0, False
             while not end:
-                with _named(path):
+                with named(path):
                     dents = self.gofer.getdents(fid, cookie, self._listing, stats)
                 cookie, end = dents.next, dents.end
                 yield from dents.entries
         finally:
-            self.close_fid(fid)
+            self.release([fid])
 
     def exists(self, path: Path) -> bool:
         """Whether the path leads to something (a dangling link does not)."""
@@ -182,121 +136,65 @@ class GoferClient:
             raise
 
     def open_raw(self, path: Path, flags: int = os.O_RDONLY, mode: int = 0o666) -> RemoteFile:
-        """As os.open: flags may also hold O_CREAT and O_EXCL, which the client resolves."""
-        with _named(path):
-            raw = names.encode(path)
-            given = flags & ~(os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW)
-            exclusive = bool(flags & os.O_CREAT and flags & os.O_EXCL)
-            follow = not (exclusive or flags & os.O_NOFOLLOW)
+        """As os.open: flags may also hold O_CREAT and O_EXCL, which the client resolves. One round trip to open
+        what exists where no link and no `..` is on the way.
+        """
+        raw = names.encode(path)
+        given = flags & ~_OURS
+        if flags & os.O_CREAT:
+            fid = self._open_or_create(path, raw, flags, mode)
+        else:
+            fid = self._open_existing(path, raw, given, not flags & os.O_NOFOLLOW).fid
+        # Whatever was opened for writing is closed at once, and asked how that went.
+        writes = given & os.O_ACCMODE != os.O_RDONLY
+        return RemoteFile(self, fid, given, self._close_fid if writes else self._forget, path)
+
+    def _forget(self, fid: int) -> None:
+        self.release([fid])
+
+    def _open_existing(self, path: Path, raw: bytes, flags: int, follow: bool = True) -> Opened:
+        try:
+            plain = self._resolver.plain(raw)
+            if plain:
+                try:
+                    return self.gofer.walk_open(self.root.fid, plain, flags)
+                except OSError as error:
+                    if error.errno != errno.ELOOP:
+                        raise  # else there is a link on the way
+            with self._resolver.resolve(raw, follow=follow) as found:
+                return self.gofer.open(found.inode.fid, flags)
+        except OSError as error:
+            explain(path, error)
+
+    def _open_or_create(self, path: Path, raw: bytes, flags: int, mode: int) -> int:
+        given = flags & ~_OURS
+        exclusive = bool(flags & os.O_EXCL)
+        follow = not (exclusive or flags & os.O_NOFOLLOW)
+        with named(path):
             for attempt in range(_CREATE_TRIES):
                 with self._resolver.resolve(raw, follow=follow) as found:
-                    if found.missing is not None and flags & os.O_CREAT:
-                        if raw.endswith(b"/"):
-                            raise IsADirectoryError(21, os.strerror(21))
-                        try:
-                            created = self.gofer.create(found.place, given, mode, None)
-                        except FileExistsError:
-                            if exclusive or attempt == _CREATE_TRIES - 1:
-                                raise
-                            continue
-                        self.release([created.inode.fid])
-                        return self._file(created.opened, given, path)
-                    inode = found.inode
-                    if exclusive:
-                        raise FileExistsError(17, os.strerror(17))
-                    return self._file(self.gofer.open(inode.fid, given).fid, given, path)
-            raise AssertionError("unreachable: the last attempt returns or raises")
-
-    def _file(self, fid: int, flags: int, path: Path) -> RemoteFile:
-        return RemoteFile(
-            self.gofer,
-            fid,
-            flags,
-            max_read=self.max_read,
-            max_write=self.max_write,
-            release=self.close_fid,
-            name=names.decode(names.encode(path)),
-        )
+                    if found.missing is None:
+                        if exclusive:
+                            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+                        return self.gofer.open(found.inode.fid, given).fid
+                    if raw.endswith(b"/"):
+                        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+                    try:
+                        created = self.gofer.create(found.place, given, mode, None)
+                    except FileExistsError:
+                        if exclusive or attempt == _CREATE_TRIES - 1:
+                            raise
+                        continue
+                    self.release([created.inode.fid])
+                    return created.opened
+        raise AssertionError("unreachable: the last attempt returns or raises")
 
     def read_bytes(self, path: Path) -> bytes:
         """The whole of a file."""
-        with self.open_raw(path) as file, _named(path):
+        with self.open_raw(path) as file, named(path):
             return file.readall()
 
     def write_bytes(self, path: Path, data: bytes | bytearray | memoryview) -> None:
         """Make or replace a file."""
-        with self.open_raw(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC) as file, _named(path):
+        with self.open_raw(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC) as file, named(path):
             file.write_all(data)
-
-    # ---- changing ------------------------------------------------------------------------------------
-
-    def mkdir(self, path: Path, mode: int = 0o777) -> None:
-        """As os.mkdir."""
-        with self._parent(path) as (found, name):
-            self.release([self.gofer.mkdir(Place(found.inode.fid, name), mode, None).fid])
-
-    def unlink(self, path: Path) -> None:
-        """As os.unlink."""
-        with self._parent(path) as (found, name):
-            self.gofer.unlink(Place(found.inode.fid, name), False)
-
-    def rmdir(self, path: Path) -> None:
-        """As os.rmdir."""
-        with self._parent(path) as (found, name):
-            self.gofer.unlink(Place(found.inode.fid, name), True)
-
-    def rename(self, old: Path, new: Path) -> None:
-        """As os.rename."""
-        with self._parent(old) as (source, name), self._parent(new) as (target, new_name):
-            self.gofer.rename(Place(source.inode.fid, name), Place(target.inode.fid, new_name), 0)
-
-    @contextlib.contextmanager
-    def _parent(self, path: Path) -> Iterator[tuple[Resolved, bytes]]:
-        with _named(path):
-            found, name = self._resolver.parent(names.encode(path))
-            with found:
-                yield found, name
-
-    # ---- FIDs ----------------------------------------------------------------------------------------
-
-    def fid(self, path: Path) -> int:
-        """A control FID of `path`, for calls on `gofer`; the caller gives it back, or the end of the session
-        does.
-        """
-        with _named(path), self._resolver.resolve(names.encode(path)) as found:
-            if found.inode is self.root:  # which is the client's own: a FID more of it
-                return self.gofer.mount().root.fid
-            return found.take()
-
-    def release(self, fids: list[int]) -> None:
-        """Give control FIDs back some time soon, in one call for many."""
-        self.released.extend(fids)
-        if len(self.released) >= _RELEASE_BATCH:
-            self._close_now([])
-
-    def close_fid(self, fid: int) -> None:
-        """Close an open FID now, and what else is due with it."""
-        self._close_now([fid])
-
-    def _close_now(self, fids: list[int]) -> None:
-        try:
-            while len(fids) < 4 * _RELEASE_BATCH:
-                fids.append(self.released.popleft())
-        except IndexError:
-            pass
-        # A client that is closed has given everything back already.
-        with contextlib.suppress(flipcall.ClosedError):
-            self.gofer.close_fids(fids)
-
-
-@contextlib.contextmanager
-def _named(path: Path) -> Iterator[None]:
-    """Say which path an errno is about, as `os` does; the server knows no paths."""
-    try:
-        yield
-    except flipcall.FlipcallError:
-        raise
-    except OSError as error:
-        if error.errno is None or error.filename is not None:
-            raise
-        raise OSError(error.errno, os.strerror(error.errno), names.decode(names.encode(path))) from error

@@ -7,12 +7,14 @@ import io
 import os
 from typing import TYPE_CHECKING
 
-from gofer.protocol import Gofer
+from gofer import names
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from _typeshed import ReadableBuffer, WriteableBuffer
+
+    from gofer.mounted import MountedTree, Path
 
 
 class RemoteFile(io.RawIOBase):
@@ -24,25 +26,22 @@ class RemoteFile(io.RawIOBase):
     """
 
     def __init__(
-        self,
-        gofer: Gofer,
-        fid: int,
-        flags: int,
-        *,
-        max_read: int,
-        max_write: int,
-        release: Callable[[int], None],
-        name: str,
+        self, tree: MountedTree, fid: int, flags: int, release: Callable[[int], None], path: Path
     ) -> None:
-        super().__init__()
-        self._gofer = gofer
+        """`release` is called with the FID when the file is closed."""
+        self._gofer = tree.gofer
         self.fid = fid
         self._flags = flags
-        self._max_read = max_read
-        self._max_write = max_write
+        self._max_read = tree.max_read
+        self._max_write = tree.max_write
         self._release = release
         self._position = 0
-        self.name = name
+        self._path = path
+
+    @property
+    def name(self) -> str:
+        """The path it was opened by."""
+        return names.decode(names.encode(self._path))
 
     # ---- reading -------------------------------------------------------------------------------------
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 
 from gofer import syscalls
 from gofer.fids import Batch, Handle, Kind
 from gofer.looking import Looking
-from gofer.operations import ALWAYS, WALK, check_openable
+from gofer.operations import ALWAYS, WALK, check_openable, error
 from gofer.protocol import Created, Opened, Owner, Place
 
 _OPEN_FLAGS = os.O_ACCMODE | os.O_TRUNC | os.O_APPEND | os.O_DIRECTORY
@@ -46,16 +47,20 @@ class Opening(Looking):
         fd = self._open_at_once(start, names) if names else -1
         if fd >= 0:
             return fd
-        fd, node = os.dup(start.fd), start.node
-        for name in names:
-            previous = fd
-            try:
+        fd = os.dup(start.fd)
+        try:
+            for name in names:
+                info = os.fstat(fd)
+                if stat.S_ISLNK(info.st_mode):
+                    raise error(errno.ELOOP)
+                node = self._tree.node(info.st_dev, info.st_ino)
                 with node.reading:
-                    fd = syscalls.open_beneath(previous, name, WALK)
-            finally:
-                os.close(previous)
-            info = os.fstat(fd)
-            node = self._tree.node(info.st_dev, info.st_ino)
+                    below = syscalls.open_beneath(fd, name, WALK)
+                os.close(fd)
+                fd = below
+        except BaseException:
+            os.close(fd)
+            raise
         return fd
 
     def _open(self, new: Batch, fd: int, info: os.stat_result, flags: int) -> Opened:
