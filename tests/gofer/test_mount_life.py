@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import mmap
 import os
 import signal
 import subprocess
@@ -100,14 +101,16 @@ def test_gofer_restarted(mount: Mounted) -> None:
     deep = mount.at / "a" / "b" / "file"
     deep.parent.mkdir(parents=True)
     deep.write_bytes(b"content")
-    with open(deep, "r+b", buffering=0) as opened, open(deep, "rb", buffering=0) as reader:
+    with open(deep, "r+b", buffering=0) as opened:
+        direct = os.open(deep, os.O_RDONLY | os.O_DIRECT)  # which no page in the cache answers
         mount.gofer.kill()
         with fails(errno.EIO):
             deep.stat()
         mount.start_gofer()
         assert deep.read_bytes() == b"content"
         _refuse(errno.ESTALE, lambda: opened.write(b"x"), lambda: os.fsync(opened.fileno()))
-        _refuse(errno.ESTALE, lambda: os.pread(reader.fileno(), 4, 1 << 20))
+        _refuse(errno.ESTALE, lambda: os.preadv(direct, [mmap.mmap(-1, 4096)], 0))
+        os.close(direct)
     deep.write_bytes(b"new content")
     assert (mount.tree / "a" / "b" / "file").read_bytes() == b"new content"
     deep.rename(mount.at / "moved")

@@ -28,7 +28,7 @@ from gofer import names
 from gofer.client import GoferClient, Transport
 from gofer.copy import download, upload
 from gofer.filesystem_file import GoferFile
-from gofer.protocol import NOW, Dent, SetStat, Stat
+from gofer.protocol import Dent, Stat
 
 Info = dict[str, Any]
 F = TypeVar("F", bound=Callable[..., Any])
@@ -250,7 +250,7 @@ class GoferFileSystem(AbstractFileSystem):
             self.makedirs(self._parent(path), exist_ok=True)
         how = os.O_TRUNC if truncate else 0
         self.client.open_raw(path, os.O_WRONLY | os.O_CREAT | how).close()
-        self._set_stat(path, SetStat(atime_ns=NOW, mtime_ns=NOW))
+        self.client.utime(path)
 
     @_connected
     def cp_file(self, path1: str, path2: str, **kwargs: Any) -> None:
@@ -382,14 +382,7 @@ class GoferFileSystem(AbstractFileSystem):
     @_connected
     def chmod(self, path: str, mode: int) -> None:
         """Set the permission bits."""
-        self._set_stat(self._strip_protocol(path), SetStat(mode=mode))
-
-    def _set_stat(self, path: str, what: SetStat) -> None:
-        fid = self.client.fid(path)
-        done = self.client.gofer.set_stat(fid, what)
-        self.client.release([fid])
-        if done.failed:
-            raise OSError(done.errno, os.strerror(done.errno), path)
+        self.client.chmod(self._strip_protocol(path), mode)
 
 
 _WRITE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC

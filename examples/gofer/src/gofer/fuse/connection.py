@@ -76,6 +76,11 @@ class Connection:
         if epoch == self.epoch and self._client is not None:
             self._client.release(fids)
 
+    def tidy(self) -> None:
+        """Give back what is due, however little it is."""
+        if self._client is not None:
+            self._client.close_fids([])
+
     def close(self) -> None:
         """Over for good."""
         self.lost()

@@ -12,10 +12,12 @@ from collections.abc import Callable
 import pyfuse3
 import trio
 
+import flipcall
 from gofer.client import GoferClient
 from gofer.fuse.connection import Connection
 from gofer.fuse.operations import GoferOperations
 
+_TIDY_S = 1.0
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
@@ -47,17 +49,18 @@ def mount(
         except RuntimeError as error:  # libfuse has said why on stderr
             raise OSError(f"cannot mount on {mountpoint}: {error}") from error
         try:
-            trio.run(_until_over, ready)
+            trio.run(_until_over, connection, ready)
         finally:
             pyfuse3.close(unmount=True)
     finally:
         connection.close()
 
 
-async def _until_over(ready: Callable[[], None]) -> None:
+async def _until_over(connection: Connection, ready: Callable[[], None]) -> None:
     async with trio.open_nursery() as nursery:
         with trio.open_signal_receiver(*_SIGNALS) as signals:
             nursery.start_soon(_stop_on, signals)
+            nursery.start_soon(_tidy_up, connection)
             ready()
             await pyfuse3.main(min_tasks=2)
             nursery.cancel_scope.cancel()
@@ -67,3 +70,13 @@ async def _stop_on(signals: "trio.abc.AsyncIterator[int]") -> None:
     async for _ in signals:
         pyfuse3.terminate()
         return
+
+
+async def _tidy_up(connection: Connection) -> None:
+    """FIDs are given back many at a time; but when nobody uses the mount, the last few are, too."""
+    while True:
+        await trio.sleep(_TIDY_S)
+        try:
+            connection.tidy()
+        except (flipcall.FlipcallError, OSError):
+            pass  # the next program that asks for something is told

@@ -137,7 +137,7 @@ class Transfers(pyfuse3.Operations):
         file.node.files.remove(file)
         if file.epoch == self.connection.epoch:
             if file.writable:
-                self.connection.client.close_fid(file.fid)
+                self.connection.client.close_fids([file.fid])
             else:
                 self.connection.release([file.fid], file.epoch)
 
