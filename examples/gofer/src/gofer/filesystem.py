@@ -3,8 +3,8 @@
     pandas.read_csv("gofer:///data.csv", storage_options={"socket": "/run/gofer.sock"})
     pandas.read_csv("gofer://%2Frun%2Fgofer.sock/data.csv")        the same, all in the URL
 
-Which gofer: the option `socket`, or the URL's authority where that is a percent-encoded absolute path, or
-$GOFER_SOCKET. The rest of the URL is the path. Needs the extra `fsspec`.
+Which gofer: the option `socket` (for all there is also fsspec's configuration: $FSSPEC_GOFER_SOCKET), or the URL's
+authority where that is a percent-encoded absolute path. The rest of the URL is the path. Needs the extra `fsspec`.
 """
 
 from __future__ import annotations
@@ -71,11 +71,9 @@ class GoferFileSystem(AbstractFileSystem):
     ) -> None:
         """`auto_mkdir`: make missing parents of a file that is written. `timeout`: seconds a call may take."""
         super().__init__(**options)
-        self.socket = os.fspath(socket) if socket is not None else os.environ.get("GOFER_SOCKET")
-        if not self.socket:
-            raise ValueError(
-                "which gofer? Give socket=..., gofer://%2Fpath%2Fto%2Fsocket/..., or set GOFER_SOCKET"
-            )
+        if not socket:
+            raise ValueError("which gofer? Give socket=..., or gofer://%2Fpath%2Fto%2Fsocket/...")
+        self.socket = os.fspath(socket)
         self.auto_mkdir = auto_mkdir
         self._timeout = timeout
         self._transport: Transport = transport
@@ -94,7 +92,6 @@ class GoferFileSystem(AbstractFileSystem):
         if self._client is None:
             with self._lock:
                 if self._client is None:
-                    assert self.socket is not None
                     self._client = GoferClient(self.socket, transport=self._transport, timeout=self._timeout)
         return self._client
 
@@ -165,7 +162,10 @@ class GoferFileSystem(AbstractFileSystem):
 
     @_connected
     def ls(self, path: str, detail: bool = True, **kwargs: Any) -> list[Info] | list[str]:
-        """A directory's entries with their attributes, one round trip for hundreds; a file's own."""
+        """A directory's entries with their attributes, one round trip for hundreds; a file's own.
+
+        A symbolic link to a file is a file here, too; one to a directory is a "link".
+        """
         path = self._strip_protocol(path)
         try:
             entries = list(self.client.scandir(path, stats=detail))
@@ -173,7 +173,11 @@ class GoferFileSystem(AbstractFileSystem):
             return [self.info(path)] if detail else [path]
         if not detail:
             return [_join(path, entry) for entry in entries]
-        return [self._info(_join(path, entry), entry.stat) for entry in entries if entry.stat is not None]
+        found = [self._info(_join(path, entry), entry.stat) for entry in entries if entry.stat is not None]
+        for info in found:
+            if info["islink"] and info["type"] == "directory":
+                info["type"] = "link"  # or walking a tree would walk in circles
+        return found
 
     @_connected
     def lexists(self, path: str, **kwargs: Any) -> bool:

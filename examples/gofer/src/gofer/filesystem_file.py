@@ -36,8 +36,10 @@ class GoferFile(AbstractBufferedFile):
         mode: str,
         *,
         autocommit: bool = True,
+        size: int | None = None,
         **options: Any,
     ) -> None:
+        """`size`, which fsspec passes when it opens a file anew, is asked for all the same."""
         if mode not in _FLAGS:
             raise NotImplementedError(f"file mode {mode!r}")
         self._client = client
