@@ -10,6 +10,8 @@ BUILT := $(VENV)/.built-from
 SOURCES := pyproject.toml setup.py examples/gofer/pyproject.toml proto/flipcall.h $(wildcard flipcall/core/*.[ch]) $(wildcard flipcall/core/*.py)
 
 comma := ,
+# pyfuse3 is built against libfuse3 (Debian: libfuse3-dev, pkg-config); without it there is no mount, and its tests skip.
+GOFER_EXTRAS := fsspec$(shell pkg-config --exists fuse3 2>/dev/null && echo $(comma)fuse)
 CTEST_DIR := build/ctest
 CTEST_FLAGS := -std=gnu11 -O1 -g -Wall -Wextra -Wno-unused-parameter -Werror -fno-omit-frame-pointer \
 	-fsanitize=address,undefined -fno-sanitize-recover=all -pthread -Iproto -Iflipcall/core
@@ -55,7 +57,7 @@ venv: $(BUILT)
 # pip alone knows whether an environment is whole, and takes seconds to say so: hence the stamp, written last.
 $(BUILT): $(SOURCES)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]' --editable 'examples/gofer[fuse,fsspec]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]' --editable 'examples/gofer[$(GOFER_EXTRAS)]'
 	@touch $@
 
 demo: venv

@@ -27,6 +27,7 @@ from gofer.client import GoferClient, Transport
 from gofer.confine import Confinement, User
 from gofer.copy import download, is_remote, remote_path, upload
 from gofer.export import DEFAULT_MAX_FIDS
+from gofer.mount_command import mount
 from gofer.protocol import Stat
 from gofer.server import DEFAULT_MAX_CHANNELS, Transports
 from gofer.server import serve as serve_tree
@@ -95,6 +96,8 @@ def main() -> None:
     """A file proxy: `serve` owns a directory tree; the other commands ask it."""
     show.prepare_stdout()
 
+
+main.add_command(mount)
 
 @main.command()
 @click.argument("directory", type=click.Path(exists=True, file_okay=False))

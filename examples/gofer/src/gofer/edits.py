@@ -48,14 +48,14 @@ class Edits(MountedTree):
 
     def _remove(self, path: Path, directory: bool) -> None:
         with self._parent(path) as (found, name):
-            self._close_now([])
+            self.close_fids([])
             self.gofer.unlink(Place(found.inode.fid, name), directory)
 
     def rename(self, old: Path, new: Path, *, exchange: bool = False, replace: bool = True) -> None:
         """As os.rename. `exchange`: both exist and trade names. `replace=False`: EEXIST when `new` exists."""
         flags = RenameFlag.EXCHANGE * exchange | RenameFlag.NOREPLACE * (not replace)
         with self._parent(old) as (source, name), self._parent(new) as (target, new_name):
-            self._close_now([])
+            self.close_fids([])
             self.gofer.rename(Place(source.inode.fid, name), Place(target.inode.fid, new_name), flags)
 
     # ---- attributes ----------------------------------------------------------------------------------

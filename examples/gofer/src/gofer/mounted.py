@@ -21,7 +21,7 @@ _OVERHEAD = 256
 """Bytes of a message that are not bulk data: headers, and a read's or write's numbers."""
 
 _RELEASE_BATCH = 64
-"""FIDs given back in one call; until then they cost the server a descriptor each."""
+"""FIDs given back in one call, or fewer if the server has few; until then each costs it a descriptor."""
 
 
 class MountedTree:
@@ -58,6 +58,7 @@ class MountedTree:
         self._resolver = Resolver(self.gofer, self.root, walk_max, self.release)
         # A deque (its methods are atomic) and no lock: a file may be finalised, and so closed, at any moment.
         self._released: deque[int] = deque()
+        self._batch = min(_RELEASE_BATCH, max(1, self.limits.max_fids // 8))
 
     def close(self) -> None:
         """End the session; the gofer closes every FID of it. Idempotent."""
@@ -102,14 +103,14 @@ class MountedTree:
         on the disk, once it has no name) waits for this; removing a name gives everything back first.
         """
         self._released.extend(fids)
-        if len(self._released) >= _RELEASE_BATCH:
-            self._close_now([])
+        if len(self._released) >= self._batch:
+            self.close_fids([])
 
     def _close_fid(self, fid: int) -> None:
-        """Close an open FID now, and what else is due with it."""
-        self._close_now([fid])
+        self.close_fids([fid])
 
-    def _close_now(self, fids: list[int]) -> None:
+    def close_fids(self, fids: list[int]) -> None:
+        """Close these now, and what else is due with them."""
         try:
             while len(fids) < 4 * _RELEASE_BATCH:
                 fids.append(self._released.popleft())
