@@ -65,7 +65,12 @@ def attack(session: Session, root: int, names: list[bytes], seconds: float = 1.0
             seen.add(bytes(session.read(fid, 0, 100)))
             fids.append(fid)
         assert SECRET not in seen
+        with contextlib.suppress(OSError):
+            fids.append(session.walk_open(root, names, os.O_RDONLY).fid)
+            seen.add(bytes(session.read(fids[-1], 0, 100)))
         session.close_fids(fids)
+        for told in session.walk_stat(root, names, False).stats:
+            assert told.size != len(SECRET), "looked at the secret"
         for told in session.walk_stat(root, names, True).stats[len(names) - 1 :]:
             assert told.size != len(SECRET), "looked at the secret"
     return seen

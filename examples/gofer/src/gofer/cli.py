@@ -24,11 +24,12 @@ from rich.progress import (
 import flipcall
 from gofer import names, show
 from gofer.client import GoferClient, Transport
+from gofer.confine import Confinement, User
 from gofer.copy import download, is_remote, remote_path, upload
 from gofer.export import DEFAULT_MAX_FIDS
 from gofer.mount_command import mount
 from gofer.protocol import Stat
-from gofer.server import Transports
+from gofer.server import DEFAULT_MAX_CHANNELS, Transports
 from gofer.server import serve as serve_tree
 from gofer.tree import children, walk
 
@@ -112,6 +113,21 @@ main.add_command(mount)
 @click.option(
     "--max-fids", type=click.IntRange(8), default=DEFAULT_MAX_FIDS, show_default=True, help="For each client."
 )
+@click.option(
+    "--max-channels",
+    type=click.IntRange(1),
+    default=DEFAULT_MAX_CHANNELS,
+    show_default=True,
+    help="For all clients together; a client has one, and more when its calls overlap.",
+)
+@click.option(
+    "--confinement",
+    type=click.Choice([level.value for level in Confinement]),
+    default="full",
+    show_default=True,
+    help="partial: serve although the kernel lacks some of it.",
+)
+@click.option("--user", metavar="USER[:GROUP]", help="Run as this user, once the tree is opened.")
 @click.option("--stop-with-parent", is_flag=True, help="End when the process that started this one does.")
 def serve(
     directory: str,
@@ -119,6 +135,9 @@ def serve(
     read_only: bool,
     transport: Transports,
     max_fids: int,
+    max_channels: int,
+    confinement: str,
+    user: str | None,
     stop_with_parent: bool,
 ) -> None:
     """Serve DIRECTORY until SIGTERM or Ctrl-C."""
@@ -129,6 +148,9 @@ def serve(
             read_only=read_only,
             transport=transport,
             max_fids=max_fids,
+            max_channels=max_channels,
+            confinement=Confinement(confinement),
+            user=None if user is None else User.parse(user),
             stop_with_parent=stop_with_parent,
         )
     except (flipcall.FlipcallError, OSError) as error:

@@ -38,6 +38,8 @@ class Export:
         max_io: int = MAX_IO,
         max_names: int = MAX_NAMES,
     ) -> None:
+        self.path = os.fsdecode(path)
+        """By which the operator named it: for what is printed."""
         self.read_only = read_only
         self.max_fids = max_fids
         self.max_io = max_io
@@ -61,7 +63,7 @@ class Export:
         """Another descriptor of the inode behind `fd`, opened with `flags`; permissions are checked anew."""
         return os.open(b"%d" % fd, flags | os.O_CLOEXEC, dir_fd=self._proc)
 
-    def path(self, fd: int) -> str:
+    def link_to(self, fd: int) -> str:
         """A path for the calls that take no descriptor of a control FID: of the inode behind `fd`, as `reopen`."""
         return f"/proc/self/fd/{fd}"
 

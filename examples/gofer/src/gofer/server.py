@@ -6,9 +6,13 @@ import signal
 from typing import Literal
 
 import flipcall
+from gofer.confine import Confinement, User, confine
 from gofer.export import DEFAULT_MAX_FIDS, Export, raise_descriptor_limit
 from gofer.protocol import WINDOW
 from gofer.session import Session
+
+DEFAULT_MAX_CHANNELS = 256
+"""Of all clients together: a thread, a window and some descriptors each."""
 
 Transports = Literal["both", "window", "socket"]
 
@@ -28,6 +32,7 @@ class GoferServer(flipcall.Server):
         path: str,
         *,
         transport: Transports = "both",
+        max_channels: int = DEFAULT_MAX_CHANNELS,
         stop_with_parent: bool = False,
         announcement: str | None = None,
     ) -> None:
@@ -41,6 +46,7 @@ class GoferServer(flipcall.Server):
             path,
             window_max=WINDOW,
             transports=_TRANSPORTS[transport],
+            max_channels=max_channels,
             stop_with_parent=stop_with_parent,
         )
         self._announcement = announcement
@@ -59,13 +65,18 @@ def serve(
     read_only: bool = False,
     transport: Transports = "both",
     max_fids: int = DEFAULT_MAX_FIDS,
+    max_channels: int = DEFAULT_MAX_CHANNELS,
+    confinement: Confinement = Confinement.FULL,
+    user: User | None = None,
     stop_with_parent: bool = False,
 ) -> None:
-    """Serve `directory` on the socket `path` until SIGTERM or SIGINT; says so on stdout once it is ready.
+    """Serve `directory` on the socket `path` until SIGTERM or SIGINT; says so on stdout once it is ready, and
+    before that what is enforced.
 
-    For a process of its own: it sets its limit of descriptors and its signal handlers. New files have
-    the mode a client asks for, less this process's umask: the operator says what may be world-writable.
-    Raises OSError and flipcall.FlipcallError when the tree or the socket cannot be had.
+    For a process of its own: it confines itself for good, and sets its limit of descriptors and its signal
+    handlers. New files have the mode a client asks for, less this process's umask: the operator says what may
+    be world-writable. Raises OSError and flipcall.FlipcallError when the tree or the socket cannot be had, or
+    the process not be confined as asked.
     """
     # Half of them stay free at the least: for sockets, windows and the next session.
     limit = min(max_fids, raise_descriptor_limit() // 2)
@@ -76,11 +87,14 @@ def serve(
             export,
             path,
             transport=transport,
+            max_channels=max_channels,
             stop_with_parent=stop_with_parent,
             announcement=f"gofer: serving {directory} {access} on {path}",
         )
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: server.request_stop())
+        for what, how in confine(export, path, confinement, user):
+            print(f"gofer: {what}: {how}")
         server.serve_forever()
     finally:
         export.close()

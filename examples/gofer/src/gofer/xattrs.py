@@ -18,7 +18,7 @@ class Xattrs(Changing):
     def get_xattr(self, fid: int, name: bytes) -> bytes:
         _check_name(name)
         with self._fids.any(fid) as handle, self._tree.here.lock, handle.node.reading:
-            return os.getxattr(self._export.path(handle.fd), name)
+            return os.getxattr(self._export.link_to(handle.fd), name)
 
     def set_xattr(self, fid: int, name: bytes, value: bytes, flags: int) -> None:
         self._check_writable()
@@ -28,18 +28,18 @@ class Xattrs(Changing):
         if len(value) > XATTR_MAX:
             raise error(errno.E2BIG)
         with self._fids.any(fid) as handle, self._tree.here.lock, handle.node.writing:
-            os.setxattr(self._export.path(handle.fd), name, value, flags)
+            os.setxattr(self._export.link_to(handle.fd), name, value, flags)
 
     def list_xattr(self, fid: int) -> list[bytes]:
         with self._fids.any(fid) as handle, self._tree.here.lock, handle.node.reading:
-            found = os.listxattr(self._export.path(handle.fd))
+            found = os.listxattr(self._export.link_to(handle.fd))
         return [name for name in map(os.fsencode, found) if name.startswith(_NAMESPACE)]
 
     def remove_xattr(self, fid: int, name: bytes) -> None:
         self._check_writable()
         _check_name(name)
         with self._fids.any(fid) as handle, self._tree.here.lock, handle.node.writing:
-            os.removexattr(self._export.path(handle.fd), name)
+            os.removexattr(self._export.link_to(handle.fd), name)
 
 
 def _check_name(name: bytes) -> None:
