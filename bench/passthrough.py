@@ -130,7 +130,7 @@ def _entry(path: str) -> EntryAttributes:
 
 def mount_passthrough(directory: str, mountpoint: str, ready: Callable[[], None]) -> None:
     """Mount `directory` on `mountpoint` until it is unmounted or SIGTERM comes; `ready` once it is there."""
-    pyfuse3.init(Passthrough(directory), mountpoint, {"default_permissions", "fsname=passthrough", "ro"})
+    pyfuse3.init(Passthrough(directory), mountpoint, {"default_permissions", "fsname=passthrough"})
     try:
         trio.run(_until_over, ready)
     finally:
