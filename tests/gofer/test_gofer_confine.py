@@ -156,7 +156,7 @@ def test_confined_it_serves_everything(
             assert client.stat("b").size == 10
             assert client.statvfs().namemax > 0
             assert client.readlink("d") == b"b"
-            fid = client.gofer.walk_open(client.root.fid, [b"b"], os.O_RDWR).fid
+            fid = client.gofer.walk_open(client.root.fid, [b"b"], os.O_RDWR, 0).fid
             client.gofer.fallocate(fid, 0, 0, 8192)
             client.gofer.flush(fid)
             client.gofer.fsync([fid], False)

@@ -66,7 +66,7 @@ def attack(session: Session, root: int, names: list[bytes], seconds: float = 1.0
             fids.append(fid)
         assert SECRET not in seen
         with contextlib.suppress(OSError):
-            fids.append(session.walk_open(root, names, os.O_RDONLY).fid)
+            fids.append(session.walk_open(root, names, os.O_RDONLY, 0).fid)
             seen.add(bytes(session.read(fids[-1], 0, 100)))
         session.close_fids(fids)
         for told in session.walk_stat(root, names, False).stats:

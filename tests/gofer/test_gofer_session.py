@@ -10,7 +10,7 @@ from pathlib import Path
 
 from gofer_support import LATIN1, create, fails, opened, walk
 
-from gofer.protocol import Dent, Place, Stop
+from gofer.protocol import MAX_AHEAD, Dent, Place, Stop
 from gofer.session import Session
 
 
@@ -307,3 +307,48 @@ def test_disconnect_closes_everything(make_session: Callable[..., Session]) -> N
         session.stat(root)
     with fails(errno.EBADF):
         session.mount()
+
+
+def test_walk_open_with_content(session: Session, root: int, tree: Path) -> None:
+    """A small file comes with its content, if it is opened for reading and asked for; a longer one without."""
+    (tree / "large").write_bytes(bytes(100))
+    (tree / "larger").write_bytes(bytes(MAX_AHEAD + 1))
+    for names, flags, ahead, data in [
+        ([b"hello"], os.O_RDONLY, 100, b"hello, world\n"),
+        ([b"dir", b"deep", b"file"], os.O_RDONLY, 4, b"deep"),
+        ([b"hello"], os.O_RDONLY, 0, b""),
+        ([b"hello"], os.O_RDWR, 100, b""),
+        ([b"empty"], os.O_RDONLY, 100, b""),
+        ([b"large"], os.O_RDONLY, 99, b""),
+        ([b"larger"], os.O_RDONLY, 1 << 40, b""),
+        ([b"dir"], os.O_RDONLY | os.O_DIRECTORY, 1 << 16, b""),
+        ([b"fifo"], os.O_RDONLY, 100, b""),
+    ]:
+        found = session.walk_open(root, names, flags, ahead)
+        assert found.data == data, names
+        assert found.stat.ino == (tree / os.fsdecode(b"/".join(names))).stat().st_ino
+    with fails(errno.EINVAL):
+        session.walk_open(root, [b"hello"], os.O_RDONLY, -1)
+
+
+def test_walk_list(session: Session, root: int, tree: Path) -> None:
+    """A directory listed by its names is as it is when opened, a stretch at a time; and no FID is left."""
+    for number in range(100):
+        (tree / "dir" / f"{number}").touch()
+    fid = opened(session, root, b"dir", os.O_RDONLY | os.O_DIRECTORY)
+    whole = listing(session, fid, stats=True)
+    listed = session.walk_list(root, [b"dir"], 65536)
+    assert (listed.dents.entries, listed.dents.end) == (whole, True)
+    assert listed.stat.ino == (tree / "dir").stat().st_ino
+    part = session.walk_list(root, [b"dir"], 4096).dents
+    assert (part.entries, part.end) == (whole[: len(part.entries)], False)
+    rest = session.getdents(fid, part.next, 65536, True)
+    assert part.entries + rest.entries == whole
+    assert session.walk_list(root, [], 65536).stat.ino == tree.stat().st_ino
+    for names, code in [([b"hello"], errno.ENOTDIR), ([b"dirlink"], errno.ENOTDIR), ([b"no"], errno.ENOENT)]:
+        with fails(code):
+            session.walk_list(root, names, 65536)
+    with fails(errno.ELOOP):
+        session.walk_list(root, [b"dirlink", b"deep"], 65536)
+    with fails(errno.EINVAL):
+        session.walk_list(root, [], 100)

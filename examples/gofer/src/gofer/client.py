@@ -157,7 +157,7 @@ class GoferClient(Edits):
             plain = self._resolver.plain(raw)
             if plain:
                 try:
-                    return self.gofer.walk_open(self.root.fid, plain, flags)
+                    return self.gofer.walk_open(self.root.fid, plain, flags, 0)
                 except OSError as error:
                     if error.errno != errno.ELOOP:
                         raise  # else there is a link on the way

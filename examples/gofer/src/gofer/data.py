@@ -9,8 +9,8 @@ from typing import cast
 import flipcall
 from gofer import syscalls
 from gofer.opening import Opening
-from gofer.operations import check_offset, error
-from gofer.protocol import STAT_BYTES, Dent, Dents, Stat
+from gofer.operations import ALWAYS, check_offset, error
+from gofer.protocol import STAT_BYTES, Dent, Dents, Listed, Stat
 
 _LISTING_MAX = 64 * 1024
 """Bytes of kernel records one getdents handles: a bound on how long one request can take."""
@@ -73,32 +73,43 @@ class Data(Opening):
 
     def getdents(self, fid: int, cookie: int, limit: int, stats: bool) -> Dents:
         check_offset(cookie)
-        # A record is at least 24 bytes, and longer than the Dent made of it without stat.
-        room = limit * 24 // (24 + STAT_BYTES) if stats else limit
-        room = min(room, _LISTING_MAX)
-        if room < syscalls.DIRENT_MAX:
-            raise error(errno.EINVAL)
-        found: list[syscalls.RawDent] = []
-        end = False
+        room = _room(limit, stats)
         with self._fids.opened(fid) as handle:
             if handle.position is None:
                 raise error(errno.ENOTDIR)
             with handle.position, handle.node.reading:
                 os.lseek(handle.fd, cookie, os.SEEK_SET)
-                # Asked again while there is room for any one entry: only an empty answer is the end.
-                while room >= syscalls.DIRENT_MAX:
-                    end = True
-                    for raw in syscalls.getdents(handle.fd, room):
-                        end = False
-                        cookie = raw.next
-                        room -= syscalls.record_size(raw.name)
-                        found.append(raw)
-                    if end:
-                        break
-                entries = [
-                    self._dent(handle.fd, raw, stats) for raw in found if raw.name not in (b".", b"..")
-                ]
-        return Dents(entries, cookie, end)
+                return self._dents(handle.fd, cookie, room, stats)
+
+    def walk_list(self, fid: int, names: list[bytes], limit: int) -> Listed:
+        self._check_walk(names)
+        room = _room(limit, True)
+        with self._fids.control(fid) as start, self._tree.here.lock:
+            fd = self._walk_to(start, names)
+            try:
+                info = os.fstat(fd)
+                with self._tree.node(info.st_dev, info.st_ino).reading:
+                    opened = self._export.reopen(fd, os.O_RDONLY | os.O_DIRECTORY | ALWAYS)
+                    try:
+                        return Listed(self._stat(info), self._dents(opened, 0, room, True))
+                    finally:
+                        os.close(opened)
+            finally:
+                os.close(fd)
+
+    def _dents(self, fd: int, cookie: int, room: int, stats: bool) -> Dents:
+        """Entries from the descriptor's position, which is `cookie`, on; the directory is locked."""
+        found: list[syscalls.RawDent] = []
+        end = False
+        # Asked again while there is room for any one entry: only an empty answer is the end.
+        while room >= syscalls.DIRENT_MAX and not end:
+            end = True
+            for raw in syscalls.getdents(fd, room):
+                end = False
+                cookie = raw.next
+                room -= syscalls.record_size(raw.name)
+                found.append(raw)
+        return Dents([self._dent(fd, raw, stats) for raw in found if raw.name not in (b".", b"..")], cookie, end)
 
     def _dent(self, directory: int, raw: syscalls.RawDent, stats: bool) -> Dent:
         found: Stat | None = None
@@ -109,3 +120,12 @@ class Data(Opening):
             except FileNotFoundError:
                 pass  # removed since it was listed
         return Dent(raw.name, raw.ino, raw.kind, found)
+
+
+def _room(limit: int, stats: bool) -> int:
+    """Bytes of kernel records whose entries' reply is `limit` bytes at most."""
+    # A record is at least 24 bytes, and longer than the Dent made of it without stat.
+    room = min(limit * 24 // (24 + STAT_BYTES) if stats else limit, _LISTING_MAX)
+    if room < syscalls.DIRENT_MAX:
+        raise error(errno.EINVAL)
+    return room

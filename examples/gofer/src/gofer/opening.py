@@ -10,7 +10,7 @@ from gofer import syscalls
 from gofer.fids import Batch, Handle, Kind
 from gofer.looking import Looking
 from gofer.operations import ALWAYS, WALK, check_openable, error
-from gofer.protocol import Created, Opened, Owner, Place
+from gofer.protocol import MAX_AHEAD, Created, Opened, Owner, Place
 
 _OPEN_FLAGS = os.O_ACCMODE | os.O_TRUNC | os.O_APPEND | os.O_DIRECTORY
 _CREATE_FLAGS = os.O_ACCMODE | os.O_APPEND | os.O_TRUNC
@@ -30,15 +30,17 @@ class Opening(Looking):
             check_openable(handle.type)
             return self._open(new, handle.fd, os.fstat(handle.fd), flags)
 
-    def walk_open(self, fid: int, names: list[bytes], flags: int) -> Opened:
+    def walk_open(self, fid: int, names: list[bytes], flags: int, ahead: int) -> Opened:
         self._check_walk(names)
         self._check_flags(flags, _OPEN_FLAGS)
+        if ahead < 0:
+            raise error(errno.EINVAL)
         with self._fids.control(fid) as start, self._fids.batch(1) as new, self._tree.here.lock:
             fd = self._walk_to(start, names)
             try:
                 info = os.fstat(fd)
                 check_openable(stat.S_IFMT(info.st_mode))
-                return self._open(new, fd, info, flags)
+                return self._open(new, fd, info, flags, min(ahead, MAX_AHEAD))
             finally:
                 os.close(fd)
 
@@ -63,10 +65,19 @@ class Opening(Looking):
             raise
         return fd
 
-    def _open(self, new: Batch, fd: int, info: os.stat_result, flags: int) -> Opened:
+    def _open(self, new: Batch, fd: int, info: os.stat_result, flags: int, ahead: int = 0) -> Opened:
         opened = self._export.reopen(fd, flags | ALWAYS)
         node = self._tree.node(info.st_dev, info.st_ino)
-        return Opened(new.add(opened, Kind.OPEN, info.st_mode, node), self._stat(info))
+        handle = new.add(opened, Kind.OPEN, info.st_mode, node)
+        data = b""
+        if info.st_size <= ahead and flags & os.O_ACCMODE == os.O_RDONLY and stat.S_ISREG(info.st_mode):
+            buffer = bytearray(info.st_size + 1)  # one more than there is: a full one would be a file that grew
+            with node.reading:
+                count = os.preadv(opened, [buffer], 0)
+                info = os.fstat(opened)
+            if count == info.st_size:  # else somebody outside is writing it
+                data = bytes(buffer[:count])
+        return Opened(handle, self._stat(info), data)
 
     def create(self, at: Place, flags: int, mode: int, owner: Owner | None) -> Created:
         self._check_flags(flags, _CREATE_FLAGS)

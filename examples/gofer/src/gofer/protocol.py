@@ -47,6 +47,9 @@ MAX_NAMES = 256
 STAT_BYTES = 128
 """No encoded Stat is longer: 13 integers of at most 9 bytes, and their array's header."""
 
+MAX_AHEAD = 1 << 16
+"""Most bytes of content that come along with an open."""
+
 XATTR_MAX = 65536
 """Most bytes of an extended attribute's value (linux/limits.h)."""
 
@@ -251,6 +254,8 @@ class Opened(msgspec.Struct, array_like=True, frozen=True):
     """A new open FID."""
     stat: Stat
     """When it was opened, before O_TRUNC."""
+    data: bytes = b""
+    """The whole content, where walk_open was asked for it and it is not too long."""
 
 
 class Created(msgspec.Struct, array_like=True, frozen=True):
@@ -280,6 +285,13 @@ class Dents(msgspec.Struct, array_like=True, frozen=True):
     """The cookie that continues after these."""
     end: bool
     """Nothing follows."""
+
+
+class Listed(msgspec.Struct, array_like=True, frozen=True):
+    """A directory and how its entries begin."""
+
+    stat: Stat
+    dents: Dents
 
 
 # ---- the table ---------------------------------------------------------------------------------------
@@ -336,10 +348,11 @@ class Gofer(flipcall.Service):
         raise NotImplementedError
 
     @operation(READ)
-    def walk_open(self, fid: int, names: list[bytes], flags: int) -> Opened:
+    def walk_open(self, fid: int, names: list[bytes], flags: int, ahead: int) -> Opened:
         """Walk and open in one round trip, without control FIDs. Not in lisafs.
 
-        As open; also ENOENT for a missing name, ELOOP for a symbolic link anywhere on the way.
+        As open; also ENOENT for a missing name, ELOOP for a symbolic link anywhere on the way. A regular file
+        opened for reading that has at most `ahead` bytes (and no more than MAX_AHEAD) comes with its content.
         """
         raise NotImplementedError
 
@@ -394,6 +407,14 @@ class Gofer(flipcall.Service):
 
         EINVAL for a limit too small for any one entry (4096 is enough). With `stats`, each entry's attributes
         come along: one round trip lists a directory and looks at it.
+        """
+        raise NotImplementedError
+
+    @operation(READ)
+    def walk_list(self, fid: int, names: list[bytes], limit: int) -> Listed:
+        """Walk to a directory and list it from the start, with attributes, as getdents. Not in lisafs.
+
+        One round trip, and no FID; who wants what follows after `dents.next` opens the directory.
         """
         raise NotImplementedError
 

@@ -63,45 +63,64 @@ class FidCache:
             self._connection.release([node.fid], node.epoch)
             node.fid = 0
 
+    def near(self, node: Node) -> tuple[int, list[bytes]]:
+        """A FID above the node, and the names from there to it. What they lead to may be another object: look."""
+        if self._has_fid(node):
+            return self.of(node), []
+        way, names = self._way(node)
+        if len(names) > self._connection.limits.max_names:
+            return self.of(node), []
+        return self.of(_name_of(way[0])[0]), names
+
     def stat(self, node: Node) -> Stat:
         """The node's attributes now, without a FID being made for it."""
         gofer = self._connection.gofer  # first: it may connect again, which is another epoch
-        if node is self._nodes.root or node.files or (node.fid and node.epoch == self._connection.epoch):
+        if node.files or self._has_fid(node):
             return gofer.stat(self.any_of(node))
-        directory, name = _name_of(node)
-        walked = gofer.walk_stat(self.of(directory), [name], False)
-        if not walked.walked or not node.is_same(walked.stats[0]):
+        fid, names = self.near(node)
+        walked = gofer.walk_stat(fid, names, False)
+        if walked.walked < len(names) or not node.is_same(walked.stats[0]):
             raise stale()
         return walked.stats[0]
 
-    def open(self, node: Node, flags: int) -> Opened:
+    def open(self, node: Node, flags: int, ahead: int) -> Opened:
         """Open the node, in one round trip whether it has a FID or not."""
         gofer = self._connection.gofer  # first: it may connect again, which is another epoch
-        if node is self._nodes.root or (node.fid and node.epoch == self._connection.epoch):
-            return gofer.open(self.of(node), flags)
-        directory, name = _name_of(node)
-        opened = gofer.walk_open(self.of(directory), [name], flags & ~os.O_TRUNC)
+        fid, names = self.near(node)
+        try:
+            opened = gofer.walk_open(fid, names, flags & ~os.O_TRUNC, ahead)
+        except FileNotFoundError:
+            raise stale() from None  # the kernel looks the name up anew
         if not node.is_same(opened.stat):
             self._connection.release([opened.fid], self._connection.epoch)
             raise stale()
         if flags & os.O_TRUNC:  # not before it is known whose content that is
-            gofer.set_stat(opened.fid, SetStat(size=0))
+            done = gofer.set_stat(opened.fid, SetStat(size=0))
+            if done.failed:
+                self._connection.release([opened.fid], self._connection.epoch)
+                raise OSError(done.errno, os.strerror(done.errno))
         return opened
 
-    def _walk(self, node: Node) -> int:
-        way = [node]
-        directory = _name_of(node)[0]
-        names = [_name_of(node)[1]]
-        gofer = self._connection.gofer  # first: it may connect again, which is another epoch
-        epoch = self._connection.epoch
-        while directory is not self._nodes.root and not (directory.fid and directory.epoch == epoch):
+    def _has_fid(self, node: Node) -> bool:
+        return node is self._nodes.root or (node.fid != 0 and node.epoch == self._connection.epoch)
+
+    def _way(self, node: Node) -> tuple[list[Node], list[bytes]]:
+        """The nodes from the nearest directory that has a FID, which is not among them, to this one; and names."""
+        way: list[Node] = []
+        names: list[bytes] = []
+        while not self._has_fid(node):
+            directory, name = _name_of(node)
+            way.append(node)
+            names.append(name)
+            node = directory
             if len(way) > _DEPTH_MAX:
                 raise stale()
-            way.append(directory)
-            directory, name = _name_of(directory)
-            names.append(name)
-        way.reverse()
-        names.reverse()
+        return way[::-1], names[::-1]
+
+    def _walk(self, node: Node) -> int:
+        gofer = self._connection.gofer  # first: it may connect again, which is another epoch
+        way, names = self._way(node)
+        directory = _name_of(way[0])[0]
         step = self._connection.limits.max_names
         for start in range(0, len(names), step):
             inodes = gofer.walk(self.of(directory), names[start : start + step]).inodes

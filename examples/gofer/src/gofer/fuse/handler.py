@@ -9,8 +9,8 @@ from __future__ import annotations
 import errno
 import functools
 import logging
-from collections.abc import Awaitable, Callable
-from typing import Any, Protocol, TypeVar
+from collections.abc import Callable, Coroutine
+from typing import Any, ParamSpec, Protocol, TypeVar, cast
 
 import flipcall
 import pyfuse3
@@ -20,7 +20,7 @@ from gofer.fuse.connection import Connection
 log = logging.getLogger("gofer.mount")
 
 T = TypeVar("T")
-Handler = Callable[..., Awaitable[T]]
+P = ParamSpec("P")
 
 
 class Connected(Protocol):
@@ -29,29 +29,32 @@ class Connected(Protocol):
     connection: Connection
 
 
-def retried(method: Handler[T]) -> Handler[T]:
+def retried(method: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[Any, Any, T]]:
     """An operation that only looks: when the gofer turns out to have been restarted, it is asked again."""
     return _answered(method, tries=2)
 
 
-def once(method: Handler[T]) -> Handler[T]:
+def once(method: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[Any, Any, T]]:
     """An operation that changes something: a gofer that died may have done it or not, so that EIO it is."""
     return _answered(method, tries=1)
 
 
-def _answered(method: Handler[T], tries: int) -> Handler[T]:
+def _answered(
+    method: Callable[P, Coroutine[Any, Any, T]], tries: int
+) -> Callable[P, Coroutine[Any, Any, T]]:
     @functools.wraps(method)
-    async def run(self: Connected, *args: Any) -> T:
+    async def run(*args: P.args, **kwargs: P.kwargs) -> T:
         for left in range(tries - 1, -1, -1):
             try:
-                return await method(self, *args)
+                return await method(*args, **kwargs)
             except pyfuse3.FUSEError:
                 raise
             except Exception as error:
-                if not self.connection.is_lost(error):
+                connection = cast(Connected, args[0]).connection
+                if not connection.is_lost(error):
                     raise pyfuse3.FUSEError(_errno(error)) from None
                 log.debug("%s: %s", method.__name__, error)
-                self.connection.lost()
+                connection.lost()
                 if not left:
                     raise pyfuse3.FUSEError(errno.EIO) from None
         raise AssertionError("unreachable: the last try returns or raises")
@@ -61,7 +64,8 @@ def _answered(method: Handler[T], tries: int) -> Handler[T]:
 
 def _errno(error: Exception) -> int:
     if isinstance(error, OSError) and error.errno:
-        return error.errno
+        # ENOSYS would tell the kernel never to ask for such a thing again.
+        return errno.EOPNOTSUPP if error.errno == errno.ENOSYS else error.errno
     if not isinstance(error, flipcall.DeadlineExceeded):
         log.error("unexpected", exc_info=error)
     return errno.EIO

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 
 import pyfuse3
 import trio
@@ -66,7 +66,7 @@ async def _until_over(connection: Connection, ready: Callable[[], None]) -> None
             nursery.cancel_scope.cancel()
 
 
-async def _stop_on(signals: "trio.abc.AsyncIterator[int]") -> None:
+async def _stop_on(signals: AsyncIterator[int]) -> None:
     async for _ in signals:
         pyfuse3.terminate()
         return

@@ -15,9 +15,14 @@ from __future__ import annotations
 import errno
 import os
 import stat as modes
+import time
+from typing import TYPE_CHECKING
 
-from gofer.fuse.files import OpenFile
 from gofer.protocol import Stat
+
+if TYPE_CHECKING:
+    from gofer.fuse.files import OpenFile
+    from gofer.fuse.listings import Listing
 
 ROOT = 1
 _OWN_NUMBERS = 1 << 62
@@ -29,23 +34,46 @@ Key = tuple[int, int]
 class Node:
     """One object. `names` are (directory, name) pairs it was found under, the latest last; the root has none."""
 
-    __slots__ = ("epoch", "fid", "files", "key", "kind", "lookups", "names", "nlink", "number")
+    __slots__ = (
+        "asked", "changed", "counting_since", "epoch", "fid", "files", "info", "is_long", "key", "kind", "listing",
+        "lookups", "lookups_counted", "names", "number", "pages",
+    )  # fmt: skip
 
     def __init__(self, number: int, info: Stat) -> None:
         self.number = number
         self.key: Key = (info.dev, info.ino)
         self.kind = modes.S_IFMT(info.mode)
-        self.nlink = info.nlink
         self.names: dict[tuple[Node, bytes], None] = {}
         self.lookups = 0
         # A control FID and the epoch it belongs to: FidCache's.
         self.fid = 0
         self.epoch = 0
         self.files: list[OpenFile] = []
+        # What the gofer said of it, when (time.monotonic; 0: it is no longer so), and when this mount changed it.
+        self.info = info
+        self.asked = 0.0
+        self.changed = 0.0
+        # Modification time and size of the content that the kernel has pages of; None for no pages.
+        self.pages: tuple[int, int] | None = None
+        # A directory's: listings.py.
+        self.listing: Listing | None = None
+        self.is_long = False
+        self.counting_since = 0.0
+        self.lookups_counted = 0
 
     def is_same(self, info: Stat) -> bool:
         """Whether what was found is this object."""
         return self.key == (info.dev, info.ino)
+
+    def told(self, info: Stat, asked: float) -> None:
+        """The gofer said this when it was asked then; which is worth nothing if it was changed since."""
+        if asked >= self.asked and asked >= self.changed:
+            self.info, self.asked = info, asked
+
+    def has_changed(self) -> None:
+        """This mount changed its content, attributes or entries."""
+        self.changed = time.monotonic()
+        self.asked = 0.0
 
 
 class Nodes:
@@ -75,12 +103,14 @@ class Nodes:
         """The node last found under the name."""
         return self._by_name.get((directory, name))
 
-    def found(self, directory: Node, name: bytes, info: Stat) -> Node:
-        """The node of what is there now. The caller counts a lookup when the kernel was told of it."""
+    def found(self, directory: Node, name: bytes, info: Stat, asked: float) -> Node:
+        """The node of what was there when the gofer was asked. The caller counts a lookup when the kernel was told
+        of it.
+        """
         node = self._by_key.get((info.dev, info.ino))
         if node is None or node.kind != modes.S_IFMT(info.mode):
             node = self._new(info)
-        node.nlink = info.nlink
+        node.told(info, asked)
         place = (directory, name)
         before = self._by_name.get(place)
         if before is not node:
@@ -117,8 +147,8 @@ class Nodes:
         if node is None:
             return
         node.names.pop(place, None)
-        node.nlink -= 1
-        if (node.nlink <= 0 or node.kind == modes.S_IFDIR) and self._by_key.get(node.key) is node:
+        node.has_changed()
+        if (node.info.nlink <= 1 or node.kind == modes.S_IFDIR) and self._by_key.get(node.key) is node:
             del self._by_key[node.key]
 
     def renamed(self, source: tuple[Node, bytes], target: tuple[Node, bytes], exchange: bool) -> None:
@@ -131,6 +161,7 @@ class Nodes:
             there = None
         for node, old, new in ((moved, source, target), (there, target, source)):
             if node is not None:
+                node.has_changed()
                 node.names.pop(old, None)
                 node.names[new] = None
         self._set(target, moved)

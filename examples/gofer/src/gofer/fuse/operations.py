@@ -9,16 +9,15 @@ from __future__ import annotations
 import errno
 import os
 import stat as modes
+import time
 from collections.abc import Sequence
 
 import pyfuse3
 from pyfuse3 import EntryAttributes, FileNameT, InodeT, ModeT, RequestContext, SetattrFields, XAttrNameT
 
-from gofer.fuse.attributes import entry_of, missing
-from gofer.fuse.connection import Connection
-from gofer.fuse.fids import FidCache
+from gofer.fuse.attributes import missing
 from gofer.fuse.handler import once, retried
-from gofer.fuse.nodes import Node, Nodes
+from gofer.fuse.nodes import Node
 from gofer.fuse.transfers import Transfers
 from gofer.protocol import Inode, Place, SetStat
 
@@ -36,33 +35,43 @@ class GoferOperations(Transfers):
     supports_dot_lookup = False
     enable_writeback_cache = False
 
-    def __init__(self, connection: Connection, cache: float) -> None:
-        nodes = Nodes(connection.root.stat)
-        super().__init__(connection, nodes, FidCache(connection, nodes))
-        self._cache = cache
-
     # ---- looking -------------------------------------------------------------------------------------
 
     @retried
     async def lookup(self, parent_inode: InodeT, name: FileNameT, ctx: RequestContext) -> EntryAttributes:
         """A name in a directory."""
         directory = self.nodes[parent_inode]
+        listing = self.listings.to_answer(directory)
+        if listing is not None:
+            info = listing.names.get(name)
+            if info is None and listing.whole:
+                return missing(listing.asked + self._cache - time.monotonic())
+            if info is not None:
+                node = self.nodes.found(directory, name, info, listing.asked)
+                if node.asked >= listing.asked:  # else this mount has changed it since
+                    node.lookups += 1
+                    return self.entry(node)
+        return self._ask(directory, name)
+
+    def _ask(self, directory: Node, name: bytes) -> EntryAttributes:
+        asked = time.monotonic()
         gofer = self.connection.gofer
         walked = gofer.walk_stat(self.fids.of(directory), [name], False)
         if not walked.walked:
             self.nodes.removed(directory, name)
             return missing(self._cache)
-        node = self.nodes.found(directory, name, walked.stats[0])
+        node = self.nodes.found(directory, name, walked.stats[0], asked)
         node.lookups += 1
-        return entry_of(walked.stats[0], node.number, self._cache)
+        return self.entry(node)
 
     @retried
     async def getattr(self, inode: InodeT, ctx: RequestContext) -> EntryAttributes:
         """The attributes of an object."""
         node = self.nodes[inode]
-        info = self.fids.stat(node)
-        node.nlink = info.nlink
-        return entry_of(info, node.number, self._cache)
+        asked = time.monotonic()
+        if asked - node.asked >= self._cache:
+            node.told(self.fids.stat(node), asked)
+        return self.entry(node)
 
     @retried
     async def readlink(self, inode: InodeT, ctx: RequestContext) -> FileNameT:
@@ -106,8 +115,9 @@ class GoferOperations(Transfers):
         done = gofer.set_stat(fid, _set_stat(attr, fields))
         if done.failed:
             raise OSError(done.errno, os.strerror(done.errno))
-        node.nlink = done.stat.nlink
-        return entry_of(done.stat, node.number, self._cache)
+        node.has_changed()
+        node.told(done.stat, time.monotonic())
+        return self.entry(node)
 
     @retried
     async def getxattr(self, inode: InodeT, name: XAttrNameT, ctx: RequestContext) -> bytes:
@@ -145,8 +155,8 @@ class GoferOperations(Transfers):
         """A new directory."""
         directory = self.nodes[parent_inode]
         gofer = self.connection.gofer
-        made = gofer.mkdir(Place(self.fids.of(directory), name), modes.S_IMODE(mode), self.owner(ctx))
-        return self._made(directory, name, made)
+        inode = gofer.mkdir(Place(self.fids.of(directory), name), modes.S_IMODE(mode), self.owner(ctx))
+        return self._new(directory, name, inode)
 
     @once
     async def mknod(
@@ -155,8 +165,8 @@ class GoferOperations(Transfers):
         """A FIFO, a socket's node or a regular file; the gofer refuses devices."""
         directory = self.nodes[parent_inode]
         gofer = self.connection.gofer
-        made = gofer.mknod(Place(self.fids.of(directory), name), mode, self.owner(ctx))
-        return self._made(directory, name, made)
+        inode = gofer.mknod(Place(self.fids.of(directory), name), mode, self.owner(ctx))
+        return self._new(directory, name, inode)
 
     @once
     async def symlink(
@@ -165,8 +175,8 @@ class GoferOperations(Transfers):
         """A new symbolic link."""
         directory = self.nodes[parent_inode]
         gofer = self.connection.gofer
-        made = gofer.symlink(Place(self.fids.of(directory), name), target, self.owner(ctx))
-        return self._made(directory, name, made)
+        inode = gofer.symlink(Place(self.fids.of(directory), name), target, self.owner(ctx))
+        return self._new(directory, name, inode)
 
     @once
     async def link(
@@ -175,9 +185,11 @@ class GoferOperations(Transfers):
         """Another name of a file."""
         directory = self.nodes[new_parent_inode]
         gofer = self.connection.gofer
-        fid = self.fids.of(self.nodes[inode])
+        node = self.nodes[inode]
+        fid = self.fids.of(node)
         made = gofer.link(fid, Place(self.fids.of(directory), new_name))
-        return self._made(directory, new_name, made)
+        node.has_changed()
+        return self._new(directory, new_name, made)
 
     @once
     async def unlink(self, parent_inode: InodeT, name: FileNameT, ctx: RequestContext) -> None:
@@ -207,12 +219,22 @@ class GoferOperations(Transfers):
         gofer.rename(old, Place(self.fids.of(target), name_new), flags)
         exchange = bool(flags & pyfuse3.RENAME_EXCHANGE)
         self.nodes.renamed((source, name_old), (target, name_new), exchange)
+        for directory, name in ((source, name_old), (target, name_new)):
+            self._renamed_in(directory, name)
 
     def _remove(self, directory: Node, name: bytes, is_directory: bool) -> None:
         gofer = self.connection.gofer
         self._hold(directory, name)
         gofer.unlink(Place(self.fids.of(directory), name), is_directory)
         self.nodes.removed(directory, name)
+        self._renamed_in(directory, name)
+
+    def _renamed_in(self, directory: Node, name: bytes) -> None:
+        """What the name stands for is now as the nodes know it."""
+        directory.has_changed()
+        if directory.listing is not None:
+            node = self.nodes.at(directory, name)
+            directory.listing.set(name, None if node is None else node.info)
 
     def _hold(self, directory: Node, name: bytes) -> None:
         """Before a name goes: see to it that an object which lives on stays within reach.
@@ -220,16 +242,14 @@ class GoferOperations(Transfers):
         It lives on under a name this mount may not have seen; while it is open its FIDs reach it.
         """
         node = self.nodes.at(directory, name)
-        if node is not None and node.nlink > 1 and len(node.names) == 1 and node.kind != modes.S_IFDIR:
+        if node is not None and node.info.nlink > 1 and len(node.names) == 1 and node.kind != modes.S_IFDIR:
             self.fids.of(node)
 
     # ---- nodes ---------------------------------------------------------------------------------------
 
-    def _made(self, directory: Node, name: bytes, made: Inode) -> EntryAttributes:
-        node = self.nodes.found(directory, name, made.stat)
-        self.fids.adopt(node, made.fid)
-        node.lookups += 1
-        return entry_of(made.stat, node.number, self._cache)
+    def _new(self, directory: Node, name: bytes, inode: Inode) -> EntryAttributes:
+        directory.has_changed()
+        return self.entry(self.made(directory, name, inode, time.monotonic()))
 
 
 def _check_namespace(name: bytes) -> None:

@@ -6,6 +6,7 @@ import errno
 import itertools
 import os
 import stat as modes
+import time
 
 import pyfuse3
 import trio
@@ -26,8 +27,9 @@ from gofer.fuse.connection import Connection
 from gofer.fuse.fids import FidCache
 from gofer.fuse.files import OpenDirectory, OpenFile, open_flags
 from gofer.fuse.handler import once, retried
+from gofer.fuse.listings import LISTING, Listings
 from gofer.fuse.nodes import Node, Nodes, stale
-from gofer.protocol import Opened, Owner, Place
+from gofer.protocol import MAX_AHEAD, Inode, Opened, Owner, Place
 
 
 class Transfers(pyfuse3.Operations):
@@ -36,15 +38,16 @@ class Transfers(pyfuse3.Operations):
     A handle's FID belongs to an epoch: after the gofer was restarted, all that is done with it is ESTALE.
     """
 
-    def __init__(self, connection: Connection, nodes: Nodes, fids: FidCache) -> None:
+    def __init__(self, connection: Connection, cache: float) -> None:
         super().__init__()
         self.connection = connection
-        self.nodes = nodes
-        self.fids = fids
+        self.nodes = Nodes(connection.root.stat)
+        self.fids = FidCache(connection, self.nodes)
+        self.listings = Listings(connection, self.fids, cache)
         self.files: dict[int, OpenFile] = {}
         self.directories: dict[int, OpenDirectory] = {}
         self._handles = itertools.count(1)
-        self._cache = 0.0
+        self._cache = cache
         self._own = Owner(os.geteuid(), os.getegid())
 
     def current(self, file: OpenFile) -> OpenFile:
@@ -58,6 +61,11 @@ class Transfers(pyfuse3.Operations):
         caller = Owner(ctx.uid, ctx.gid)
         return None if caller == self._own else caller
 
+    def entry(self, node: Node) -> EntryAttributes:
+        """What the kernel is told of a node: what the gofer said last, for the rest of its time."""
+        left = node.asked + self._cache - time.monotonic()
+        return entry_of(node.info, node.number, max(left, 0.0))
+
     # ---- files ---------------------------------------------------------------------------------------
 
     @retried
@@ -65,7 +73,13 @@ class Transfers(pyfuse3.Operations):
         """Open a file."""
         node = self.nodes[inode]
         given = open_flags(flags)
-        return self._opened(node, self.fids.open(node, given), given)
+        asked = time.monotonic()
+        # Who has no pages of the file yet will read it; a small one comes along at once.
+        reads = given & os.O_ACCMODE == os.O_RDONLY and node.pages is None and self._cache > 0
+        opened = self.fids.open(node, given, MAX_AHEAD if reads else 0)
+        if given & os.O_TRUNC:
+            node.has_changed()
+        return self._opened(node, opened, asked, given)
 
     @once
     async def create(
@@ -75,6 +89,7 @@ class Transfers(pyfuse3.Operations):
         directory = self.nodes[parent_inode]
         gofer = self.connection.gofer
         given = open_flags(flags)
+        asked = time.monotonic()
         try:
             made = gofer.create(Place(self.fids.of(directory), name), given, modes.S_IMODE(mode), self.owner(ctx))
         except FileExistsError:
@@ -83,26 +98,43 @@ class Transfers(pyfuse3.Operations):
             walked = gofer.walk(self.fids.of(directory), [name])
             inode = walked.inodes[0]
             opened = gofer.open(inode.fid, given)
+            asked = time.monotonic() if given & os.O_TRUNC else asked
         else:
             inode, opened = made.inode, Opened(made.opened, made.inode.stat)
-        node = self.nodes.found(directory, name, inode.stat)
-        self.fids.adopt(node, inode.fid)
-        node.lookups += 1
-        return self._opened(node, opened, given), entry_of(inode.stat, node.number, self._cache)
+        directory.has_changed()
+        node = self.made(directory, name, inode, asked)
+        if given & os.O_TRUNC:
+            node.has_changed()
+        return self._opened(node, opened, asked, given), self.entry(node)
 
-    def _opened(self, node: Node, opened: Opened, flags: int) -> FileInfo:
-        file = OpenFile(node, opened.fid, opened.stat.size, self.connection.epoch, flags)
+    def made(self, directory: Node, name: bytes, inode: Inode, asked: float) -> Node:
+        """The node of what was just made, or found; the kernel is told of it."""
+        node = self.nodes.found(directory, name, inode.stat, asked)
+        self.fids.adopt(node, inode.fid)
+        if directory.listing is not None:
+            directory.listing.set(name, inode.stat)
+        node.lookups += 1
+        return node
+
+    def _opened(self, node: Node, opened: Opened, asked: float, flags: int) -> FileInfo:
+        file = OpenFile(node, opened, asked, self.connection.epoch, flags)
         node.files.append(file)
         handle = next(self._handles)
         self.files[handle] = file
-        # Pages stay from one open to the next. The kernel drops them when it sees size or mtime change, which for
-        # others' changes it looks at as often as at attributes.
-        return FileInfo(fh=FileHandleT(handle), keep_cache=self._cache > 0)
+        # Pages stay from one open to the next, unless the file is not what it was. (The kernel looks itself, too,
+        # as often as at attributes.)
+        node.told(opened.stat, asked)
+        before, node.pages = node.pages, (opened.stat.mtime_ns, opened.stat.size)
+        return FileInfo(fh=FileHandleT(handle), keep_cache=self._cache > 0 and before == node.pages)
 
     @once
     async def read(self, fh: FileHandleT, off: int, size: int) -> bytes:
         """Bytes of a file; fewer than asked for is the end of it, to the kernel."""
-        file = self.current(self.files[fh])
+        file = self.files[fh]
+        ahead = file.take_ahead(off, size, self._cache)
+        if ahead is not None:
+            return ahead
+        self.current(file)
         gofer, most = self.connection.gofer, self.connection.client.max_read
         data = gofer.read(file.fid, off, min(size, most))
         if len(data) == size or not data or (off + len(data) >= file.size and len(data) < most):
@@ -121,8 +153,11 @@ class Transfers(pyfuse3.Operations):
         gofer, most = self.connection.gofer, self.connection.client.max_write
         view = memoryview(buf)
         done = 0
-        while done < len(view):
-            done += gofer.write(file.fid, off + done, view[done : done + most])
+        try:
+            while done < len(view):
+                done += gofer.write(file.fid, off + done, view[done : done + most])
+        finally:
+            file.node.has_changed()
         return done
 
     @once
@@ -149,47 +184,60 @@ class Transfers(pyfuse3.Operations):
 
     @retried
     async def opendir(self, inode: InodeT, ctx: RequestContext) -> FileHandleT:
-        """Open a directory for listing."""
+        """Open a directory, which is listing it."""
         node = self.nodes[inode]
-        fid = self.fids.open(node, os.O_RDONLY | os.O_DIRECTORY).fid
         handle = FileHandleT(next(self._handles))
-        self.directories[handle] = OpenDirectory(node, fid, self.connection.epoch)
+        self.directories[handle] = OpenDirectory(node, self.listings.of(node))
         return handle
 
     @once
     async def readdir(self, fh: FileHandleT, start_id: int, token: ReaddirToken) -> None:
         """Entries with their attributes, as many as the kernel has room for."""
         directory = self.directories[fh]
-        gofer = self.connection.gofer
-        if directory.epoch != self.connection.epoch:
-            raise stale()
-        if start_id == 0:
-            directory.rewind()
+        if start_id == 0 and not directory.is_new(self._cache):
+            directory.restart(self.listings.of(directory.node))
+        directory.is_read = True
         index = start_id
-        while (dent := directory.entry(index, gofer)) is not None:
+        while index < len(directory.entries) or self._read_on(directory):
+            dent = directory.entries[index]
             index += 1
             if dent.stat is None:  # it went while it was listed
                 continue
-            node = self.nodes.found(directory.node, dent.name, dent.stat)
-            entry = entry_of(dent.stat, node.number, self._cache)
-            if not pyfuse3.readdir_reply(token, FileNameT(dent.name), entry, index):
+            node = self.nodes.found(directory.node, dent.name, dent.stat, directory.asked)
+            if not pyfuse3.readdir_reply(token, FileNameT(dent.name), self.entry(node), index):
                 self.nodes.drop_unused(node)
                 break
             node.lookups += 1
 
+    def _read_on(self, directory: OpenDirectory) -> bool:
+        """Get the entries that follow; False at the end."""
+        if directory.end:
+            return False
+        asked = time.monotonic()
+        dents = self.connection.gofer.getdents(self._fid_of(directory), directory.next, LISTING, True)
+        directory.extend(dents, asked)
+        return bool(dents.entries)
+
+    def _fid_of(self, directory: OpenDirectory) -> int:
+        """An open FID of it, which it may not have needed until now."""
+        if self.connection.gofer and directory.fid and directory.epoch != self.connection.epoch:
+            raise stale()
+        if not directory.fid:
+            directory.fid = self.fids.open(directory.node, os.O_RDONLY | os.O_DIRECTORY, 0).fid
+            directory.epoch = self.connection.epoch
+        return directory.fid
+
     @once
     async def fsyncdir(self, fh: FileHandleT, datasync: bool) -> None:
         """A directory's entries to the disk."""
-        directory = self.directories[fh]
-        if self.connection.gofer and directory.epoch != self.connection.epoch:
-            raise stale()
-        await self._sync(directory.fid, datasync)
+        await self._sync(self._fid_of(self.directories[fh]), datasync)
 
     @once
     async def releasedir(self, fh: FileHandleT) -> None:
         """The listing is over."""
         directory = self.directories.pop(fh)
-        self.connection.release([directory.fid], directory.epoch)
+        if directory.fid:
+            self.connection.release([directory.fid], directory.epoch)
 
     async def flush(self, fh: FileHandleT) -> None:
         """Nothing is held back here; the kernel, told so once, asks no more at every close."""
