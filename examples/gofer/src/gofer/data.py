@@ -26,10 +26,15 @@ class Data(Opening):
         check_offset(offset)
         if length < 0:
             raise error(errno.EINVAL)
-        with self._fids.opened(fid) as handle, handle.node.reading:
+        with self._fids.opened(fid) as handle:
             # The kernel reads straight into the window: these bytes are copied once, out of the page cache.
             view = flipcall.context().reply_view(min(length, self._export.max_io))
+            node = handle.node
+            before, changing = node.generation, node.changing
             count = os.preadv(handle.fd, [view], offset)
+            if changing or node.generation != before:
+                with node.reading:
+                    count = os.preadv(handle.fd, [view], offset)
         return cast(bytes, view[:count])  # the attachment, already in its place: a slice of reply_view
 
     def write(self, fid: int, offset: int, data: memoryview) -> int:

@@ -162,17 +162,19 @@ class FidTable:
             return handle
 
     def control(self, fid: int) -> Handle:
-        """The handle of a control FID, pinned; EBADF for an open one."""
-        return self._of_kind(fid, Kind.CONTROL)
-
-    def opened(self, fid: int) -> Handle:
-        """The handle of an open FID, pinned; EBADF for a control one."""
-        return self._of_kind(fid, Kind.OPEN)
-
-    def _of_kind(self, fid: int, kind: Kind) -> Handle:
+        """The handle of a control FID, pinned; EBADF for one of another kind."""
         with self._lock:
             handle = self._handles.get(fid)
-            if handle is None or handle.kind is not kind:
+            if handle is None or handle.kind is not Kind.CONTROL:
+                raise bad_fid()
+            handle._pins += 1
+            return handle
+
+    def opened(self, fid: int) -> Handle:
+        """The handle of an open FID, pinned; EBADF for one of another kind."""
+        with self._lock:
+            handle = self._handles.get(fid)
+            if handle is None or handle.kind is not Kind.OPEN:
                 raise bad_fid()
             handle._pins += 1
             return handle

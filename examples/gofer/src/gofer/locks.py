@@ -16,10 +16,16 @@ takes one's own, which nobody else touches; being alone takes all of them. The *
 shared by hash of the inode: two nodes with the same lock wait for one another needlessly, which costs a moment,
 while a lock for each inode would have to be found and counted with each.
 
-A walk of several names need not lock every directory on the way. It looks whether a directory is being changed
-right now, walks in one system call, and looks whether one has been changed since (`Tree.generation`): nothing
-was, nearly always, so that the guarantee held for all of them; else it walks again, locking (as Linux's own
-path walk does: rcu-walk, then ref-walk).
+What is asked most (stat, read, walks in one system call) takes no lock at all while nothing changes. It looks
+whether anything is being changed right now, does what it does, and looks whether anything has been changed since
+(`generation`). If not, which is nearly always, the guarantee held; else it does it again, locking. (As a seqlock;
+and as Linux's own path walk: rcu-walk first, then ref-walk.) So a walk need not lock each directory on the way.
+Who changes sets `changing`, then counts; who looks reads the count, then `changing`: no change slips between.
+
+                 generation == before, changing == 0
+    look ──► do ──────────────────────────────────────► done
+      │       │
+      └───────┴──► lock ──► do ──► done
 
 Order: the tree, then nodes in the order of their place in the table, then FID tables.
 """
@@ -38,10 +44,16 @@ _NODES = 256
 class NodeLock:
     """Shared by many or held by one; those who come first go first. `with lock.reading` or `with lock.writing`."""
 
-    __slots__ = ("_empty", "_gate", "_mutex", "_readers", "place", "reading", "writing")
+    __slots__ = (
+        "_empty", "_gate", "_mutex", "_readers", "changing", "generation", "place", "reading", "writing",
+    )  # fmt: skip
 
     def __init__(self, place: int) -> None:
         self.place = place
+        self.changing = False
+        """A write operation holds it."""
+        self.generation = 0
+        """How many have."""
         self.reading = _Reading(self)
         self.writing = _Writing(self)
         self._gate = threading.Lock()  # everybody comes through; a writer stays in it
@@ -78,12 +90,17 @@ class _Writing:
         self._lock = lock
 
     def __enter__(self) -> None:
-        self._lock._gate.acquire()
-        self._lock._empty.acquire()
+        lock = self._lock
+        lock._gate.acquire()
+        lock._empty.acquire()
+        lock.changing = True  # then the generation: see above
+        lock.generation += 1
 
     def __exit__(self, *exc: object) -> None:
-        self._lock._empty.release()
-        self._lock._gate.release()
+        lock = self._lock
+        lock.changing = False
+        lock._empty.release()
+        lock._gate.release()
 
 
 class _Here(threading.local):
@@ -102,7 +119,7 @@ class Tree:
         self._parts: weakref.WeakSet[threading.Lock] = weakref.WeakSet()
         self._mutex = threading.Lock()  # changing, generation
         self.changing = 0
-        """Operations that are changing a directory right now."""
+        """Operations that are changing a directory right now, or are alone."""
         self.generation = 0
         """How many have begun to."""
         self.here = _Here(self)
@@ -137,12 +154,13 @@ class Tree:
         with self._joining, contextlib.ExitStack() as stack:
             for part in list(self._parts):
                 stack.enter_context(part)
-            yield
+            with self._counted():
+                yield
 
     @contextlib.contextmanager
     def _counted(self) -> Iterator[None]:
         with self._mutex:
-            self.changing += 1
+            self.changing += 1  # then the generation: see above
             self.generation += 1
         try:
             yield

@@ -50,42 +50,43 @@ class Looking(Operations):
 
     def walk_stat(self, fid: int, names: list[bytes], every: bool) -> WalkedStat:
         self._check_walk(names)
-        with self._fids.control(fid) as start, self._tree.here.lock:
+        with self._fids.control(fid) as start:
             if not every and names:
                 quick = self._stat_at_once(start, names)
                 if quick is not None:
                     stop = Stop.SYMLINK if stat.S_ISLNK(quick.mode) else Stop.DONE
                     return WalkedStat([quick], len(names), stop)
-            stats, stop = self._stat_by_steps(start, names)
+            with self._tree.here.lock:
+                stats, stop = self._stat_by_steps(start, names)
         return WalkedStat(stats if every else stats[-1:], len(stats), stop)
 
     def _stat_at_once(self, start: Handle, names: list[bytes]) -> Stat | None:
-        """Of the last name; None when it takes a walk by steps to say what is there. The tree is shared."""
-        if len(names) == 1:
-            try:
-                with start.node.reading:
-                    # One plain name, no link followed: safe without openat2.
-                    return self._stat(os.stat(names[0], dir_fd=start.fd, follow_symlinks=False))
-            except OSError as e:
-                if e.errno in _SETTLED_BY_STEPS:
-                    return None
-                raise
+        """Of the last name; None when it takes a walk by steps, because something is being changed (locks.py) or
+        to say where it ends.
+        """
+        tree = self._tree
+        before = tree.generation
+        if tree.changing:
+            return None
         try:
-            fd = self._at_once(start, names, WALK)
+            if len(names) == 1:
+                # One plain name, no link followed: safe without openat2.
+                info = os.stat(names[0], dir_fd=start.fd, follow_symlinks=False)
+            else:
+                fd = syscalls.open_beneath(start.fd, b"/".join(names), WALK)
+                try:
+                    info = os.fstat(fd)
+                finally:
+                    os.close(fd)
         except OSError as e:
             if e.errno in _SETTLED_BY_STEPS:
                 return None
             raise
-        if fd < 0:
-            return None
-        try:
-            return self._stat(os.fstat(fd))
-        finally:
-            os.close(fd)
+        return self._stat(info) if tree.generation == before else None
 
     def _at_once(self, start: Handle, names: list[bytes], flags: int) -> int:
-        """A descriptor of what the names lead to, in one system call; -1 when a directory was being changed
-        meanwhile (locks.py). The tree is shared.
+        """A descriptor of what the names lead to, in one system call; -1 when something was being changed
+        meanwhile (locks.py), so that it takes a walk by steps.
         """
         tree = self._tree
         before = tree.generation
@@ -127,8 +128,16 @@ class Looking(Operations):
         return stats, Stop.DONE
 
     def stat(self, fid: int) -> Stat:
-        with self._fids.any(fid) as handle, self._tree.here.lock, handle.node.reading:
-            return self._stat(os.fstat(handle.fd))
+        tree = self._tree
+        with self._fids.any(fid) as handle:
+            node = handle.node
+            before = tree.generation, node.generation
+            if not (tree.changing or node.changing):
+                info = os.fstat(handle.fd)
+                if before == (tree.generation, node.generation):
+                    return self._stat(info)
+            with tree.here.lock, node.reading:
+                return self._stat(os.fstat(handle.fd))
 
     def statfs(self, fid: int) -> StatFs:
         with self._fids.any(fid) as handle, self._tree.here.lock, handle.node.reading:

@@ -36,19 +36,20 @@ class Opening(Looking):
         self._check_flags(flags, _OPEN_FLAGS)
         if ahead < 0:
             raise error(errno.EINVAL)
-        with self._fids.control(fid) as start, self._tree.here.lock:
+        with self._fids.control(fid) as start:
             self._fids.require_room()
             # In one step where no device can be opened by mistake; what cannot be done twice is not tried so.
             if self._export.own_mount and names and not flags & os.O_TRUNC:
                 opened = self._at_once(start, names, flags | ALWAYS | os.O_NOFOLLOW)
                 if opened >= 0:
                     return self._opened(opened, flags, ahead)
-            fd = self._walk_to(start, names)
-            try:
-                check_openable(stat.S_IFMT(os.fstat(fd).st_mode))
-                return self._opened(self._export.reopen(fd, flags | ALWAYS), flags, ahead)
-            finally:
-                os.close(fd)
+            with self._tree.here.lock:
+                fd = self._walk_to(start, names)
+                try:
+                    check_openable(stat.S_IFMT(os.fstat(fd).st_mode))
+                    return self._opened(self._export.reopen(fd, flags | ALWAYS), flags, ahead)
+                finally:
+                    os.close(fd)
 
     def _walk_to(self, start: Handle, names: list[bytes]) -> int:
         """An O_PATH descriptor of what the names lead to. The tree is shared."""
