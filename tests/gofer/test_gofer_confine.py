@@ -108,12 +108,7 @@ def served(tree: Path, tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], 
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
         try:
-            lines = []
-            for line in server.stdout:
-                lines.append(line.strip())
-                if "serving" in line:
-                    break
-            yield server, path, lines
+            yield server, path, [next(server.stdout).strip() for _ in range(6)]
         finally:
             server.terminate()
             server.wait(10)
@@ -176,7 +171,7 @@ def test_confined_it_serves_everything(
 def test_a_switch_that_needs_a_system_call_of_its_own(
     served: tuple[subprocess.Popen[str], str, list[str]],
 ) -> None:
-    """Asked for `notify`, for which it has no system call left, the confined server hangs up on that client, and serves on."""
+    """Asked for `notify`, for which it has no system call left, the confined server drops that client, and serves on."""
     _, path, _ = served
     script = "import sys; from gofer import GoferClient; GoferClient(sys.argv[1], switch='notify')"
     done = subprocess.run([sys.executable, "-c", script, path], capture_output=True, text=True, timeout=30)

@@ -99,6 +99,7 @@ def main() -> None:
 
 main.add_command(mount)
 
+
 @main.command()
 @click.argument("directory", type=click.Path(exists=True, file_okay=False))
 @click.option("--socket", "socket_path", required=True, metavar="PATH", help="Where to listen.")

@@ -58,7 +58,7 @@ _ALLOWED = [
     ),
     *_rules("flipcall: the watcher", "epoll_ctl", "epoll_wait", "epoll_pwait", "epoll_create1", "eventfd2"),
     *_rules("flipcall: windows", "memfd_create", "ftruncate", "munmap"),
-    *_rules("flipcall: liveness of clients", "pidfd_open", "getpid", "geteuid", "getuid"),
+    *_rules("flipcall: liveness of clients", "pidfd_open", "getpid", "getppid", "geteuid", "getuid"),
     *_rules(
         "flipcall: placement of threads", "sched_getaffinity", "sched_setaffinity", "sched_yield", "getcpu"
     ),

@@ -34,10 +34,7 @@ class GoferServer(flipcall.Server):
         transport: Transports = "both",
         max_channels: int = DEFAULT_MAX_CHANNELS,
         stop_with_parent: bool = False,
-        announcement: str | None = None,
     ) -> None:
-        """`announcement`: a line for stdout once clients can connect, for whoever started this process."""
-
         def session(_peer: flipcall.Peer) -> Session:
             return Session(export)
 
@@ -49,13 +46,14 @@ class GoferServer(flipcall.Server):
             max_channels=max_channels,
             stop_with_parent=stop_with_parent,
         )
-        self._announcement = announcement
+        self.announcement: str | None = None
+        """For stdout, once clients can connect: its first line tells whoever started this process."""
 
     def start(self) -> None:
         """As Server.start, and say so."""
         super().start()
-        if self._announcement is not None:
-            print(self._announcement, flush=True)
+        if self.announcement is not None:
+            print(self.announcement, flush=True)
 
 
 def serve(
@@ -71,7 +69,7 @@ def serve(
     stop_with_parent: bool = False,
 ) -> None:
     """Serve `directory` on the socket `path` until SIGTERM or SIGINT; says so on stdout once it is ready, and
-    before that what is enforced.
+    what is enforced.
 
     For a process of its own: it confines itself for good, and sets its limit of descriptors and its signal
     handlers. New files have the mode a client asks for, less this process's umask: the operator says what may
@@ -89,12 +87,16 @@ def serve(
             transport=transport,
             max_channels=max_channels,
             stop_with_parent=stop_with_parent,
-            announcement=f"gofer: serving {directory} {access} on {path}",
         )
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: server.request_stop())
-        for what, how in confine(export, path, confinement, user):
-            print(f"gofer: {what}: {how}")
+        report = confine(export, path, confinement, user)
+        server.announcement = "\n".join(
+            [
+                f"gofer: serving {directory} {access} on {path}",
+                *(f"gofer: {what}: {how}" for what, how in report),
+            ]
+        )
         server.serve_forever()
     finally:
         export.close()
