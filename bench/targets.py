@@ -57,5 +57,9 @@ TARGETS: dict[str, list[Target]] = {
         _ratio("typed_socket_over_flipcall", ">=", 10.0),
         _ratio("idle_server_cpu_percent", "<", 0.5, " %"),
     ],
-    "gofer": [_ratio("open_socket_over_flipcall", ">=", 4.0)],
+    "gofer": [
+        _ratio("open_socket_over_flipcall", ">=", 4.0),
+        _ratio("fuse_git_status_over_passthrough", "<=", 1.5),
+        _ratio("fuse_tar_over_passthrough", "<=", 1.5),
+    ],
 }

@@ -78,7 +78,9 @@ class Program:
 class Mounted:
     """A tree, the gofer that owns it, and the directory where its mount is."""
 
-    def __init__(self, directory: Path, *, serve: tuple[str, ...] = (), options: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, directory: Path, *, serve: tuple[str, ...] = (), options: tuple[str, ...] = ()
+    ) -> None:
         self.tree = directory / "tree"
         self.at = directory / "mnt"
         self.socket = str(directory / "gofer.sock")

@@ -109,7 +109,9 @@ class Data(Opening):
                 cookie = raw.next
                 room -= syscalls.record_size(raw.name)
                 found.append(raw)
-        return Dents([self._dent(fd, raw, stats) for raw in found if raw.name not in (b".", b"..")], cookie, end)
+        return Dents(
+            [self._dent(fd, raw, stats) for raw in found if raw.name not in (b".", b"..")], cookie, end
+        )
 
     def _dent(self, directory: int, raw: syscalls.RawDent, stats: bool) -> Dent:
         found: Stat | None = None

@@ -71,7 +71,9 @@ class Opening(Looking):
         handle = new.add(opened, Kind.OPEN, info.st_mode, node)
         data = b""
         if info.st_size <= ahead and flags & os.O_ACCMODE == os.O_RDONLY and stat.S_ISREG(info.st_mode):
-            buffer = bytearray(info.st_size + 1)  # one more than there is: a full one would be a file that grew
+            buffer = bytearray(
+                info.st_size + 1
+            )  # one more than there is: a full one would be a file that grew
             with node.reading:
                 count = os.preadv(opened, [buffer], 0)
                 info = os.fstat(opened)

@@ -16,7 +16,6 @@ import os
 from collections.abc import Callable
 
 import flipcall
-
 from gofer.client import GoferClient
 from gofer.protocol import Gofer, Inode, Mounted
 

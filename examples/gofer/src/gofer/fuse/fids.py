@@ -16,7 +16,7 @@ from gofer.fuse.nodes import Node, Nodes, stale
 from gofer.protocol import Inode, Opened, SetStat, Stat
 
 _DEPTH_MAX = 2048
-"""Names from the root to a node: a path of PATH_MAX bytes has no more. Names that have gone stale can form a ring."""
+"""Names from the root to a node: a path of PATH_MAX bytes has no more. (Stale names can form a ring.)"""
 
 _HELD_MIN = 16
 
