@@ -56,6 +56,7 @@ class Admission:
         *,
         policy: WaitPolicy,
         window_max: int,
+        message_max: int,
         transports: tuple[str, ...],
         authorize: Callable[[Peer], bool],
         switch: str | None,
@@ -63,6 +64,7 @@ class Admission:
         self.sessions = sessions
         self._policy = policy
         self._window_max = window_max
+        self._message_max = message_max
         self._transports = transports
         self._authorize = authorize
         self._switch = switch
@@ -159,7 +161,7 @@ class Admission:
         try:
             if hello.transport == "socket":
                 send_message(sock, self._welcome(session, 0))
-                frames = FrameSocket(sock, self._window_max)
+                frames = FrameSocket(sock, self._message_max)
                 return SocketServing(frames, session.dispatcher), session, life
             window = self._allocator.allocate(hello.window)
             endpoint = Endpoint(
@@ -177,7 +179,8 @@ class Admission:
             except BaseException:
                 endpoint.close()
                 raise
-            return WindowServing(endpoint, session.dispatcher, session.peer), session, life
+            serving = WindowServing(endpoint, session.dispatcher, session.peer, self._message_max)
+            return serving, session, life
         except BaseException:
             life.close()
             raise
@@ -185,7 +188,7 @@ class Admission:
     def _welcome(self, session: Session, window: int) -> Welcome:
         dispatcher = session.dispatcher
         offered = [Offered.of(m) for m in dispatcher.methods]
-        return Welcome(VERSION, dispatcher.name, offered, session.token, window, self._window_max)
+        return Welcome(VERSION, dispatcher.name, offered, session.token, window, self._message_max)
 
 
 def _agree(hello: Hello, dispatcher: Dispatcher) -> None:

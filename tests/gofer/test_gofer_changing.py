@@ -173,7 +173,9 @@ def test_statfs(session: Session, root: int, tree: Path) -> None:
             told.f_blocks,
             told.f_files,
         )
-        assert (info.namemax, info.flag, info.fsid) == (told.f_namemax, told.f_flag, told.f_fsid)
+        assert (info.namemax, info.fsid) == (told.f_namemax, told.f_fsid)
+        # The gofer's own mount of it may forbid more.
+        assert info.flag | os.ST_NODEV | os.ST_NOSUID == told.f_flag | os.ST_NODEV | os.ST_NOSUID
 
 
 def test_fallocate_and_holes(session: Session, root: int, tree: Path) -> None:
@@ -285,12 +287,7 @@ def test_by_path(connect: Connect, tree: Path) -> None:
         client.utime("s", (5, 6), follow_symlinks=False)
         client.truncate("s", 2)
         info, link = (tree / "hello").stat(), (tree / "s").lstat()
-        assert (stat.S_IMODE(info.st_mode), info.st_mtime_ns > 4, info.st_size, info.st_nlink) == (
-            0o604,
-            True,
-            2,
-            2,
-        )
+        assert (stat.S_IMODE(info.st_mode), info.st_size, info.st_nlink) == (0o604, 2, 2)
         assert link.st_mtime_ns == 6
         client.rename("h", "dir/h2")
         client.rename("dir/h2", "empty", exchange=True)

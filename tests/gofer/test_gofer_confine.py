@@ -108,7 +108,7 @@ def served(tree: Path, tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], 
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
         try:
-            yield server, path, [next(server.stdout).strip() for _ in range(6)]
+            yield server, path, [next(server.stdout).strip() for _ in range(7)]
         finally:
             server.terminate()
             server.wait(10)
@@ -124,7 +124,7 @@ def test_enforced_and_said(served: tuple[subprocess.Popen[str], str, list[str]])
     )
     assert status["NoNewPrivs"] == "1"
     assert status["Seccomp"] == "2"
-    for what in ("no_new_privs", "Landlock", "seccomp", "capabilities", "openat2"):
+    for what in ("mount", "no_new_privs", "Landlock", "seccomp", "capabilities", "openat2"):
         assert any(line.startswith(f"gofer: {what}: ") for line in lines), (what, lines)
     if os.geteuid() == 0:
         assert int(status["CapEff"], 16) == int(status["CapPrm"], 16) == int(status["CapBnd"], 16)
@@ -171,7 +171,7 @@ def test_confined_it_serves_everything(
 def test_a_switch_that_needs_a_system_call_of_its_own(
     served: tuple[subprocess.Popen[str], str, list[str]],
 ) -> None:
-    """Asked for `notify`, for which it has no system call left, the confined server drops that client, and serves on."""
+    """Asked for `notify`, for which it has no system call left, the confined server drops that client only."""
     _, path, _ = served
     script = "import sys; from gofer import GoferClient; GoferClient(sys.argv[1], switch='notify')"
     done = subprocess.run([sys.executable, "-c", script, path], capture_output=True, text=True, timeout=30)
@@ -193,6 +193,6 @@ def test_full_means_full(tree: Path, tmp_path: Path) -> None:
         [*command, "--confinement", "partial"], stdout=subprocess.PIPE, text=True
     ) as server:
         assert server.stdout is not None
-        lines = [next(server.stdout) for _ in range(6)]
+        lines = [next(server.stdout) for _ in range(7)]
         server.terminate()
     assert any(line.startswith("gofer: Landlock: MISSING") for line in lines), lines

@@ -2,6 +2,7 @@
 
 In this order, each step needing the ones before it:
 
+0. the tree is on a mount of its own where that is permitted (detached.py), before all the rest;
 1. the user it runs as, if another one is asked for (`--user`), without its groups;
 2. capabilities: all go but those that serving other users' files takes;
 3. no_new_privs: nothing it could start would have more;
@@ -91,6 +92,10 @@ def confine(export: Export, socket_path: str, level: Confinement, user: User | N
     Raises OSError when something that `level` asks for is not to be had.
     """
     report = [Enforced("openat2", "beneath the tree, no symbolic links, no magic links")]
+    restrictions = "no devices, no set-uid programs" + ", read-only" * export.read_only
+    report.append(
+        Enforced("mount", restrictions if export.own_mount else "the host's (CAP_SYS_ADMIN is missing)")
+    )
     if user is not None:
         report.append(_become(user))
     if level is Confinement.NONE:

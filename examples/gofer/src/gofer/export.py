@@ -13,7 +13,7 @@ import os
 import resource
 import stat
 
-from gofer import syscalls
+from gofer import detached, syscalls
 from gofer.locks import Tree
 from gofer.protocol import MAX_IO, MAX_NAMES
 
@@ -46,7 +46,8 @@ class Export:
         self.max_names = max_names
         self.tree = Tree()
         """The locks of its operations, whichever session they are of."""
-        self.root = os.open(path, os.O_PATH | os.O_DIRECTORY)
+        self.root, self.own_mount = _open_root(path, read_only)
+        """`own_mount`: the tree is on a mount for this process alone (detached.py), where no device opens."""
         try:
             syscalls.require_openat2(self.root)
             self._proc = os.open("/proc/self/fd", os.O_PATH | os.O_DIRECTORY)
@@ -90,6 +91,15 @@ class Export:
         """Let go of the tree. Sessions still running keep their own descriptors."""
         os.close(self.root)
         os.close(self._proc)
+
+
+def _open_root(path: str | bytes | os.PathLike[str], read_only: bool) -> tuple[int, bool]:
+    try:
+        return detached.mount(path, read_only), True
+    except OSError as e:
+        if e.errno not in (errno.EPERM, errno.ENOSYS):
+            raise
+    return os.open(path, os.O_PATH | os.O_DIRECTORY), False
 
 
 def raise_descriptor_limit() -> int:

@@ -132,6 +132,26 @@ class FidTable:
             self._reserved += count
         return Batch(self, count)
 
+    def require_room(self) -> None:
+        """EMFILE when there is no room for one more FID: before something is done that `put` could not keep."""
+        if len(self._handles) + self._reserved >= self._limit:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    def put(self, fd: int, kind: Kind, mode: int, node: NodeLock) -> int:
+        """Take over a descriptor, for a request that makes one FID and can do nothing wrong after; the FID.
+
+        EMFILE, and EBADF when the session has ended; the descriptor is closed then.
+        """
+        fid = next(self._numbers)
+        handle = Handle(self, fd, kind, mode, node)
+        with self._lock:
+            full = len(self._handles) + self._reserved >= self._limit
+            if not full and not self._closed:
+                self._handles[fid] = handle
+                return fid
+        os.close(fd)
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE)) if full else bad_fid()
+
     def any(self, fid: int) -> Handle:
         """The handle of a FID of either kind, pinned."""
         with self._lock:

@@ -49,30 +49,6 @@ class NodeLock:
         self._mutex = threading.Lock()  # _readers
         self._readers = 0
 
-    def acquire_read(self) -> None:
-        """Share it."""
-        with self._gate, self._mutex:
-            self._readers += 1
-            if self._readers == 1:
-                self._empty.acquire()  # at once: no writer has it, or it would be in the gate
-
-    def release_read(self) -> None:
-        """Share it no more."""
-        with self._mutex:
-            self._readers -= 1
-            if self._readers == 0:
-                self._empty.release()
-
-    def acquire_write(self) -> None:
-        """Hold it alone."""
-        self._gate.acquire()
-        self._empty.acquire()
-
-    def release_write(self) -> None:
-        """Let others in."""
-        self._empty.release()
-        self._gate.release()
-
 
 class _Reading:
     __slots__ = ("_lock",)
@@ -81,10 +57,18 @@ class _Reading:
         self._lock = lock
 
     def __enter__(self) -> None:
-        self._lock.acquire_read()
+        lock = self._lock
+        with lock._gate, lock._mutex:
+            lock._readers += 1
+            if lock._readers == 1:
+                lock._empty.acquire()  # at once: no writer has it, or it would be in the gate
 
     def __exit__(self, *exc: object) -> None:
-        self._lock.release_read()
+        lock = self._lock
+        with lock._mutex:
+            lock._readers -= 1
+            if lock._readers == 0:
+                lock._empty.release()
 
 
 class _Writing:
@@ -94,10 +78,12 @@ class _Writing:
         self._lock = lock
 
     def __enter__(self) -> None:
-        self._lock.acquire_write()
+        self._lock._gate.acquire()
+        self._lock._empty.acquire()
 
     def __exit__(self, *exc: object) -> None:
-        self._lock.release_write()
+        self._lock._empty.release()
+        self._lock._gate.release()
 
 
 class _Here(threading.local):

@@ -70,7 +70,12 @@ class Looking(Operations):
                 if e.errno in _SETTLED_BY_STEPS:
                     return None
                 raise
-        fd = self._open_at_once(start, names)
+        try:
+            fd = self._at_once(start, names, WALK)
+        except OSError as e:
+            if e.errno in _SETTLED_BY_STEPS:
+                return None
+            raise
         if fd < 0:
             return None
         try:
@@ -78,18 +83,18 @@ class Looking(Operations):
         finally:
             os.close(fd)
 
-    def _open_at_once(self, start: Handle, names: list[bytes]) -> int:
-        """An O_PATH descriptor of what the names lead to, in one system call; -1 when that did not work, or a
-        directory was being changed meanwhile (locks.py). The tree is shared.
+    def _at_once(self, start: Handle, names: list[bytes], flags: int) -> int:
+        """A descriptor of what the names lead to, in one system call; -1 when a directory was being changed
+        meanwhile (locks.py). The tree is shared.
         """
         tree = self._tree
         before = tree.generation
         if tree.changing:
             return -1
         try:
-            fd = syscalls.open_beneath(start.fd, b"/".join(names), WALK)
-        except OSError as e:
-            if e.errno in _SETTLED_BY_STEPS:
+            fd = syscalls.open_beneath(start.fd, b"/".join(names), flags)
+        except OSError:
+            if tree.generation != before:
                 return -1
             raise
         if tree.generation == before:

@@ -7,7 +7,8 @@ import os
 import stat
 
 from gofer import syscalls
-from gofer.fids import Batch, Handle, Kind
+from gofer.fids import Handle, Kind
+from gofer.locks import NodeLock
 from gofer.looking import Looking
 from gofer.operations import ALWAYS, WALK, check_openable, error
 from gofer.protocol import MAX_AHEAD, Created, Opened, Owner, Place
@@ -23,30 +24,35 @@ class Opening(Looking):
         self._check_flags(flags, _OPEN_FLAGS)
         with (
             self._fids.control(fid) as handle,
-            self._fids.batch(1) as new,
             self._tree.here.lock,
             handle.node.reading,
         ):
             check_openable(handle.type)
-            return self._open(new, handle.fd, os.fstat(handle.fd), flags)
+            self._fids.require_room()
+            return self._opened(self._export.reopen(handle.fd, flags | ALWAYS), flags)
 
     def walk_open(self, fid: int, names: list[bytes], flags: int, ahead: int) -> Opened:
         self._check_walk(names)
         self._check_flags(flags, _OPEN_FLAGS)
         if ahead < 0:
             raise error(errno.EINVAL)
-        with self._fids.control(fid) as start, self._fids.batch(1) as new, self._tree.here.lock:
+        with self._fids.control(fid) as start, self._tree.here.lock:
+            self._fids.require_room()
+            # In one step where no device can be opened by mistake; what cannot be done twice is not tried so.
+            if self._export.own_mount and names and not flags & os.O_TRUNC:
+                opened = self._at_once(start, names, flags | ALWAYS | os.O_NOFOLLOW)
+                if opened >= 0:
+                    return self._opened(opened, flags, ahead)
             fd = self._walk_to(start, names)
             try:
-                info = os.fstat(fd)
-                check_openable(stat.S_IFMT(info.st_mode))
-                return self._open(new, fd, info, flags, min(ahead, MAX_AHEAD))
+                check_openable(stat.S_IFMT(os.fstat(fd).st_mode))
+                return self._opened(self._export.reopen(fd, flags | ALWAYS), flags, ahead)
             finally:
                 os.close(fd)
 
     def _walk_to(self, start: Handle, names: list[bytes]) -> int:
         """An O_PATH descriptor of what the names lead to. The tree is shared."""
-        fd = self._open_at_once(start, names) if names else -1
+        fd = self._at_once(start, names, WALK) if names else -1
         if fd >= 0:
             return fd
         fd = os.dup(start.fd)
@@ -65,21 +71,18 @@ class Opening(Looking):
             raise
         return fd
 
-    def _open(self, new: Batch, fd: int, info: os.stat_result, flags: int, ahead: int = 0) -> Opened:
-        opened = self._export.reopen(fd, flags | ALWAYS)
-        node = self._tree.node(info.st_dev, info.st_ino)
-        handle = new.add(opened, Kind.OPEN, info.st_mode, node)
-        data = b""
-        if info.st_size <= ahead and flags & os.O_ACCMODE == os.O_RDONLY and stat.S_ISREG(info.st_mode):
-            buffer = bytearray(
-                info.st_size + 1
-            )  # one more than there is: a full one would be a file that grew
-            with node.reading:
-                count = os.preadv(opened, [buffer], 0)
-                info = os.fstat(opened)
-            if count == info.st_size:  # else somebody outside is writing it
-                data = bytes(buffer[:count])
-        return Opened(handle, self._stat(info), data)
+    def _opened(self, fd: int, flags: int, ahead: int = 0) -> Opened:
+        """The answer for a file just opened, whose descriptor is closed should there be none."""
+        try:
+            info = os.fstat(fd)
+            node = self._tree.node(info.st_dev, info.st_ino)
+            data = b""
+            if ahead and info.st_size <= min(ahead, MAX_AHEAD) and flags & os.O_ACCMODE == os.O_RDONLY:
+                data, info = _content(fd, info, node)
+        except BaseException:
+            os.close(fd)
+            raise
+        return Opened(self._fids.put(fd, Kind.OPEN, info.st_mode, node), self._stat(info), data)
 
     def create(self, at: Place, flags: int, mode: int, owner: Owner | None) -> Created:
         self._check_flags(flags, _CREATE_FLAGS)
@@ -104,3 +107,14 @@ class Opening(Looking):
         except BaseException:
             (os.rmdir if directory else os.unlink)(name, dir_fd=parent)
             raise
+
+
+def _content(fd: int, info: os.stat_result, node: NodeLock) -> tuple[bytes, os.stat_result]:
+    """A small file's content and the stat that fits it; nothing if somebody outside is writing it."""
+    if not stat.S_ISREG(info.st_mode):
+        return b"", info
+    buffer = bytearray(info.st_size + 1)  # one more than there is: a full one would be a file that grew
+    with node.reading:
+        count = os.preadv(fd, [buffer], 0)
+        info = os.fstat(fd)
+    return (bytes(buffer[:count]) if count == info.st_size else b""), info

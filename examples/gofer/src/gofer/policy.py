@@ -82,9 +82,10 @@ _CHANGING = [
 _XATTRS = _rules("xattrs.py", "getxattr", "listxattr")
 
 DEADLY = [
-    "execve", "execveat", "ptrace", "process_vm_readv", "process_vm_writev", "open_by_handle_at", "mount",
-    "umount2", "pivot_root", "chroot", "setns", "unshare", "bpf", "perf_event_open", "init_module",
-    "finit_module", "kexec_load", "reboot", "keyctl", "userfaultfd", "io_uring_setup", "setuid", "setresuid",
+    "execve", "execveat", "ptrace", "process_vm_readv", "process_vm_writev", "open_by_handle_at",
+    "mount", "umount2", "open_tree", "mount_setattr", "move_mount", "fsopen", "pivot_root", "chroot",
+    "setns", "unshare", "bpf", "perf_event_open", "init_module", "finit_module", "kexec_load", "reboot",
+    "keyctl", "userfaultfd", "io_uring_setup", "setuid", "setresuid",
 ]  # fmt: skip
 """What ends the process at once: nothing here would call it but somebody who has taken it over."""
 

@@ -43,17 +43,21 @@ class _OpenHow(ctypes.Structure):
 _libc = ctypes.CDLL(None, use_errno=True)
 _syscall = _libc.syscall
 _syscall.restype = ctypes.c_long
-_syscall.argtypes = (ctypes.c_long, ctypes.c_int, ctypes.c_char_p, ctypes.POINTER(_OpenHow), ctypes.c_size_t)
+_syscall.argtypes = (ctypes.c_long, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p, ctypes.c_size_t)
 # glibc (2.30 and newer) exports it under its own name; musl calls the same thing getdents.
 _getdents64 = _libc.getdents64 if hasattr(_libc, "getdents64") else _libc.getdents
 _getdents64.restype = ctypes.c_ssize_t
 _getdents64.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t)
 
 
+_HOW_SIZE = ctypes.sizeof(_OpenHow)
+
+
 @functools.lru_cache(maxsize=256)
-def _how(flags: int, mode: int) -> _OpenHow:
-    """The request block for these flags. The kernel only reads it, so that threads may share one."""
-    return _OpenHow(flags | os.O_CLOEXEC, mode, _RESOLVE)
+def _how(flags: int, mode: int) -> tuple[int, _OpenHow]:
+    """The request block for these flags, and its address. The kernel only reads it, so threads may share one."""
+    block = _OpenHow(flags | os.O_CLOEXEC, mode, _RESOLVE)
+    return ctypes.addressof(block), block
 
 
 def open_beneath(directory: int, name: bytes, flags: int, mode: int = 0) -> int:
@@ -65,10 +69,10 @@ def open_beneath(directory: int, name: bytes, flags: int, mode: int = 0) -> int:
 
     Raises OSError with the kernel's errno; EXDEV when the name would have led outside.
     """
-    how = _how(flags, mode)
+    how, _block = _how(flags, mode)
     code = errno.EAGAIN
     for _ in range(_TRIES):
-        fd: int = _syscall(_OPENAT2, directory, name, how, ctypes.sizeof(_OpenHow))
+        fd: int = _syscall(_OPENAT2, directory, name, how, _HOW_SIZE)
         if fd >= 0:
             return fd
         code = ctypes.get_errno()
