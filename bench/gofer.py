@@ -19,6 +19,7 @@ from typing import Literal
 import msgspec
 
 from bench.measure import Contender, CpuTimes, Effort, Sample, sample_calls
+from bench.mount import measure_mounts
 from bench.peer import GoferConfig
 from bench.placement import Placement
 from bench.policies import switch_of
@@ -85,7 +86,8 @@ def measure_family(effort: Effort, progress: Progress) -> tuple[list[Row], dict[
         ways.append(_direct(stack, root))
         for case in SIZES:
             rows += measure_group([_case(case, way) for way in ways], effort, progress)
-    return rows, ratios(rows)
+    mounted, mount_ratios = measure_mounts(effort, progress)
+    return [*rows, *mounted], {**ratios(rows), **mount_ratios}
 
 
 def _plant(root: Path) -> None:
@@ -127,8 +129,8 @@ def ratios(rows: list[Row]) -> dict[str, float | None]:
 
 
 def serve(config: GoferConfig, ready: Callable[[], None], until: Callable[[], object]) -> None:
-    """The server process: a read-only gofer over `config.root`, until `until` returns."""
-    export = Export(config.root, read_only=True)
+    """The server process: a gofer over `config.root`, until `until` returns."""
+    export = Export(config.root, read_only=config.read_only)
     confine(export, config.path, Confinement.PARTIAL)
     try:
         with GoferServer(export, config.path):

@@ -38,7 +38,9 @@ _ENVIRONMENT = {**os.environ, "GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYS
 class Command:
     """A command run in the tree, on a mount of its own each time."""
 
-    def __init__(self, labels: Labels, tree: Path, mounted: Callable[[], AbstractContextManager[object]]) -> None:
+    def __init__(
+        self, labels: Labels, tree: Path, mounted: Callable[[], AbstractContextManager[object]]
+    ) -> None:
         self.labels = labels
         self._tree = tree
         self._mounted = mounted
@@ -66,7 +68,7 @@ def measure_mounts(effort: Effort, progress: Progress) -> tuple[list[Row], dict[
         if why is None:
             progress("cloning the repository")
             _clone(tree)
-            stack.enter_context(PeerProcess(GoferConfig(path=socket, root=str(tree))))
+            stack.enter_context(PeerProcess(GoferConfig(path=socket, root=str(tree), read_only=False)))
         ways: dict[str, tuple[Path, Callable[[], AbstractContextManager[object]]]] = {
             "mount": (mountpoint, lambda: PeerProcess(MountConfig(socket, str(mountpoint), True))),
             "passthrough": (mountpoint, lambda: PeerProcess(MountConfig(str(tree), str(mountpoint), False))),

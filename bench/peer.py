@@ -53,6 +53,7 @@ class GoferConfig(msgspec.Struct, frozen=True, tag="gofer"):
 
     path: str
     root: str
+    read_only: bool = True
 
 
 class MountConfig(msgspec.Struct, frozen=True, tag="mount"):

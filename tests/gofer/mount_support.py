@@ -37,13 +37,19 @@ class Program:
 
     def __init__(self, *arguments: str) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "gofer", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            [sys.executable, "-m", "gofer", *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            bufsize=0,  # so that select sees all there is
         )
         assert self._process.stdout is not None
+        ready = b"gofer: serving " if arguments[0] == "serve" else b"gofer: mounted "
         try:
-            readable, _, _ = select.select([self._process.stdout], [], [], PATIENCE_S)
-            self.said = self._process.stdout.readline().decode() if readable else ""
-            assert self.said, f"gofer {' '.join(arguments)} did not get ready"
+            line = b"\n"
+            while not line.startswith(ready):
+                assert line, f"gofer {' '.join(arguments)} did not get ready"
+                readable, _, _ = select.select([self._process.stdout], [], [], PATIENCE_S)
+                line = self._process.stdout.readline() if readable else b""
         except BaseException:
             self.kill()
             raise
@@ -72,7 +78,9 @@ class Program:
 class Mounted:
     """A tree, the gofer that owns it, and the directory where its mount is."""
 
-    def __init__(self, directory: Path, *, serve: tuple[str, ...] = (), options: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, directory: Path, *, serve: tuple[str, ...] = (), options: tuple[str, ...] = ()
+    ) -> None:
         self.tree = directory / "tree"
         self.at = directory / "mnt"
         self.socket = str(directory / "gofer.sock")

@@ -136,7 +136,9 @@ def test_info(fs: GoferFileSystem, tree: Path) -> None:
     os.symlink("file", tree / "link")
     os.symlink("nowhere", tree / "dangling")
     os.mkfifo(tree / "fifo")
-    assert {info["name"]: (info["type"], info["size"]) for info in fs.ls("/") if info["type"] != "directory"} == {
+    assert {
+        info["name"]: (info["type"], info["size"]) for info in fs.ls("/") if info["type"] != "directory"
+    } == {
         "/file": ("file", 5),
         "/link": ("file", 5),
         "/dangling": ("link", 7),
@@ -196,7 +198,9 @@ def test_text_and_compression(fs: GoferFileSystem, tree: Path) -> None:
     """The layers fsspec puts on top."""
     with fs.open("/file.gz", "wt", compression="infer", encoding="utf-8") as file:
         file.write("größer\n" * 1000)
-    with fsspec.open("gofer:///file.gz", "rt", compression="gzip", socket=fs.socket, encoding="utf-8") as file:
+    with fsspec.open(
+        "gofer:///file.gz", "rt", compression="gzip", socket=fs.socket, encoding="utf-8"
+    ) as file:
         assert file.read() == "größer\n" * 1000
     assert (tree / "file.gz").stat().st_size < 1000
 
@@ -365,6 +369,7 @@ def test_pyarrow(fs: GoferFileSystem, tree: Path) -> None:
     table = pyarrow.table({"part": [n % 3 for n in range(1000)], "n": list(range(1000))})
     dataset.write_dataset(table, "/set", format="parquet", partitioning=["part"], filesystem=fs)
     assert len(list((tree / "set").rglob("*.parquet"))) == 3
-    found = dataset.dataset("/set", filesystem=fs, partitioning=["part"]).to_table(filter=dataset.field("part") == 1)
+    files = dataset.dataset("/set", filesystem=fs, partitioning=["part"])
+    found = files.to_table(filter=dataset.field("part") == 1)
     assert sorted(found["n"].to_pylist()) == list(range(1, 1000, 3))
     gc.collect()

@@ -113,7 +113,15 @@ def test_tar(at: Path, host: Path) -> None:
     os.link(at / "src" / "client.py", at / "src" / "hard.py")
     os.mkfifo(at / "src" / "fifo")
     os.chmod(at / "src" / "pool.py", 0o400)
-    pack = ("tar", "--sort=name", "--format=posix", "--pax-option=delete=atime,delete=ctime", "-cf", "-", "src")
+    pack = (
+        "tar",
+        "--sort=name",
+        "--format=posix",
+        "--pax-option=delete=atime,delete=ctime",
+        "-cf",
+        "-",
+        "src",
+    )
 
     def digest(directory: Path) -> str:
         packed = subprocess.run(pack, cwd=directory, capture_output=True, check=True)
@@ -130,7 +138,8 @@ def test_venv(at: Path) -> None:
     """An environment is made, and its Python runs from the mount."""
     run(sys.executable, "-m", "venv", "--without-pip", "--copies", "env", at=at)
     (at / "env" / "module.py").write_text("answer = 42\n")
-    said = run(at / "env" / "bin" / "python", "-c", "import sys, module; print(sys.prefix, module.answer)", at=at / "env")
+    program = "import sys, module; print(sys.prefix, module.answer)"
+    said = run(at / "env" / "bin" / "python", "-c", program, at=at / "env")
     assert said.split() == [str(at / "env"), "42"]
     run(at / "env" / "bin" / "python", "-m", "py_compile", "module.py", at=at / "env")
     assert list((at / "env" / "__pycache__").iterdir())
@@ -141,7 +150,9 @@ def test_gcc(at: Path) -> None:
     """A program is compiled, linked and run, and make sees that nothing is to be done again."""
     (at / "part.h").write_text("int part(void);\n")
     (at / "part.c").write_text('#include "part.h"\nint part(void) { return 42; }\n')
-    (at / "main.c").write_text('#include <stdio.h>\n#include "part.h"\nint main(void) { return printf("%d", part()) < 0; }\n')
+    (at / "main.c").write_text(
+        '#include <stdio.h>\n#include "part.h"\nint main(void) { return printf("%d", part()) < 0; }\n'
+    )
     (at / "Makefile").write_text("program: main.o part.o\n\tgcc -o $@ $^\nmain.o part.o: part.h\n")
     run("make", "-j2", "CC=gcc", at=at)
     assert run(at / "program", at=at) == "42"

@@ -11,13 +11,15 @@ objects. So every FID is worth something only in the *epoch* it was got in; who 
 from __future__ import annotations
 
 import errno
+import logging
 import os
 from collections.abc import Callable
 
 import flipcall
-
 from gofer.client import GoferClient
 from gofer.protocol import Gofer, Inode, Mounted
+
+log = logging.getLogger("gofer.mount")
 
 
 class Connection:
@@ -90,5 +92,6 @@ class Connection:
             self._client = client = self._connect(self._path)
         except (flipcall.FlipcallError, OSError) as error:
             # No socket, nobody behind it, refused: to the program that asked for a file, all the same.
+            log.debug("%s: %s", self._path, error)
             raise OSError(errno.EIO, os.strerror(errno.EIO)) from error
         return client

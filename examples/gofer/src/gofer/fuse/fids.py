@@ -16,7 +16,7 @@ from gofer.fuse.nodes import Node, Nodes, stale
 from gofer.protocol import Inode, Opened, SetStat, Stat
 
 _DEPTH_MAX = 2048
-"""Names from the root to a node: a path of PATH_MAX bytes has no more. Names that have gone stale can form a ring."""
+"""Names from the root to a node: a path of PATH_MAX bytes has no more. (Stale names can form a ring.)"""
 
 _HELD_MIN = 16
 
@@ -68,7 +68,7 @@ class FidCache:
         if self._has_fid(node):
             return self.of(node), []
         way, names = self._way(node)
-        if len(names) > self._connection.limits.max_names:
+        if len(names) >= self._connection.limits.max_names:
             return self.of(node), []
         return self.of(_name_of(way[0])[0]), names
 
@@ -82,6 +82,15 @@ class FidCache:
         if walked.walked < len(names) or not node.is_same(walked.stats[0]):
             raise stale()
         return walked.stats[0]
+
+    def look(self, directory: Node, name: bytes) -> Stat | None:
+        """What is in a directory under a name, None if nothing is, without FIDs being made."""
+        gofer = self._connection.gofer  # first: it may connect again, which is another epoch
+        fid, names = self.near(directory)
+        walked = gofer.walk_stat(fid, [*names, name], bool(names))
+        if names and (walked.walked < len(names) or not directory.is_same(walked.stats[len(names) - 1])):
+            raise stale()
+        return walked.stats[-1] if walked.walked > len(names) else None
 
     def open(self, node: Node, flags: int, ahead: int) -> Opened:
         """Open the node, in one round trip whether it has a FID or not."""

@@ -12,9 +12,10 @@ if TYPE_CHECKING:
     from gofer.fuse.listings import Listing
     from gofer.fuse.nodes import Node
 
-# What the kernel passes along and the gofer has a use for. The others are the kernel's own business: it asks for an
-# fsync itself for O_SYNC, and O_CREAT and O_EXCL are a `create`.
+# What the kernel passes along and the gofer has a use for. The others are the kernel's own business: it asks for
+# an fsync itself for O_SYNC, and O_CREAT and O_EXCL are a `create`.
 _FLAGS = os.O_ACCMODE | os.O_TRUNC | os.O_APPEND
+
 
 def open_flags(flags: int) -> int:
     """The flags of an open on the mount, as the gofer takes them."""

@@ -10,17 +10,16 @@ import errno
 import functools
 import logging
 from collections.abc import Callable, Coroutine
-from typing import Any, ParamSpec, Protocol, TypeVar, cast
+from typing import Any, Protocol, TypeVar, cast
 
-import flipcall
 import pyfuse3
 
+import flipcall
 from gofer.fuse.connection import Connection
 
 log = logging.getLogger("gofer.mount")
 
-T = TypeVar("T")
-P = ParamSpec("P")
+M = TypeVar("M", bound=Callable[..., Coroutine[Any, Any, Any]])
 
 
 class Connected(Protocol):
@@ -29,37 +28,34 @@ class Connected(Protocol):
     connection: Connection
 
 
-def retried(method: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[Any, Any, T]]:
+def retried(method: M) -> M:
     """An operation that only looks: when the gofer turns out to have been restarted, it is asked again."""
     return _answered(method, tries=2)
 
 
-def once(method: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[Any, Any, T]]:
+def once(method: M) -> M:
     """An operation that changes something: a gofer that died may have done it or not, so that EIO it is."""
     return _answered(method, tries=1)
 
 
-def _answered(
-    method: Callable[P, Coroutine[Any, Any, T]], tries: int
-) -> Callable[P, Coroutine[Any, Any, T]]:
+def _answered(method: M, tries: int) -> M:
     @functools.wraps(method)
-    async def run(*args: P.args, **kwargs: P.kwargs) -> T:
+    async def run(self: Connected, *args: Any) -> Any:
         for left in range(tries - 1, -1, -1):
             try:
-                return await method(*args, **kwargs)
+                return await method(self, *args)
             except pyfuse3.FUSEError:
                 raise
             except Exception as error:
-                connection = cast(Connected, args[0]).connection
-                if not connection.is_lost(error):
+                if not self.connection.is_lost(error):
                     raise pyfuse3.FUSEError(_errno(error)) from None
                 log.debug("%s: %s", method.__name__, error)
-                connection.lost()
+                self.connection.lost()
                 if not left:
                     raise pyfuse3.FUSEError(errno.EIO) from None
         raise AssertionError("unreachable: the last try returns or raises")
 
-    return run
+    return cast(M, run)
 
 
 def _errno(error: Exception) -> int:

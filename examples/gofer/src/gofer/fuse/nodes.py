@@ -6,8 +6,8 @@ process memory and the gofer nothing. In particular no node needs a FID: an obje
 by name, and whether it is the same object is then seen from (device, inode) (fids.py).
 
 The number is the inode's own, where that is free, so that `st_ino` is what it is at the gofer's; otherwise (two
-file systems below one root, an inode used anew while the kernel remembers its predecessor) one from a range no file
-system uses.
+file systems below one root, an inode used anew while the kernel remembers its predecessor) one from a range that
+no file system uses.
 """
 
 from __future__ import annotations

@@ -55,12 +55,11 @@ class GoferOperations(Transfers):
 
     def _ask(self, directory: Node, name: bytes) -> EntryAttributes:
         asked = time.monotonic()
-        gofer = self.connection.gofer
-        walked = gofer.walk_stat(self.fids.of(directory), [name], False)
-        if not walked.walked:
+        info = self.fids.look(directory, name)
+        if info is None:
             self.nodes.removed(directory, name)
             return missing(self._cache)
-        node = self.nodes.found(directory, name, walked.stats[0], asked)
+        node = self.nodes.found(directory, name, info, asked)
         node.lookups += 1
         return self.entry(node)
 

@@ -91,7 +91,9 @@ class Transfers(pyfuse3.Operations):
         given = open_flags(flags)
         asked = time.monotonic()
         try:
-            made = gofer.create(Place(self.fids.of(directory), name), given, modes.S_IMODE(mode), self.owner(ctx))
+            made = gofer.create(
+                Place(self.fids.of(directory), name), given, modes.S_IMODE(mode), self.owner(ctx)
+            )
         except FileExistsError:
             if flags & os.O_EXCL:
                 raise

@@ -11,7 +11,7 @@ from fsspec.spec import AbstractBufferedFile
 from gofer.client import GoferClient
 
 if TYPE_CHECKING:
-    from gofer.filesystem import GoferFileSystem
+    from gofer.filesystem.files import GoferFileSystem
 
 _FLAGS = {
     "rb": os.O_RDONLY,
@@ -27,6 +27,9 @@ class GoferFile(AbstractBufferedFile):
     Without `autocommit` (in a transaction of fsspec's) what is written is in a file of another name beside it,
     which `commit` renames and `discard` removes.
     """
+
+    closed: bool
+    offset: int | None
 
     def __init__(
         self,
@@ -64,9 +67,8 @@ class GoferFile(AbstractBufferedFile):
     def _fetch_range(self, start: int, end: int) -> bytes:
         return self._raw.pread(end - start, start)
 
-    def _upload_chunk(self, final: bool = False) -> bool:
+    def _upload_chunk(self, final: bool = False) -> None:
         self._raw.write_all(self.buffer.getbuffer())
-        return True
 
     def flush(self, force: bool = False) -> None:
         """What was written is in the file afterwards, however little it is."""
@@ -85,7 +87,7 @@ class GoferFile(AbstractBufferedFile):
             if self.mode != "rb":
                 self.flush(force=True)
         finally:
-            self.closed = True
+            self.closed = True  # pyright: ignore[reportIncompatibleMethodOverride]
             self._raw.close()
 
     def commit(self) -> None:
@@ -99,6 +101,6 @@ class GoferFile(AbstractBufferedFile):
         """Let what was written be gone."""
         if self._temporary is not None:
             self._raw.close()
-            self.closed = True
+            self.closed = True  # pyright: ignore[reportIncompatibleMethodOverride]
             self._client.unlink(self._temporary)
             self._temporary = None

@@ -1,134 +1,31 @@
-"""GoferFileSystem: a gofer's tree to whatever reads through fsspec (pandas, pyarrow, dask, zarr, ...).
-
-    pandas.read_csv("gofer:///data.csv", storage_options={"socket": "/run/gofer.sock"})
-    pandas.read_csv("gofer://%2Frun%2Fgofer.sock/data.csv")        the same, all in the URL
-
-Which gofer: the option `socket` (for all there is also fsspec's configuration: $FSSPEC_GOFER_SOCKET), or the URL's
-authority where that is a percent-encoded absolute path. The rest of the URL is the path. Needs the extra `fsspec`.
-"""
+"""The operations of GoferFileSystem."""
 
 from __future__ import annotations
 
-import functools
 import os
 import shutil
 import stat as modes
-import threading
-from collections.abc import Callable
 from datetime import datetime, timezone
-from typing import IO, Any, Literal, TypeVar, cast
-from urllib.parse import unquote
+from typing import Any, cast
 
-import flipcall
-from fsspec import AbstractFileSystem
 from fsspec.callbacks import DEFAULT_CALLBACK, Callback
-from fsspec.utils import isfilelike, stringify_path
+from fsspec.utils import isfilelike
 
 from gofer import names
-from gofer.client import GoferClient, Transport
 from gofer.copy import download, upload
-from gofer.filesystem_file import GoferFile
+from gofer.filesystem.base import ConnectedFileSystem, connected
+from gofer.filesystem.file import GoferFile
 from gofer.protocol import Dent, Stat
 
 Info = dict[str, Any]
-F = TypeVar("F", bound=Callable[..., Any])
-
-_ENCODED_SLASH = "%2f"
 
 
-def _connected(method: F) -> F:
-    """A method that asks the gofer: when the connection turns out to be over, the next call makes another."""
-
-    @functools.wraps(method)
-    def run(self: GoferFileSystem, *args: Any, **kwargs: Any) -> Any:
-        try:
-            return method(self, *args, **kwargs)
-        except (flipcall.ClosedError, flipcall.PeerError):
-            self.close()
-            raise
-
-    return cast(F, run)
-
-
-class GoferFileSystem(AbstractFileSystem):
-    """The files of a gofer.
-
-    Connects when first used, and again in a process that was forked or that unpickled it. Any thread may use it.
-    Symbolic links are followed, within the tree.
-    """
-
-    protocol = "gofer"
-    root_marker = "/"
-
-    def __init__(
-        self,
-        socket: str | os.PathLike[str] | None = None,
-        *,
-        auto_mkdir: bool = False,
-        timeout: float | None = 30.0,
-        transport: Transport = "window",
-        **options: Any,
-    ) -> None:
-        """`auto_mkdir`: make missing parents of a file that is written. `timeout`: seconds a call may take."""
-        super().__init__(**options)
-        if not socket:
-            raise ValueError("which gofer? Give socket=..., or gofer://%2Fpath%2Fto%2Fsocket/...")
-        self.socket = os.fspath(socket)
-        self.auto_mkdir = auto_mkdir
-        self._timeout = timeout
-        self._transport: Transport = transport
-        self._forget()
-
-    @property
-    def fsid(self) -> str:
-        """What tells this file system from others."""
-        return f"gofer-{self.socket}"
-
-    @property
-    def client(self) -> GoferClient:
-        """The connection of this process."""
-        if self._pid_of_client != os.getpid():
-            self._forget()  # inherited by fork: the connection is the parent's, and so perhaps is a held lock
-        if self._client is None:
-            with self._lock:
-                if self._client is None:
-                    self._client = GoferClient(self.socket, transport=self._transport, timeout=self._timeout)
-        return self._client
-
-    def close(self) -> None:
-        """End the connection; the next use makes another."""
-        client, self._client = self._client, None
-        if client is not None and self._pid_of_client == os.getpid():
-            client.close()
-
-    def _forget(self) -> None:
-        self._client: GoferClient | None = None
-        self._lock = threading.Lock()
-        self._pid_of_client = os.getpid()
-
-    # ---- paths ---------------------------------------------------------------------------------------
-
-    @classmethod
-    def _strip_protocol(cls, path: Any) -> Any:
-        """The path in the tree, absolute and without a trailing `/`."""
-        if isinstance(path, list):
-            return [cls._strip_protocol(one) for one in path]
-        text: str = stringify_path(path)
-        if text.startswith("gofer://"):
-            text = text.removeprefix("gofer://")
-            authority, _, rest = text.partition("/")
-            if authority.lower().startswith(_ENCODED_SLASH):
-                text = rest
-        return "/" + text.strip("/") if text.strip("/") else "/"
-
-    @staticmethod
-    def _get_kwargs_from_urls(path: str) -> dict[str, str]:
-        authority = stringify_path(path).removeprefix("gofer://").partition("/")[0]
-        return {"socket": unquote(authority)} if authority.lower().startswith(_ENCODED_SLASH) else {}
+class GoferFileSystem(ConnectedFileSystem):
+    """The files of a gofer, as fsspec knows files. Symbolic links are followed, within the tree."""
 
     # ---- looking -------------------------------------------------------------------------------------
 
-    @_connected
+    @connected
     def info(self, path: str, **kwargs: Any) -> Info:
         """Name, size, type and times of a file, of what a symbolic link leads to."""
         path = self._strip_protocol(path)
@@ -160,7 +57,7 @@ class GoferFileSystem(AbstractFileSystem):
             info["destination"] = names.decode(destination)
         return info
 
-    @_connected
+    @connected
     def ls(self, path: str, detail: bool = True, **kwargs: Any) -> list[Info] | list[str]:
         """A directory's entries with their attributes, one round trip for hundreds; a file's own.
 
@@ -179,7 +76,7 @@ class GoferFileSystem(AbstractFileSystem):
                 info["type"] = "link"  # or walking a tree would walk in circles
         return found
 
-    @_connected
+    @connected
     def lexists(self, path: str, **kwargs: Any) -> bool:
         """Whether the name is there, be it a link that leads nowhere."""
         try:
@@ -198,7 +95,7 @@ class GoferFileSystem(AbstractFileSystem):
 
     # ---- whole files ---------------------------------------------------------------------------------
 
-    @_connected
+    @connected
     def _open(
         self,
         path: str,
@@ -207,7 +104,7 @@ class GoferFileSystem(AbstractFileSystem):
         autocommit: bool = True,
         cache_options: dict[str, Any] | None = None,
         **kwargs: Any,
-    ) -> GoferFile | IO[bytes]:
+    ) -> Any:
         path = self._strip_protocol(path)
         if self.auto_mkdir and mode[0] in "wxa":
             self.makedirs(self._parent(path), exist_ok=True)
@@ -224,7 +121,7 @@ class GoferFileSystem(AbstractFileSystem):
             **kwargs,
         )
 
-    @_connected
+    @connected
     def cat_file(self, path: str, start: int | None = None, end: int | None = None, **kwargs: Any) -> bytes:
         """The bytes of a file, or of a stretch of it; negative positions count from the end."""
         with self.client.open_raw(self._strip_protocol(path)) as file:
@@ -234,10 +131,8 @@ class GoferFileSystem(AbstractFileSystem):
             first, last, _ = slice(start, end).indices(size)
             return file.pread(max(0, last - first), first)
 
-    @_connected
-    def pipe_file(
-        self, path: str, value: bytes, mode: Literal["overwrite", "create"] = "overwrite", **kwargs: Any
-    ) -> None:
+    @connected
+    def pipe_file(self, path: str, value: bytes, mode: str = "overwrite", **kwargs: Any) -> None:
         """Make or replace a file; FileExistsError for one that is there when `mode` is "create"."""
         path = self._strip_protocol(path)
         if self.auto_mkdir:
@@ -246,7 +141,7 @@ class GoferFileSystem(AbstractFileSystem):
         with self.client.open_raw(path, os.O_WRONLY | os.O_CREAT | only) as file:
             file.write_all(value)
 
-    @_connected
+    @connected
     def touch(self, path: str, truncate: bool = True, **kwargs: Any) -> None:
         """Make an empty file; of one that is there, empty it (`truncate`) or renew its times."""
         path = self._strip_protocol(path)
@@ -256,7 +151,7 @@ class GoferFileSystem(AbstractFileSystem):
         self.client.open_raw(path, os.O_WRONLY | os.O_CREAT | how).close()
         self.client.utime(path)
 
-    @_connected
+    @connected
     def cp_file(self, path1: str, path2: str, **kwargs: Any) -> None:
         """Copy a file within the tree, through this process; of a directory, the directory alone."""
         source, target = self._strip_protocol(path1), self._strip_protocol(path2)
@@ -270,36 +165,37 @@ class GoferFileSystem(AbstractFileSystem):
             while data := file.read(client.max_read):
                 copy.write_all(data)
 
-    @_connected
+    @connected
     def get_file(
         self,
         rpath: str,
-        lpath: Any,
+        lpath: Any = None,
         callback: Callback = DEFAULT_CALLBACK,
         outfile: Any = None,
         **kwargs: Any,
     ) -> None:
         """Copy a file to a local path, or into an open file."""
         rpath = self._strip_protocol(rpath)
-        out = lpath if isfilelike(lpath) else outfile
-        if out is None and self.isdir(rpath):
-            os.makedirs(lpath, exist_ok=True)
-            return
+        out: Any = lpath if isfilelike(lpath) else outfile
         if out is not None:
             with self.client.open(rpath, "rb") as file:
                 shutil.copyfileobj(file, out, self.client.max_read)
             return
+        target = cast(str, lpath)
+        if self.isdir(rpath):
+            os.makedirs(target, exist_ok=True)
+            return
         callback.set_size(self.client.stat(rpath).size)
-        os.makedirs(os.path.dirname(os.path.abspath(lpath)), exist_ok=True)
-        download(self.client, rpath, lpath, callback.relative_update)
+        os.makedirs(os.path.dirname(os.path.abspath(target)), exist_ok=True)
+        download(self.client, rpath, target, callback.relative_update)
 
-    @_connected
+    @connected
     def put_file(
         self,
         lpath: Any,
         rpath: str,
         callback: Callback = DEFAULT_CALLBACK,
-        mode: Literal["overwrite", "create"] = "overwrite",
+        mode: str = "overwrite",
         **kwargs: Any,
     ) -> None:
         """Copy a local file into the tree."""
@@ -315,7 +211,7 @@ class GoferFileSystem(AbstractFileSystem):
 
     # ---- changing ------------------------------------------------------------------------------------
 
-    @_connected
+    @connected
     def mkdir(self, path: str, create_parents: bool = True, **kwargs: Any) -> None:
         """A new directory; FileExistsError where something is."""
         path = self._strip_protocol(path)
@@ -323,7 +219,7 @@ class GoferFileSystem(AbstractFileSystem):
             self.makedirs(self._parent(path), exist_ok=True)
         self.client.mkdir(path, **kwargs)
 
-    @_connected
+    @connected
     def makedirs(self, path: str, exist_ok: bool = False) -> None:
         """A new directory with those above it."""
         path = self._strip_protocol(path)
@@ -339,17 +235,17 @@ class GoferFileSystem(AbstractFileSystem):
             if not (exist_ok and self.isdir(path)):
                 raise
 
-    @_connected
+    @connected
     def rmdir(self, path: str) -> None:
         """Remove an empty directory."""
         self.client.rmdir(self._strip_protocol(path))
 
-    @_connected
+    @connected
     def rm_file(self, path: str) -> None:
         """Remove a name of a file; of a symbolic link, the link."""
         self.client.unlink(self._strip_protocol(path))
 
-    @_connected
+    @connected
     def rm(self, path: str | list[str], recursive: bool = False, maxdepth: int | None = None) -> None:
         """Remove files, and with `recursive` directories with all that is in them. Links are not followed."""
         if maxdepth is not None:
@@ -371,8 +267,10 @@ class GoferFileSystem(AbstractFileSystem):
                 self.client.unlink(below)
         self.client.rmdir(path)
 
-    @_connected
-    def mv(self, path1: str, path2: str, recursive: bool = True, **kwargs: Any) -> None:
+    @connected
+    def mv(
+        self, path1: str, path2: str, recursive: bool = True, maxdepth: int | None = None, **kwargs: Any
+    ) -> None:
         """Rename, whatever it is; what is in the way is replaced, as rename(2) would. Into a directory, where
         there is one.
         """
@@ -383,7 +281,7 @@ class GoferFileSystem(AbstractFileSystem):
             target = f"{target.rstrip('/')}/{source.rpartition('/')[2]}"
         self.client.rename(source, target)
 
-    @_connected
+    @connected
     def chmod(self, path: str, mode: int) -> None:
         """Set the permission bits."""
         self.client.chmod(self._strip_protocol(path), mode)
