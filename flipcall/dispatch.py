@@ -15,6 +15,7 @@ import msgspec
 from .errors import CallError, ClosedError
 from .failure import describe
 from .items import Items
+from .limits import Gate
 from .method import Method, encode, octets
 from .service import Service, contract_of
 from .status import Status
@@ -28,13 +29,15 @@ NOTHING = b""
 class Dispatcher:
     """The methods of one implementation, by number. Any thread, as far as the implementation allows."""
 
-    def __init__(self, service: Service, tracebacks: bool) -> None:
+    def __init__(self, service: Service, tracebacks: bool, gate: Gate | None = None) -> None:
         self.service = service
         self.tracebacks = tracebacks
         contract = contract_of(type(service))
         self.name = contract.name
         self.methods = contract.methods
         self._handlers = [getattr(service, m.name) for m in self.methods]
+        if gate is not None:
+            self._handlers = [gate.guard(handler) for handler in self._handlers]
         self._draining = False
         self.plain = [self._plain(m) for m in self.methods]
 
