@@ -67,7 +67,7 @@ def take(sock: socket.socket, call_id: int) -> Rights:
     buffer = bytearray(MESSAGE.size)
     for _ in range(_MOST):
         try:
-            size, fds, flags = collect(sock, buffer, SCM_MAX_FD, socket.MSG_DONTWAIT)
+            size, fds, flags, _ = collect(sock, buffer, SCM_MAX_FD, socket.MSG_DONTWAIT)
         except (BlockingIOError, ConnectionResetError):
             size, fds, flags = 0, [], 0
         if size != MESSAGE.size:

@@ -16,6 +16,7 @@ from .errors import CallError, ClosedError, ProtocolError
 from .failure import describe
 from .fd import Fd
 from .items import Items
+from .limits import Gate
 from .method import Method, encode
 from .rights import NO_RIGHTS, Rights, pack
 from .service import Service, contract_of
@@ -30,13 +31,15 @@ NOTHING = b""
 class Dispatcher:
     """The methods of one implementation, by number. Any thread, as far as the implementation allows."""
 
-    def __init__(self, service: Service, tracebacks: bool) -> None:
+    def __init__(self, service: Service, tracebacks: bool, gate: Gate | None = None) -> None:
         self.service = service
         self.tracebacks = tracebacks
         contract = contract_of(type(service))
         self.name = contract.name
         self.methods = contract.methods
         self._handlers = [getattr(service, m.name) for m in self.methods]
+        if gate is not None:
+            self._handlers = [gate.guard(handler) for handler in self._handlers]
         self._draining = False
         self.plain = [self._plain(m) for m in self.methods]
 
@@ -112,7 +115,7 @@ class Dispatcher:
             result = method.call(self._handlers[method.number], method.joined(args, requests))
             if method.stream_out is None:
                 answer = self._result(method, result)
-            elif give_all(flow, result, method.stream_out.encode):
+            elif give_all(flow, result, method.stream_out):
                 answer = 0, NOTHING, NOTHING, []
             else:
                 answer = self.failed(CallError(Status.CANCELLED, "the caller gave up"))

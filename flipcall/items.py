@@ -21,7 +21,7 @@ _STREAMS = (
     collections.abc.AsyncIterable,
     collections.abc.AsyncGenerator,
 )
-_encode = msgspec.msgpack.Encoder().encode
+encode: Callable[[Any], bytes] = msgspec.msgpack.Encoder().encode
 
 
 def item_type(annotation: Any) -> Any:
@@ -46,7 +46,7 @@ class Items:
         if wire is not bytes and (bulk_of(kind) is not None or holds_fd(kind)):
             raise MisuseError(f"{where}: arrays and descriptors cannot be items of a stream")
         self._convert = None if wire is kind else kind
-        self.encode: Callable[[Any], bytes] = _encode
+        self.bulk = kind in OCTETS
 
     def decode(self, batch: bytes) -> list[Any]:
         """Items that came together, as one msgpack array. Raises what msgspec does."""

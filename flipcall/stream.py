@@ -48,15 +48,19 @@ class Frame(NamedTuple):
 class FrameSocket:
     """A connected stream socket that carries frames. One thread at a time.
 
-    message_max: bytes of body and attachment that are sent and taken. takes_fds: frames with descriptors may come;
-    else the kernel drops them.
+    message_max: bytes of body and attachment that are sent and taken. pid: of the process at the other end, where
+    it is another than the one that connected or listened. takes_fds: frames with descriptors may come; else the
+    kernel drops them.
     """
 
-    def __init__(self, sock: socket.socket, message_max: int, takes_fds: bool = False) -> None:
+    def __init__(
+        self, sock: socket.socket, message_max: int, pid: int = 0, *, takes_fds: bool = False
+    ) -> None:
         sock.settimeout(None)
         self.socket = sock
         self.message_max = min(message_max, _FRAME_MAX - HEADER.size)
         self.peer = Peer.of(sock)
+        self.peer.pid = pid or self.peer.pid
         self._buffer = bytearray(_BUFFER)
         self._into = memoryview(self._buffer)
         self._takes_fds = takes_fds
@@ -220,7 +224,7 @@ class FrameSocket:
 
     def _collect(self, into: memoryview) -> int:
         room = SCM_MAX_FD - len(self._fds)
-        n, fds, flags = collect(self.socket, into, room)
+        n, fds, flags, _ = collect(self.socket, into, room)
         self._fds += fds
         if flags & socket.MSG_CTRUNC:
             if len(fds) == room:

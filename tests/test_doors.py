@@ -45,12 +45,12 @@ EVERYDAY = {
 # From the bottom up; a module imports from its own layer and from those below.
 LAYERS = [
     ["_core", "status", "errors", "syscalls", "process", "cpus", "kernel"],
-    ["buffers", "fd", "fds", "rights", "window", "allocator", "named", "liveness"],
+    ["buffers", "fd", "fds", "rights", "window", "allocator", "named", "liveness", "handover", "limits"],
     ["policy", "switch", "notify", "placement", "outcome", "endpoint"],
     ["frame", "landing", "bulk", "ndarray", "items", "method", "failure", "service", "handshake"],
     ["control", "channel", "flow", "stream", "streams", "socketflow", "socketchannel"],
-    ["pool", "context", "dispatch", "serving", "session", "listener"],
-    ["admission", "watcher", "client", "views", "server", "dynamic"],
+    ["pool", "context", "dispatch", "serving", "session", "listener", "connection"],
+    ["admission", "watcher", "client", "views", "workers", "server", "dynamic"],
     ["__init__", "lowlevel", "testing"],
     ["cli"],
 ]
