@@ -82,6 +82,9 @@ class WindowChannel:
     def _bulk(self, what: int, body: bytes, attachment: Attachment, landing: Landing | None) -> Reply:
         if not attachment:
             return self.settle(lib.fc_call(self.ep, what, body, len(body)), what, body, b"", landing)
+        if type(attachment) is bytes and len(attachment) <= self.endpoint.data_cap:  # most often, and quicker
+            result = lib.fc_call_attached(self.ep, what, body, len(body), attachment, len(attachment))
+            return self.settle(result, what, body, attachment, landing)
         with memoryview(attachment) as view, ffi.from_buffer("char[]", view) as data:
             if len(data) > self.endpoint.data_cap:  # and perhaps more than a u32 can say
                 result = lib.FC_ERR_SIZE

@@ -10,7 +10,7 @@ import hashlib
 import inspect
 import json
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -131,11 +131,13 @@ class Method:
             bound.apply_defaults()
         return (*bound.args, *bound.kwargs.values())
 
-    def split(self, args: tuple[Any, ...]) -> tuple[list[Any], bytes | bytearray | memoryview]:
+    def split(self, args: tuple[Any, ...]) -> tuple[Sequence[Any], bytes | bytearray | memoryview]:
         """Arguments for the array, and the attachment of the bulk ones among them. One copy when several.
 
         Raises TypeError for what is none, such as a buffer with holes.
         """
+        if not self.bulk_params:
+            return args, b""
         slots = list(args)
         parts = []
         for i, bulk in self.bulk_params:
