@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import struct
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -23,7 +25,7 @@ from flipcall.handshake import send_message
 from flipcall.method import encode
 from tests.faults.raw import LENGTH, RawClient, RawServer, deadline
 from tests.leaks import Holdings
-from tests.support import wait_until
+from tests.support import REPOSITORY, wait_until
 
 pytestmark = pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")
 FUZZ = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -86,41 +88,29 @@ def honest(path: str, transport: Any) -> None:
 
 ENDS = -1
 INVALID = int(flipcall.Status.INVALID_ARGUMENT)
+OUTCOMES = {"reply": 0, "INVALID_ARGUMENT": INVALID, "closed": ENDS}
+VECTORS = json.loads((REPOSITORY / "proto/vectors/descriptors.json").read_text())
+little_endian = pytest.mark.skipif(sys.byteorder != "little", reason="the vectors are of such a machine")
 
 
-@pytest.mark.parametrize(
-    ("said", "outcome"),
-    [
-        ([(MESSAGE.pack(1, 2), 2)], 0),
-        ([(RING, 0), (RING, 0), (MESSAGE.pack(1, 2), 2), (RING, 0)], 0),
-        ([(MESSAGE.pack(7, 1), 1), (MESSAGE.pack(1, 2), 2)], 0),
-        ([(MESSAGE.pack(1, 3), 3)], 0),
-        ([(MESSAGE.pack(1, 1), 1)], INVALID),
-        ([], ENDS),
-        ([(RING, 0)], ENDS),
-        ([(MESSAGE.pack(1, 2), 1)], ENDS),
-        ([(MESSAGE.pack(1, 1), 2)], ENDS),
-        ([(MESSAGE.pack(1, 0), 0)], ENDS),
-        ([(MESSAGE.pack(1, 0), 2)], ENDS),
-        ([(MESSAGE.pack(1, 2**32 - 1), 253)], ENDS),
-        ([(MESSAGE.pack(2, 2), 2)], ENDS),
-        ([(b"abc", 2)], ENDS),
-        ([(RING, 253)] * 20, ENDS),
-    ],
-    ids=[
-        "as announced", "between rings", "after an older call's", "one not used", "one too few for the body",
-        "nothing", "a ring", "fewer", "more", "none announced, none sent", "none announced, some sent",
-        "too many announced", "another call's", "three bytes", "rings with descriptors",
-    ],
-)  # fmt: skip
+def vectors(transport: str) -> Any:
+    """A test for each case of the golden vectors."""
+    cases = VECTORS[transport]["cases"]
+    return pytest.mark.parametrize("case", cases, ids=[case["name"] for case in cases])
+
+
+@little_endian
+@vectors("window")
 def test_what_is_on_the_control_socket(
-    store: flipcall.Server, path: str, null: int, said: list[tuple[bytes, int]], outcome: int
+    store: flipcall.Server, path: str, null: int, case: dict[str, Any]
 ) -> None:
     """A call with two descriptors is served when they are there; what only a liar sends ends the channel."""
     with RawClient(path, "window") as client:
-        for data, many in said:
-            send_fds(client.sock, data, [null] * many)
-        assert result(client.exchange(request(0, [[0, 1]])))[0] == outcome
+        for data, many in case["messages"]:
+            send_fds(client.sock, bytes.fromhex(data), [null] * many)
+        status, body = result(client.exchange(bytes.fromhex(VECTORS["window"]["head"] + VECTORS["body"])))
+        assert status == OUTCOMES[case["outcome"]]
+        assert status or body == encode(2)
     wait_until(lambda: store.channels == 0)
     honest(path, "window")
 
@@ -172,31 +162,18 @@ def test_a_client_that_never_reads_what_it_is_given(store: flipcall.Server, path
 # ---- clients, over the socket -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("flags", "batches", "outcome"),
-    [
-        (FLAG_FDS, [2], 0),
-        (FLAG_FDS, [1, 1], 0),
-        (FLAG_FDS, [3], 0),
-        (FLAG_FDS, [1], INVALID),
-        (FLAG_FDS, [], ENDS),
-        (0, [2], ENDS),
-        (FLAG_FDS, [200, 200], ENDS),
-    ],
-    ids=["some", "in two batches", "one not used", "one too few", "none", "no flag", "too many"],
-)
-def test_descriptors_with_a_frame(
-    store: flipcall.Server, path: str, null: int, flags: int, batches: list[int], outcome: int
-) -> None:
+@little_endian
+@vectors("socket")
+def test_descriptors_with_a_frame(store: flipcall.Server, path: str, null: int, case: dict[str, Any]) -> None:
     """On the socket they come with the frame's bytes, wherever in it."""
-    frame = request(0, [[0, 1]], flags=flags)
+    frame, batches = bytes.fromhex(case["head"] + VECTORS["body"]), case["batches"]
     data = LENGTH.pack(len(frame)) + frame
     with RawClient(path, "socket") as client:
         for i, many in enumerate(batches):
             send_fds(client.sock, data[i : i + 1], [null] * many)
         with suppress(BrokenPipeError):  # hung up on already
             client.sock.sendall(data[len(batches) :])
-        assert result(client._read_frame())[0] == outcome
+        assert result(client._read_frame())[0] == OUTCOMES[case["outcome"]]
     wait_until(lambda: store.channels == 0)
     honest(path, "socket")
 
