@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from .admission import refuse
 from .errors import CallError
-from .listener import Listener
+from .listener import Source
 from .status import Status
 
 _PAUSE_S = 0.05  # out of descriptors: let some be closed before the next attempt
@@ -19,7 +19,7 @@ _log = logging.getLogger("flipcall")
 class Acceptor:
     """taken: called with each new connection, which it owns then. One thread."""
 
-    def __init__(self, listener: Listener, taken: Callable[[socket.socket], None]) -> None:
+    def __init__(self, listener: Source, taken: Callable[[socket.socket], None]) -> None:
         self._listener = listener
         self._taken = taken
         self._spare = _spare()
@@ -27,9 +27,9 @@ class Acceptor:
     def accept(self) -> float:
         """Take a connection, if there is one. Seconds to wait before the next attempt, nearly always 0.0."""
         try:
-            sock, _ = self._listener.socket.accept()
+            sock = self._listener.accept()
         except BlockingIOError:
-            return 0.0  # it has hung up again
+            return 0.0  # it has hung up again, or was no connection
         except OSError as e:
             if self._listener.socket.fileno() < 0:
                 return 0.0
@@ -51,7 +51,7 @@ class Acceptor:
             os.close(self._spare)
             self._spare = -1
             try:
-                sock, _ = self._listener.socket.accept()
+                sock = self._listener.accept()
             except OSError:
                 pass
             else:

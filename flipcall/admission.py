@@ -60,7 +60,11 @@ class Admission:
         transports: tuple[str, ...],
         authorize: Callable[[Peer], bool],
         switch: str | None,
+        alone: bool = True,
     ) -> None:
+        """alone: no other process serves at this socket. Else the switch notify, by which a client has one process
+        as its server, is not for its channels, which may be several processes'.
+        """
         self.sessions = sessions
         self._policy = policy
         self._window_max = window_max
@@ -69,6 +73,7 @@ class Admission:
         self._authorize = authorize
         self._switch = switch
         self._switches = offered(switch)
+        self._notify = alone and switch in (None, NOTIFY)
         self._allocator = MemfdAllocator()
 
     def admit(self, sock: socket.socket) -> tuple[Serving, Session, Liveness]:
@@ -110,7 +115,7 @@ class Admission:
             close_fds(fds)
             raise
         try:
-            if fds and self._switch in (None, NOTIFY) and hello.transport == "window":
+            if fds and self._notify and hello.transport == "window":
                 fds, descriptors = [], fds
                 link = NotifyLink.adopt(descriptors, hello.notify, peer.pid)
             return self._channel(sock, hello, session, link)
@@ -124,7 +129,9 @@ class Admission:
 
     def _able(self, hello: Hello) -> list[str]:
         """The switches that can be taken: notify is the client's to install, so one that has sent it can do it."""
-        return [*self._switches, NOTIFY] if self._switch is None and hello.notify else self._switches
+        if hello.notify and self._notify and self._switch is None:
+            return [*self._switches, NOTIFY]
+        return self._switches
 
     def _checked(self, hello: Hello, peer: Peer) -> Session:
         if not self._authorize(peer):
@@ -161,7 +168,8 @@ class Admission:
         try:
             if hello.transport == "socket":
                 send_message(sock, self._welcome(session, 0))
-                frames = FrameSocket(sock, self._message_max)
+                takes_fds = any(m.fd_params for m in session.dispatcher.methods)
+                frames = FrameSocket(sock, self._message_max, takes_fds=takes_fds)
                 return SocketServing(frames, session.dispatcher), session, life
             window = self._allocator.allocate(hello.window)
             endpoint = Endpoint(
@@ -186,7 +194,7 @@ class Admission:
             raise
 
     def _over_window(self, endpoint: Endpoint, session: Session, sock: socket.socket) -> Serving:
-        return WindowServing(endpoint, session.dispatcher, session.peer, self._message_max)
+        return WindowServing(endpoint, session.dispatcher, session.peer, self._message_max, sock)
 
     def _welcome(self, session: Session, window: int) -> Welcome:
         dispatcher = session.dispatcher

@@ -8,15 +8,17 @@ import os
 import socket
 import time
 import weakref
-from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NoReturn, TypeVar
 
 from msgspec import DecodeError
 
 from ._core import ffi, lib
+from .bulk import Bulk
 from .channel import PLAIN_MAX, Attachment, Reply, WindowChannel
 from .endpoint import Endpoint
 from .errors import CallError, ClosedError, DeadlineExceeded, MisuseError, ProtocolError
+from .fd import Fd
 from .fds import close_fds
 from .frame import timeout_us
 from .handshake import (
@@ -30,12 +32,14 @@ from .handshake import (
     recv_message,
     send_message,
 )
+from .landing import Landing
 from .liveness import Liveness, Peer, hang_up
 from .method import Method, encode
 from .notify import NotifyLink
 from .outcome import Side
 from .policy import WaitPolicy
 from .pool import Channel, Pool
+from .rights import pack
 from .service import Contract, Service, contract_of
 from .socketchannel import SocketChannel
 from .status import Status
@@ -49,6 +53,8 @@ Path = str | os.PathLike[str]
 
 _BACKLOG_PAUSE_S = 0.005
 UNDECODABLE = (DecodeError, UnicodeDecodeError, RecursionError)  # what msgspec raises for a hostile body
+
+_NO_FDS: Sequence[Fd] = ()
 
 _clients: "weakref.WeakSet[Connection]" = weakref.WeakSet()
 
@@ -91,6 +97,7 @@ class Connection(Maker):
         self._message_max = message_max
         self._wanted = {m.name: Wanted(m.fingerprint, str(m)) for m in contract.methods} if contract else {}
         self._service = contract.name if contract else ""
+        self._takes_fds = any(m.fd_result for m in contract.methods) if contract else False
         self.welcome: Welcome | None = None
         self.peer_pid = 0  # of the first channel
         self.pool = Pool(self.channel, max_channels)
@@ -107,13 +114,23 @@ class Connection(Maker):
         return _client(contract_of(type(client)), self, timeout)
 
     def channel(self, deadline: float | None = None) -> Channel:
-        """A new channel, by the deadline (time.monotonic() seconds) and the connect timeout."""
+        """A new channel, by the deadline (time.monotonic() seconds) and the connect timeout.
+
+        One that was hung up on without a word is tried once more: a worker that was just ending had it.
+        """
         latest = time.monotonic() + self._connect_timeout
         deadline = latest if deadline is None else min(deadline, latest)
+        try:
+            return self._connected(deadline)
+        except ClosedError:
+            return self._connected(deadline)
+
+    def _connected(self, deadline: float) -> Channel:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         link: NotifyLink | None = None
         try:
             _reach(sock, self.path, deadline)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)  # a worker may answer for who listens
             session = self.welcome.session if self.welcome else b""
             if self.switch == NOTIFY and self.transport == "window":
                 link = NotifyLink.make(Peer.of(sock).pid)
@@ -131,11 +148,13 @@ class Connection(Maker):
                 send_message(sock, hello, link.descriptors() if link else ())
             except ClosedError:
                 pass  # a server that is full says so and hangs up without listening: hear it
-            answer, fds = recv_message(sock, answer_decoder, deadline, max_fds=1)
+            senders: list[int] = []
+            answer, fds = recv_message(sock, answer_decoder, deadline, max_fds=1, senders=senders)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 0)
             if isinstance(answer, Refused):
                 close_fds(fds)
                 raise _refusal(answer)
-            return self._welcomed(sock, answer, fds, deadline, link)
+            return self._welcomed(sock, answer, fds, deadline, link, senders[0])
         except ClosedError as e:
             with sock:
                 raise hang_up(Peer.of(sock), str(e)) from None
@@ -158,8 +177,9 @@ class Connection(Maker):
         fds: list[int],
         deadline: float,
         link: NotifyLink | None,
+        server: int,
     ) -> Channel:
-        pid = Liveness.of(sock)
+        pid = Liveness.of(sock, server)
         try:
             if welcome.version != VERSION:
                 raise ProtocolError(
@@ -172,7 +192,8 @@ class Connection(Maker):
                 raise CallError(Status.FAILED_PRECONDITION, what)
             if self.transport == "socket":
                 pid.close()
-                channel: Channel = SocketChannel(FrameSocket(sock, self._most(welcome)))
+                frames = FrameSocket(sock, self._most(welcome), pid.pid, takes_fds=self._takes_fds)
+                channel: Channel = SocketChannel(frames)
             else:
                 window = PacketWindow.attach(fds.pop(), welcome.window)
                 window.drop_fd()
@@ -278,7 +299,7 @@ def connect(
 
 
 def with_options(client: S, *, timeout: float | None) -> S:
-    """The same client, of either kind, with other options for calls made through the result; channels are shared."""
+    """The same client, of either kind, with other options for calls made through it; channels are shared."""
     maker = getattr(client, "_flipcall", None)
     if not isinstance(maker, Maker):
         raise MisuseError(f"{client!r} was not made by connect()")
@@ -305,13 +326,17 @@ def client_object(
     numbers = {m.name: number for number, m in enumerate(connection.welcome.methods)}
     # The names are in the class, too, so that a contract may have abstract methods.
     names = dict.fromkeys((m.name for m in contract.methods), None)
-    namespace: dict[str, Any] = {"__init__": lambda self: None, **names}
+    namespace: dict[str, Any] = {"__init__": lambda self: None, "__reduce__": _not_sent, **names}
     client = type(f"{contract.name}Client", (contract.owner,), namespace)()
     for method in contract.methods:
         number = numbers.get(method.name)
         setattr(client, method.name, _missing(method) if number is None else stub(method, number))
     vars(client).update(own)
     return client
+
+
+def _not_sent(client: object) -> NoReturn:
+    raise MisuseError("a client cannot be sent to another process: connect there")
 
 
 def _missing(method: Method) -> Callable[..., Any]:
@@ -325,9 +350,10 @@ def _stub(method: Method, number: int, connection: Connection, timeout: float | 
     """The call of one method, by the quickest way that carries it."""
     if method.streaming:
         return _stream_stub(method, number, connection.pool, timeout)
-    if connection.transport == "window" and not method.bulk_params and not method.bulk_result:
+    plain = not (method.bulk_params or method.bulk_result or method.fd_params or method.fd_result)
+    if connection.transport == "window" and plain:
         return _window_stub(method, number, connection.pool, timeout)
-    return _bulk_stub(method, number, connection.pool, timeout)
+    return BulkCall(method, number, connection.pool, timeout)
 
 
 def _window_stub(method: Method, number: int, pool: Pool, timeout: float | None) -> Callable[..., Any]:
@@ -375,20 +401,45 @@ def positions(method: Method) -> int:
     return -1 if method.keyword_only else len(method.params)
 
 
-def _bulk_stub(method: Method, number: int, pool: Pool, timeout: float | None) -> Callable[..., Any]:
-    """A call whose arguments or result may travel as the attachment, over any transport."""
-    count, bind, result_type = positions(method), method.bind, method.result_type
+class BulkCall:
+    """A call whose arguments or result may travel beside the body, over any transport: a stub. Any thread."""
 
-    def call(*args: Any, **kwargs: Any) -> Any:
-        if kwargs or len(args) != count:
-            args = bind(args, kwargs)
+    def __init__(self, method: Method, number: int, pool: Pool, timeout: float | None) -> None:
+        self.method = method
+        self.pool = pool
+        self._number = number
+        self._timeout = timeout
+        self._count = positions(method)
+        self._landing = method.result_bulk.landing if method.result_bulk else None
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        method = self.method
+        reply = self.ask(args, kwargs, self._landing)
+        if method.fd_result:
+            return decoded_with_fds(method, reply)
+        if method.result_bulk is None:
+            return decoded(method, reply.body)
+        return unpacked(method, method.result_bulk, reply.body, reply.attachment)
+
+    def ask(self, args: tuple[Any, ...], kwargs: dict[str, Any], landing: Landing | None) -> Reply:
+        """The reply, its attachment where `landing` says. Raises what the call raises."""
+        channel, reply = self.ask_and_hold(args, kwargs, landing)
+        self.pool.give(channel)
+        return reply
+
+    def ask_and_hold(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], landing: Landing | None
+    ) -> tuple[Channel, Reply]:
+        """The same, and the channel, which is the caller's to give back."""
+        method = self.method
+        if kwargs or len(args) != self._count:
+            args = method.bind(args, kwargs)
         slots, attachment = method.split(args)
-        reply = ask(pool, timeout, number, encode(slots), attachment)
-        if method.bulk_result:
-            return reply.attachment if result_type is bytes else result_type(reply.attachment)
-        return decoded(method, reply.body)
+        body, fds = pack(slots) if method.fd_params else (encode(slots), _NO_FDS)
+        return _ask(self.pool, self._timeout, self._number, body, attachment, fds, landing)
 
-    return call
+    def __repr__(self) -> str:
+        return f"<call of {self.method}>"
 
 
 def _stream_stub(method: Method, number: int, pool: Pool, timeout: float | None) -> Callable[..., Any]:
@@ -423,8 +474,8 @@ def _stream_stub(method: Method, number: int, pool: Pool, timeout: float | None)
             return Stream(made)
         for _ in made:
             raise ProtocolError(f"{method.name} has one result, and items came")
-        if method.bulk_result:
-            return method.result_type(last[0].attachment)
+        if method.result_bulk is not None:
+            return unpacked(method, method.result_bulk, last[0].body, last[0].attachment)
         return decoded(method, last[0].body)
 
     return call
@@ -432,6 +483,20 @@ def _stream_stub(method: Method, number: int, pool: Pool, timeout: float | None)
 
 def ask(pool: Pool, timeout: float | None, number: int, body: bytes, attachment: Attachment) -> Reply:
     """One call over a channel of the pool; waiting for the channel is part of the timeout."""
+    channel, reply = _ask(pool, timeout, number, body, attachment)
+    pool.give(channel)
+    return reply
+
+
+def _ask(
+    pool: Pool,
+    timeout: float | None,
+    number: int,
+    body: bytes,
+    attachment: Attachment,
+    fds: Sequence[Fd] = _NO_FDS,
+    landing: Landing | None = None,
+) -> tuple[Channel, Reply]:
     limit = timeout_us(timeout)
     try:
         channel: Channel = pool.free.pop()
@@ -441,12 +506,10 @@ def ask(pool: Pool, timeout: float | None, number: int, body: bytes, attachment:
         if timeout is not None:
             limit = timeout_us(max(0.0, timeout - (time.monotonic() - started)))
     try:
-        reply = channel.bulk(number, limit, body, attachment)
+        return channel, channel.bulk(number, limit, body, attachment, fds, landing)
     except BaseException:
         pool.mend(channel)
         raise
-    pool.give(channel)
-    return reply
 
 
 def decoded(method: Method, body: bytes) -> Any:
@@ -455,6 +518,22 @@ def decoded(method: Method, body: bytes) -> Any:
         return method.decode_result(body)
     except UNDECODABLE as e:
         raise garbled(method, e) from e
+
+
+def unpacked(method: Method, bulk: Bulk, body: bytes, attachment: Any) -> Any:
+    try:
+        return method.unpack_result(bulk, body, attachment)
+    except (*UNDECODABLE, ValueError) as e:
+        raise garbled(method, e) from e
+
+
+def decoded_with_fds(method: Method, reply: Reply) -> Any:
+    try:
+        value = reply.rights.decode(method.decode_result, reply.body)
+    except UNDECODABLE as e:
+        raise garbled(method, e) from e
+    reply.rights.close()
+    return value
 
 
 def garbled(method: Method, error: Exception) -> ProtocolError:

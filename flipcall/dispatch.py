@@ -13,15 +13,18 @@ from typing import Any
 
 import msgspec
 
-from .errors import CallError, ClosedError, MisuseError
+from .errors import CallError, ClosedError, MisuseError, ProtocolError
 from .failure import describe
+from .fd import Fd
 from .items import Items
-from .method import Method, encode, octets
+from .limits import Gate
+from .method import Method, encode
+from .rights import NO_RIGHTS, Rights, pack
 from .service import Service, contract_of
 from .status import Status
 from .streams import BrokenRequest, Flow, give_all, received
 
-Answer = tuple[int, bytes, Any]  # status, body, attachment
+Answer = tuple[int, bytes, Any, list[Fd]]  # status, body, attachment, descriptors
 Decode = Callable[[bytes], tuple[Any, ...]]
 NOTHING = b""
 
@@ -29,7 +32,7 @@ NOTHING = b""
 class Dispatcher:
     """The methods of one implementation, by number. Any thread, as far as the implementation allows."""
 
-    def __init__(self, service: Service, tracebacks: bool) -> None:
+    def __init__(self, service: Service, tracebacks: bool, gate: Gate | None = None) -> None:
         self.service = service
         self.tracebacks = tracebacks
         contract = contract_of(type(service))
@@ -38,14 +41,22 @@ class Dispatcher:
         self._handlers = [getattr(service, m.name) for m in self.methods]
         for handler in self._handlers:
             self._check(handler)
+        if gate is not None:
+            self._handlers = [gate.guard(handler) for handler in self._handlers]
         self._draining = False
         self.plain = [self._plain(m) for m in self.methods]
 
     def _plain(self, method: Method) -> tuple[Decode, Callable[..., Any]] | None:
         """What a request without bulk goes through, so that a channel's loop can do it itself: the decoder of
-        its arguments and the handler. None for a method that has bulk.
+        its arguments and the handler. None for a method that has bulk or Fd.
         """
-        if method.bulk_params or method.bulk_result or method.streaming:
+        if (
+            method.bulk_params
+            or method.bulk_result
+            or method.streaming
+            or method.fd_params
+            or method.fd_result
+        ):
             return None
         handler = self._handlers[method.number]
         if not method.keyword_only:
@@ -62,13 +73,20 @@ class Dispatcher:
         self._draining = True
         self.plain[:] = [None] * len(self.plain)
 
-    def answer(self, number: int, body: bytes, attachment: memoryview, flow: Flow | None = None) -> Answer:
-        """The answer to a request; `attachment` is a view borrowed until the reply is sent, `flow` the stream it
-        has opened; control is this side's afterwards.
+    def answer(
+        self,
+        number: int,
+        body: bytes,
+        attachment: memoryview,
+        rights: Rights = NO_RIGHTS,
+        flow: Flow | None = None,
+    ) -> Answer:
+        """The answer to a request; `attachment` is a view borrowed until the reply is sent, `rights` are its
+        descriptors, `flow` the stream it has opened; control is this side's afterwards.
 
         Raises as opened() does.
         """
-        opened = self.opened(number, body, attachment, flow is not None)
+        opened = self.opened(number, body, attachment, rights, flow is not None)
         if isinstance(opened[0], int):
             return opened
         method, args = opened
@@ -80,7 +98,7 @@ class Dispatcher:
             return self.failed(e)
 
     def opened(
-        self, number: int, body: bytes, attachment: memoryview, streaming: bool
+        self, number: int, body: bytes, attachment: memoryview, rights: Rights, streaming: bool
     ) -> tuple[Method, tuple[Any, ...]] | Answer:
         """The method a request calls and its arguments, or the answer to a request that never gets so far.
 
@@ -96,21 +114,24 @@ class Dispatcher:
         if attachment and not method.bulk_params:
             raise BrokenRequest(f"{method.name} was sent {len(attachment)} bytes it has no parameter for")
         try:
-            slots = method.decode_args(body)
+            decode = method.decode_args
+            slots = rights.decode(decode, body) if method.fd_params else decode(body)
         except BaseException as e:
             return self.undecodable(number, e)
-        return method, method.join(slots, attachment) if method.bulk_params else slots
+        try:
+            args = method.join(slots, attachment) if method.bulk_params else slots
+        except ProtocolError:
+            rights.revoke()
+            raise
+        except BaseException as e:
+            rights.revoke()
+            return self.failed(e)
+        rights.close()
+        return method, args
 
     def call(self, method: Method, args: tuple[Any, ...]) -> Any:
         """What the handler of `method` returns. Raises what it raises."""
         return method.call(self._handlers[method.number], args)
-
-    def result(self, method: Method, result: Any) -> Answer:
-        """The answer for what a handler returned. Raises what encoding it does."""
-        if not method.bulk_result:
-            return 0, encode(result), NOTHING
-        # A TypeError here is the handler's: it returned something else. Of any buffer, its bytes are sent.
-        return 0, NOTHING, result if type(result) is bytes else octets(result)
 
     def _stream(self, method: Method, args: tuple[Any, ...], flow: Flow) -> Answer:
         """The same for a call with items; whatever the handler did not want is not waited for."""
@@ -119,8 +140,8 @@ class Dispatcher:
             result = self.call(method, method.joined(args, requests))
             if method.stream_out is None:
                 answer = self.result(method, result)
-            elif give_all(flow, result, method.stream_out.encode):
-                answer = 0, NOTHING, NOTHING
+            elif give_all(flow, result, method.stream_out):
+                answer = 0, NOTHING, NOTHING, []
             else:
                 answer = self.failed(CallError(Status.CANCELLED, "the caller gave up"))
         except BrokenRequest:
@@ -130,6 +151,18 @@ class Dispatcher:
         requests.close()
         flow.regain()
         return answer
+
+    def result(self, method: Method, result: Any) -> Answer:
+        """The answer for what a handler returned. Raises what encoding it does."""
+        if method.fd_result:
+            out, fds = pack(result)
+            for fd in fds:
+                fd.mark_sent()  # whatever becomes of the reply, the handler cannot close it any more
+            return 0, out, NOTHING, fds
+        if method.result_bulk is None:
+            return 0, encode(result), NOTHING, []
+        # A TypeError here is the handler's: it returned something else. Of any buffer, its bytes are sent.
+        return 0, *method.pack_result(method.result_bulk, result), []
 
     def incoming(self, number: int) -> Items | None:
         """What decodes the items that method `number` is sent, None where it is sent none."""
@@ -148,7 +181,7 @@ class Dispatcher:
 
     def failed(self, error: BaseException) -> Answer:
         """The answer for what a handler raised."""
-        return (*describe(error, self.tracebacks), NOTHING)
+        return (*describe(error, self.tracebacks), NOTHING, [])
 
     def _method(self, number: int) -> Method:
         if number >= len(self.methods):

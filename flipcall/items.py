@@ -9,7 +9,9 @@ from typing import Any
 
 import msgspec
 
+from .bulk import OCTETS, bulk_of
 from .errors import MisuseError
+from .rights import holds_fd
 
 _STREAMS = (
     collections.abc.Iterator,
@@ -19,10 +21,12 @@ _STREAMS = (
     collections.abc.AsyncIterable,
     collections.abc.AsyncGenerator,
 )
-_ASYNCHRONOUS = _STREAMS[3:]
-BULK: tuple[type, ...] = (bytes, bytearray, memoryview)
+encode: Callable[[Any], bytes] = msgspec.msgpack.Encoder().encode
 
-_encode = msgspec.msgpack.Encoder().encode
+
+def is_asynchronous(annotation: Any) -> bool:
+    """Whether `annotation` is a stream for `async for`."""
+    return typing.get_origin(annotation) in _STREAMS[3:]
 
 
 def item_type(annotation: Any) -> Any:
@@ -32,25 +36,22 @@ def item_type(annotation: Any) -> Any:
     return None
 
 
-def is_asynchronous(annotation: Any) -> bool:
-    """Whether `annotation` is a stream for `async for`."""
-    return typing.get_origin(annotation) in _ASYNCHRONOUS
-
-
 class Items:
     """The codec of one stream. Immutable: any thread may use it."""
 
     def __init__(self, kind: Any, where: str) -> None:
         """Raises MisuseError for what msgspec cannot decode."""
         self.kind = kind
-        wire = bytes if kind in BULK else kind
+        wire = bytes if kind in OCTETS else kind
         try:
             self._decode: Callable[[bytes], list[Any]] = msgspec.msgpack.Decoder(list[wire]).decode  # type: ignore[valid-type]
             self._decode_one: Callable[[bytes], Any] = msgspec.msgpack.Decoder(wire).decode
         except TypeError as e:
             raise MisuseError(f"{where}: msgspec cannot decode {kind!r}: {e}") from e
+        if wire is not bytes and (bulk_of(kind) is not None or holds_fd(kind)):
+            raise MisuseError(f"{where}: arrays and descriptors cannot be items of a stream")
         self._convert = None if wire is kind else kind
-        self.encode: Callable[[Any], bytes] = _encode
+        self.bulk = kind in OCTETS
 
     def decode(self, batch: bytes) -> list[Any]:
         """Items that came together, as one msgpack array. Raises what msgspec does."""

@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from .dispatch import Dispatcher
 from .errors import CallError, MisuseError
+from .limits import Gate
 from .liveness import Peer
 from .service import Service
 from .status import Status
@@ -36,16 +37,17 @@ class Sessions:
 
     dispatcher: type[Dispatcher] = Dispatcher
 
-    def __init__(self, implementation: Implementation, tracebacks: bool) -> None:
+    def __init__(self, implementation: Implementation, tracebacks: bool, gate: Gate | None = None) -> None:
         if not isinstance(implementation, Service) and not callable(implementation):
             raise MisuseError(f"{implementation!r} is no service, nor makes one")
         self._implementation = implementation
         self._tracebacks = tracebacks
+        self._gate = gate
         self._lock = threading.Lock()
         self._by_token: dict[bytes, Session] = {}
         self._shared: Dispatcher | None = None
         if isinstance(implementation, Service):
-            self._shared = self.dispatcher(implementation, tracebacks)
+            self._shared = self.dispatcher(implementation, tracebacks, gate)
 
     def join(self, token: bytes, peer: Peer) -> Session:
         """The session of a new channel, to be left again. Raises CallError (UNAUTHENTICATED) for a token that
@@ -86,7 +88,7 @@ class Sessions:
             _log.exception("on_disconnect() raised")
 
     def _made(self, peer: Peer) -> Dispatcher:
-        return self.dispatcher(self._make(peer), self._tracebacks)
+        return self.dispatcher(self._make(peer), self._tracebacks, self._gate)
 
     def _make(self, peer: Peer) -> Service:
         assert not isinstance(self._implementation, Service)

@@ -6,11 +6,12 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from typing import Protocol
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
 
 from .acceptor import Acceptor
 from .errors import MisuseError
-from .listener import Listener
+from .listener import Source
 from .liveness import Liveness
 
 _HANG_UP = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
@@ -31,12 +32,18 @@ class Watcher:
 
     Channel descriptors are one-shot: a client that is gone is told of once, however long its handler runs on.
     taken: called with each new connection, which it owns then. orphaned: called when the parent has ended.
+    accepting: held while a connection is taken.
     """
 
     def __init__(
-        self, listener: Listener, taken: Callable[[socket.socket], None], orphaned: Callable[[], None]
+        self,
+        listener: Source,
+        taken: Callable[[socket.socket], None],
+        orphaned: Callable[[], None],
+        accepting: AbstractContextManager[Any],
     ) -> None:
         self._listener = listener
+        self._accepting = accepting
         self._acceptor = Acceptor(listener, taken)
         self._orphaned = orphaned
         self._poll = select.epoll()
@@ -114,7 +121,8 @@ class Watcher:
         while self._running:
             for fd, _ in self._poll.poll():
                 if fd == self._listener.socket.fileno():
-                    self._accept()
+                    with self._accepting:
+                        self._accept()
                 elif fd == parent:
                     self._poll.unregister(parent)
                     self._orphaned()

@@ -11,9 +11,9 @@ from .. import admission, session
 from ..admission import HANDSHAKE_S
 from ..dispatch import Dispatcher
 from ..endpoint import Endpoint
-from ..errors import MisuseError
 from ..liveness import Peer
 from ..service import Service
+from .control import Control
 from .serving import LoopServing
 
 _log = logging.getLogger("flipcall")
@@ -55,8 +55,8 @@ class LoopAdmission(admission.Admission):
     """Makes channels that are served in a loop. admit() blocks: not in the loop's thread."""
 
     def _over_window(self, endpoint: Endpoint, joined: session.Session, sock: socket.socket) -> LoopServing:
-        if not isinstance(self.sessions, LoopSessions):
-            raise MisuseError("a loop's channels need a loop's sessions")
+        assert isinstance(self.sessions, LoopSessions)
+        assert isinstance(sock, Control)
         return LoopServing(
             endpoint, joined.dispatcher, joined.peer, self._message_max, sock, self.sessions.loop
         )

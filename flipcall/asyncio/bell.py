@@ -2,43 +2,39 @@
 
 import asyncio
 import os
-import socket
 from collections.abc import Callable
 from typing import Any
 
 from .._core import lib
+from .control import Control
 
-_AT_ONCE = (
-    4096  # bytes read in one pass of the loop: a peer that rings without end gets no more than its turn
-)
 _NO_DEADLINE: int = lib.FC_NO_DEADLINE
 
 
 class Bell:
     """Wakes who waits in ring(), and calls `rung`, when the peer has rung; and `gone`, once, when it is gone.
 
-    Borrows socket and pidfd (-1 for none). Only in the loop's thread.
+    Borrows the socket and the pidfd (-1 for none). Only in the loop's thread.
     """
 
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
-        sock: socket.socket,
+        control: Control,
         pidfd: int,
         rung: Callable[[], None],
         gone: Callable[[], None],
     ) -> None:
         """Raises OSError when the loop can watch no more."""
         self._loop = loop
-        self._socket = sock
+        self._control = control
         self._pid = os.getpid()
         self._rung = rung
         self._gone = gone
         self._waiter: asyncio.Future[None] | None = None
         self._fds: list[int] = []
-        sock.setblocking(False)
         try:
-            self._watch(sock.fileno(), self._readable)
+            self._watch(control.fileno(), self._readable)
             if pidfd >= 0:
                 self._watch(pidfd, self._ended)
         except BaseException:
@@ -82,13 +78,7 @@ class Bell:
             self._wake()
 
     def _readable(self) -> None:
-        try:
-            rings = self._socket.recv(_AT_ONCE)
-        except BlockingIOError:
-            return
-        except OSError:
-            rings = b""
-        if rings:
+        if self._control.hear():
             self._wake()
             self._rung()
         else:

@@ -8,15 +8,21 @@
 
 import asyncio
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from .._core import ffi, lib
 from ..buffers import address
-from ..channel import SPLIT, Attachment, Reply, WindowChannel
+from ..channel import FDS_CAME, FDS_SENT, SPLIT, Attachment, Reply, WindowChannel
+from ..control import hand_over
 from ..errors import FlipcallError
+from ..failure import rebuild
+from ..fd import Fd
 from ..items import Items
+from ..landing import Landing
 from ..outcome import State
+from ..rights import NO_RIGHTS
 from .bell import Bell
+from .control import Control
 from .flow import LoopFlow
 
 _TICK: int = lib.FC_TICK
@@ -53,20 +59,40 @@ class Channel:
 
         try:
             window.endpoint.wait_by_doorbell()
-            self._bell = Bell(loop, window.socket, window.endpoint.pidfd, rung, gone)
+            control = Control(window.socket)
+            window.socket = control
+            self._bell = Bell(loop, control, window.endpoint.pidfd, rung, gone)
         except BaseException:
             window.close()
             raise
 
-    async def settle(self, result: int, what: int, body: bytes, attachment: Attachment = b"") -> Reply:
+    def ask(self, what: int, body: bytes, attachment: Attachment, fds: Sequence[Fd]) -> tuple[int, int]:
+        """Give a request, and wait for the spin budget: `what` and the C core's result, both for settle()."""
+        window = self.window
+        if not fds:
+            return what, window.ask(what, body, attachment)
+        window.check_size(body, attachment)
+        call_id = self.ep.call_id % 0xFFFFFFFF + 1
+        hand_over(window.socket, call_id, fds)
+        what |= FDS_SENT
+        return what, window.ask(what, body, attachment)
+
+    async def settle(
+        self,
+        result: int,
+        what: int,
+        body: bytes,
+        attachment: Attachment = b"",
+        landing: Landing | None = None,
+    ) -> Reply:
         """See WindowChannel.settle. Cancelled, it leaves the channel WAITING."""
         window = self.window
         if result == _TOO_LARGE:
             result = await self._split(what, body, attachment)
         result = await self._on(result)
         if result >= 0 and result & SPLIT:
-            return window.checked(result, await self._gathered())
-        return window.came(result)
+            return await self._gathered(result, landing)
+        return window.came(result, landing)
 
     async def _on(self, result: int) -> int:
         while result in (_ARMED, _TICK):
@@ -77,23 +103,28 @@ class Channel:
 
     async def _split(self, what: int, body: bytes, attachment: Attachment) -> int:
         """See WindowChannel._split."""
-        self.window.sendable(len(body) + len(attachment))
+        self.window.check_size(body, attachment)
         with ffi.from_buffer("char[]", body) as start, ffi.from_buffer("char[]", attachment) as data:
             return await self._on(lib.fc_call_split(self.ep, what, start, len(start), data, len(data)))
 
-    async def _gathered(self) -> Reply:
+    async def _gathered(self, announced: int, landing: Landing | None) -> Reply:
         """See WindowChannel._gathered."""
-        frame = self.ep.received
-        reply = self.window.room(frame.whole_body, frame.whole_attach)
-        with address(reply.body) as body, address(reply.attachment) as attachment:
+        frame, window = self.ep.received, self.window
+        rights = window.taken() if announced & FDS_CAME else NO_RIGHTS
+        code = (announced >> lib.FC_FRAME_CODE_SHIFT) & 0xFFFF
+        body_len, attach_len = frame.whole_body, frame.whole_attach
+        body, (landed, place) = window.room(body_len, attach_len, None if code else landing)
+        with address(body) as to, place as behind:
             result: int = _TICK
             while result in (_ARMED, _TICK):
                 if result == _ARMED:
                     await self._bell.ring(self.ep)
-                result = lib.fc_gather(self.ep, body, len(reply.body), attachment, len(reply.attachment))
+                result = lib.fc_gather(self.ep, to, body_len, behind, attach_len)
         if result < 0:
-            self.window.endpoint.fail(result)
-        return reply
+            window.endpoint.fail(result)
+        if code:
+            raise rebuild(code, body)
+        return Reply(body, landed, rights)
 
     def _rung(self) -> None:
         if self.lent:

@@ -6,17 +6,31 @@ goes on. Everything else is in the slower functions it then enters.
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Sequence
 from types import TracebackType
 from typing import Any, Generic, TypeVar
 
 from .._core import ffi, lib
 from ..channel import PLAIN_MAX, Attachment, Reply, WindowChannel
-from ..client import UNDECODABLE, Connection, Maker, Path, client_object, decoded, garbled, positions
+from ..client import (
+    UNDECODABLE,
+    Connection,
+    Maker,
+    Path,
+    client_object,
+    decoded,
+    decoded_with_fds,
+    garbled,
+    positions,
+    unpacked,
+)
 from ..errors import ProtocolError
+from ..fd import Fd
 from ..frame import timeout_us
+from ..landing import Landing
 from ..method import Method, encode
 from ..policy import WaitPolicy
+from ..rights import pack
 from ..service import Contract, Service, contract_of
 from ..streams import outcome
 from ..switch import FUTEX
@@ -126,7 +140,7 @@ class _Client(Maker):
         def stub(method: Method, number: int) -> Call:
             if method.streaming:
                 return _stream_stub(self, method, number, timeout)
-            plain = not method.bulk_params and not method.bulk_result
+            plain = not (method.bulk_params or method.bulk_result or method.fd_params or method.fd_result)
             return (_plain_stub if plain else _bulk_stub)(self, method, number, timeout)
 
         own = {"close": self.pool.close, "_flipcall": self}
@@ -172,17 +186,23 @@ def _plain_stub(client: _Client, method: Method, number: int, timeout: float | N
 
 
 def _bulk_stub(client: _Client, method: Method, number: int, timeout: float | None) -> Call:
-    """A call whose arguments or result may travel as the attachment."""
-    count, bind, result_type = positions(method), method.bind, method.result_type
+    """A call whose arguments or result may travel beside the body."""
+    count, bind, bulk = positions(method), method.bind, method.result_bulk
+    landing = bulk.landing if bulk else None
 
     async def call(*args: Any, **kwargs: Any) -> Any:
         if kwargs or len(args) != count:
             args = bind(args, kwargs)
         slots, attachment = method.split(args)
-        reply = await ask(client, timeout, number, encode(slots), attachment)
-        if method.bulk_result:
-            return reply.attachment if result_type is bytes else result_type(reply.attachment)
-        return decoded(method, reply.body)
+        body, fds = pack(slots) if method.fd_params else (encode(slots), [])
+        reply = await ask(client, timeout, number, body, attachment, fds, landing)
+        if method.fd_result:
+            return decoded_with_fds(method, reply)
+        return (
+            decoded(method, reply.body)
+            if bulk is None
+            else unpacked(method, bulk, reply.body, reply.attachment)
+        )
 
     return call
 
@@ -220,15 +240,21 @@ def _stream_stub(client: _Client, method: Method, number: int, timeout: float | 
     async def one(made: AsyncGenerator[Any, None], last: list[Any]) -> Any:
         async for _ in made:
             raise ProtocolError(f"{method.name} has one result, and items came")
-        if method.bulk_result:
-            return method.result_type(last[0].attachment)
+        if method.result_bulk is not None:
+            return unpacked(method, method.result_bulk, last[0].body, last[0].attachment)
         return decoded(method, last[0].body)
 
     return call
 
 
 async def ask(
-    client: _Client, timeout: float | None, number: int, body: bytes, attachment: Attachment
+    client: _Client,
+    timeout: float | None,
+    number: int,
+    body: bytes,
+    attachment: Attachment,
+    fds: Sequence[Fd] = (),
+    landing: Landing | None = None,
 ) -> Reply:
     """One call over a channel of the pool; waiting for the channel is part of the timeout.
 
@@ -246,10 +272,9 @@ async def ask(
     try:
         if over:
             channel.ep.brief = 1
-        what = number | limit << lib.FC_CALL_TIMEOUT_SHIFT
-        result = channel.window.ask(what, body, attachment)
+        what, result = channel.ask(number | limit << lib.FC_CALL_TIMEOUT_SHIFT, body, attachment, fds)
         at_once = result >= 0
-        reply = await channel.settle(result, what, body, attachment)
+        reply = await channel.settle(result, what, body, attachment, landing)
     except BaseException:
         pool.mend(channel)
         raise

@@ -9,7 +9,7 @@ from ..buffers import address
 from ..endpoint import Endpoint
 from ..flow import WHAT, FlowState
 from ..frame import ITEMS, MORE
-from ..items import Items
+from ..items import Items, encode
 from .bell import Bell
 from .hold import hold_of
 
@@ -52,15 +52,38 @@ class LoopFlow(FlowState):
             result = lib.fc_publish(self._ep, item, len(item))
             if result == _PUBLISHED:
                 return True
-            if result == _STOPPED:
-                return False
             if result == _TOO_LARGE:
                 return await self._publish_parts(item)
-            if result != _FULL and result != _FLIP:
-                self._endpoint.fail(result)
-            await self.flip()
-            if result == _FLIP or self.kind != MORE:
-                return self.kind == MORE
+            if not await self._flipped(result):
+                return False
+            if result == _FLIP:
+                return True
+
+    async def publish_bulk(self, data: memoryview) -> bool:
+        """See WindowFlow."""
+        if data.nbytes > self._endpoint.data_cap:
+            return await self.publish(encode(data))
+        await self._breathe()
+        with ffi.from_buffer("char[]", data) as start:
+            while True:
+                result = lib.fc_publish_bulk(self._ep, start, len(start))
+                if result == _PUBLISHED:
+                    return True
+                if result == _TOO_LARGE:
+                    return await self.publish(encode(data))
+                if not await self._flipped(result):
+                    return False
+                if result == _FLIP:
+                    return True
+
+    async def _flipped(self, result: int) -> bool:
+        """See WindowFlow."""
+        if result == _STOPPED:
+            return False
+        if result != _FULL and result != _FLIP:
+            self._endpoint.fail(result)
+        await self.flip()
+        return self.kind == MORE
 
     async def _publish_parts(self, item: bytes) -> bool:
         self._sendable(item)

@@ -20,16 +20,18 @@ from types import TracebackType
 from .._core import lib
 from ..acceptor import Acceptor
 from ..admission import HANDSHAKE_S, refuse
+from ..connection import cut
 from ..errors import CallError, MisuseError
 from ..listener import Listener
 from ..liveness import Liveness, Peer
 from ..policy import WaitPolicy
-from ..server import Path, cut, report, same_user
+from ..server import Path, report, same_user
 from ..service import Service
 from ..session import Session
 from ..status import Status
 from ..switch import FUTEX
 from .admission import LoopAdmission, LoopSessions
+from .control import Control
 from .serving import LoopServing
 from .thread import in_thread
 
@@ -186,7 +188,7 @@ class Server:
             sock.close()
             return
         assert self._loop is not None
-        connection = _Connection(self, sock)
+        connection = _Connection(self, Control(sock))
         in_thread(
             self._loop, "flipcall-handshake", connection.shake_hands, connection.begin, connection.refused
         )
@@ -214,7 +216,7 @@ class Server:
 class _Connection:
     """A channel of the server, from the moment it is taken."""
 
-    def __init__(self, server: Server, sock: socket.socket) -> None:
+    def __init__(self, server: Server, sock: Control) -> None:
         self.socket = sock
         self._server = server
         self._serving: LoopServing | None = None

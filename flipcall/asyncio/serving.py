@@ -14,7 +14,6 @@ bell rings for while a task runs is that its caller has given up, or is gone: th
 
 import asyncio
 import contextvars
-import socket
 import sys
 import time
 from collections.abc import Callable, Coroutine
@@ -23,17 +22,20 @@ from typing import Any
 
 from .._core import ffi, lib
 from ..buffers import address
-from ..channel import PLAIN_MAX
+from ..channel import FDS_CAME, PLAIN_MAX
 from ..context import Context, set_context
+from ..control import take
 from ..dispatch import NOTHING, Answer, Dispatcher
 from ..endpoint import Endpoint
 from ..errors import CallError, ClosedError, DeadlineExceeded
 from ..liveness import Liveness, Peer
 from ..method import Method, encode
+from ..rights import NO_RIGHTS, Rights
 from ..serving import WindowServing, release
 from ..status import Status
 from ..streams import BrokenRequest
 from .bell import Bell
+from .control import Control
 from .flow import LoopFlow
 from .hold import hold_of
 from .streams import give_all, received
@@ -57,11 +59,11 @@ class LoopServing(WindowServing):
         dispatcher: Dispatcher,
         peer: Peer,
         message_max: int,
-        sock: socket.socket,
+        control: Control,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
-        super().__init__(endpoint, dispatcher, peer, message_max)
-        self._socket = sock
+        super().__init__(endpoint, dispatcher, peer, message_max, control)
+        self._bell_at = control
         self._events = loop
         self._hold = hold_of(loop)
         self._bell: Bell | None = None
@@ -86,7 +88,7 @@ class LoopServing(WindowServing):
     def begin(self, life: Liveness, ended: Callable[[Exception], None]) -> None:
         """Serve from now on; `ended` is called once when the channel is over, with the reason."""
         self._ended = ended
-        self._bell = Bell(self._events, self._socket, life.pidfd, self._rung, self._gone)
+        self._bell = Bell(self._events, self._bell_at, life.pidfd, self._rung, self._gone)
         self._run(lib.fc_request(self._ep))
 
     # ---- what can happen to it ----------------------------------------------------------------------------
@@ -184,7 +186,7 @@ class LoopServing(WindowServing):
         except BaseException as e:
             return self._send(self._dispatcher.failed(e), _NO_VIEW)
         result: int = lib.fc_reply_request(self._ep, 0, out, len(out))
-        return self._send((0, out, NOTHING), _NO_VIEW) if result == _TOO_BIG else result
+        return self._send((0, out, NOTHING, []), _NO_VIEW) if result == _TOO_BIG else result
 
     def _other(self, request: int) -> int | None:
         """The same for a request with an attachment, or of a method with bulk, whose view lasts until the reply has
@@ -192,8 +194,12 @@ class LoopServing(WindowServing):
         """
         if request >> lib.FC_FRAME_FLAGS_SHIFT & (lib.FC_FLAG_SPLIT | lib.FC_FLAG_STREAM):
             return self._start(self._long(request))
-        number, body, view = self._whole(request)
-        opened = self._dispatcher.opened(number, body, view, False)
+        rights = self._rights(request)
+        try:
+            body, view = self._whole(request)
+            opened = self._dispatcher.opened((request >> _SHIFT) & 0xFFFF, body, view, rights, False)
+        finally:
+            rights.close()
         if isinstance(opened[0], int):
             return self._send(opened, view)
         method, args = opened
@@ -208,7 +214,10 @@ class LoopServing(WindowServing):
 
     def _send(self, answer: Answer, view: memoryview) -> int | None:
         """Answer at once, if it fits; else a task sends the parts."""
-        result = self._fit(*answer)
+        status, out, data, fds = answer
+        if fds:
+            status, out, data, _ = answer = self._handed_over(status, out, fds)
+        result = self._fit(status, out, data)
         if result == _TOO_BIG:
             return self._start(self._answered(answer, view))
         release(view)
@@ -280,11 +289,14 @@ class LoopServing(WindowServing):
         """See WindowServing._reply."""
         self._answering = True
         try:
-            result = self._fit(*answer)
+            status, out, data, fds = answer
+            if fds:
+                status, out, data, _ = self._handed_over(status, out, fds)
+            result = self._fit(status, out, data)
             if result == _TOO_BIG and flow is not None:
                 await flow.flip()  # let the items in front of it be taken
-                result = self._fit(*answer)
-            return await self._in_parts(*answer) if result == _TOO_BIG else result
+                result = self._fit(status, out, data)
+            return await self._in_parts(status, out, data) if result == _TOO_BIG else result
         finally:
             release(view)
 
@@ -309,21 +321,27 @@ class LoopServing(WindowServing):
 
     # ---- requests in parts, and streams -------------------------------------------------------------------
 
+    def _rights(self, request: int) -> Rights:
+        """The descriptors of a request that has come."""
+        return take(self._control, self._ep.received.call_id) if request & FDS_CAME else NO_RIGHTS
+
     async def _long(self, request: int) -> int:
         """See WindowServing._answer."""
         number, flags = (request >> _SHIFT) & 0xFFFF, request >> lib.FC_FRAME_FLAGS_SHIFT
-        view, flow = _NO_VIEW, None
+        view, flow, rights = _NO_VIEW, None, self._rights(request)
         try:
             if flags & lib.FC_FLAG_SPLIT:
                 body, attachment = await self._gather()
                 view = memoryview(attachment)
             else:
-                number, body, view = self._whole(request)
+                body, view = self._whole(request)
             if flags & lib.FC_FLAG_STREAM:
                 flow = self._flow(number)
-            answer = await self._dispatched(number, body, view, flow)
+            answer = await self._dispatched(number, body, view, rights, flow)
         except CallError as e:  # what came in parts was too large, or was given up
             answer = self._dispatcher.failed(e)
+        finally:
+            rights.close()
         return await self._answered(answer, view, flow)
 
     def _flow(self, number: int) -> LoopFlow:
@@ -344,9 +362,11 @@ class LoopServing(WindowServing):
         self._complete(result)
         return body, attachment
 
-    async def _dispatched(self, number: int, body: bytes, view: memoryview, flow: LoopFlow | None) -> Answer:
+    async def _dispatched(
+        self, number: int, body: bytes, view: memoryview, rights: Rights, flow: LoopFlow | None
+    ) -> Answer:
         """See Dispatcher.answer."""
-        opened = self._dispatcher.opened(number, body, view, flow is not None)
+        opened = self._dispatcher.opened(number, body, view, rights, flow is not None)
         if isinstance(opened[0], int):
             return opened
         method, args = opened
@@ -370,8 +390,8 @@ class LoopServing(WindowServing):
             value = dispatcher.call(method, method.joined(args, requests))
             if method.stream_out is None:
                 answer = dispatcher.result(method, await value if type(value) is CoroutineType else value)
-            elif await give_all(flow, value, method.stream_out.encode):
-                answer = 0, NOTHING, NOTHING
+            elif await give_all(flow, value, method.stream_out):
+                answer = 0, NOTHING, NOTHING, []
             else:
                 answer = dispatcher.failed(CallError(Status.CANCELLED, "the caller gave up"))
         except BrokenRequest:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from typing import Any, Generic, TypeVar
 
 import msgspec
 
+from ..bulk import octets
 from ..errors import CallError, ProtocolError
 from ..frame import END, ITEMS, MORE, REPLY
+from ..items import Items, encode
 from ..method import Method
 from ..status import Status
 from ..streams import BrokenRequest
@@ -85,9 +87,8 @@ async def _produce(flow: LoopFlow, method: Method, requests: AsyncIterator[Any] 
     """The server wants items. Not mine afterwards, unless its reply has come."""
     if requests is None or method.stream_in is None:
         raise ProtocolError(f"{method.name} has no items to give, and was asked for some")
-    encode = method.stream_in.encode
     async for item in requests:
-        wanted = await flow.publish(encode(item))
+        wanted = await give(flow, method.stream_in, item)
         if method.stream_out is not None:  # one a flip: the next answer may depend on it
             if wanted or flow.kind != REPLY:
                 flow.hand(ITEMS)
@@ -96,6 +97,11 @@ async def _produce(flow: LoopFlow, method: Method, requests: AsyncIterator[Any] 
             break
     if flow.kind != REPLY:
         flow.hand(END)
+
+
+async def give(flow: LoopFlow, kind: Items, item: Any) -> bool:
+    """Publish one item; whether more are wanted."""
+    return await (flow.publish_bulk(octets(item)) if kind.bulk else flow.publish(encode(item)))
 
 
 # ---- the handler's half ---------------------------------------------------------------------------------------
@@ -122,17 +128,16 @@ async def received(flow: LoopFlow, name: str) -> AsyncGenerator[Any, None]:
             raise BrokenRequest(f"an item for {name} cannot be read: {e}") from e
 
 
-async def give_all(flow: LoopFlow, results: Any, encode: Callable[[Any], bytes]) -> bool:
+async def give_all(flow: LoopFlow, results: Any, kind: Items) -> bool:
     """Publish what a handler yields; whether the client wanted all of it. The handler's generator is closed."""
     if inspect.isawaitable(results):
         results = await results
     items = as_items(results, "the result")
     try:
         async for item in items:
-            out = encode(item)
             while not flow.mine:
                 await flow.take()
-            if flow.kind not in (0, MORE, ITEMS, END) or not await flow.publish(out):
+            if flow.kind not in (0, MORE, ITEMS, END) or not await give(flow, kind, item):
                 return False
         return True
     finally:
