@@ -60,6 +60,8 @@ class Pool:
                 self.give(waiter.result())  # cancelled at the moment it was handed over
             raise
         finally:
+            if waiter in self.waiters:  # it gave up
+                self.waiters.remove(waiter)
             if timer is not None:
                 timer.cancel()
 

@@ -328,9 +328,11 @@ def test_a_client_that_closes_with_answers_under_way(
 
 
 def test_a_field_the_other_side_does_not_know(
-    serve: Callable[..., Any], connect: Callable[..., Any], pipe: Pipe
+    serve: Callable[..., Any], connect: Callable[..., Any], pipe: Pipe, kind: str
 ) -> None:
     """An added optional Fd is ignored by a side that has no such field, and its descriptor closed."""
+    if kind == "loop client":
+        pytest.skip("this client's contract is made anew, and has the fingerprint of its own")
 
     class Old(msgspec.Struct):
         name: str
