@@ -7,8 +7,8 @@ import socket
 import time
 from collections.abc import Callable
 
+from .agreement import agree
 from .allocator import MemfdAllocator
-from .dispatch import Dispatcher
 from .endpoint import Endpoint
 from .errors import (
     CallError,
@@ -28,7 +28,6 @@ from .handshake import (
     Refused,
     Welcome,
     hello_decoder,
-    mismatches,
     recv_message,
     send_message,
 )
@@ -43,7 +42,6 @@ from .stream import FrameSocket
 from .switch import NOTIFY, offered, taken
 
 HANDSHAKE_S = 5.0
-_SHOWN = 10  # mismatched methods in one refusal
 _MESSAGE_MAX = 8192  # characters of a refusal
 
 
@@ -78,7 +76,7 @@ class Admission:
         deadline = time.monotonic() + HANDSHAKE_S
         hello, fds = recv_message(sock, hello_decoder, deadline, max_fds=2)
         try:
-            return self._admitted(sock, hello, fds)
+            return self._admitted(sock, hello, fds, deadline)
         except (ClosedError, DeadlineExceeded, ProtocolError):
             raise
         except CallError as e:
@@ -96,14 +94,14 @@ class Admission:
             raise
 
     def _admitted(
-        self, sock: socket.socket, hello: Hello, fds: list[int]
+        self, sock: socket.socket, hello: Hello, fds: list[int], deadline: float
     ) -> tuple[Serving, Session, Liveness]:
         """fds: what came with the hello, and is this function's."""
         peer, link = Peer.of(sock), None
         try:
             if len(fds) != (2 if hello.notify else 0):
                 raise ProtocolError(f"{len(fds)} descriptors came with the hello", peer.pid)
-            session = self._checked(hello, peer)
+            session = self._checked(sock, hello, peer, deadline)
         except BaseException:
             close_fds(fds)
             raise
@@ -124,7 +122,7 @@ class Admission:
         """The switches that can be taken: notify is the client's to install, so one that has sent it can do it."""
         return [*self._switches, NOTIFY] if self._switch is None and hello.notify else self._switches
 
-    def _checked(self, hello: Hello, peer: Peer) -> Session:
+    def _checked(self, sock: socket.socket, hello: Hello, peer: Peer, deadline: float) -> Session:
         if not self._authorize(peer):
             raise CallError(Status.PERMISSION_DENIED, f"user {peer.uid} (process {peer.pid}) may not connect")
         if hello.version != VERSION:
@@ -146,7 +144,7 @@ class Admission:
                 raise CallError(Status.FAILED_PRECONDITION, str(e)) from None
         session = self.sessions.join(hello.session, peer)
         try:
-            _agree(hello, session.dispatcher)
+            agree(sock, hello, session, deadline)
         except BaseException:
             self.sessions.leave(session)
             raise
@@ -186,19 +184,6 @@ class Admission:
         dispatcher = session.dispatcher
         offered = [Offered.of(m) for m in dispatcher.methods]
         return Welcome(VERSION, dispatcher.name, offered, session.token, window, self._window_max)
-
-
-def _agree(hello: Hello, dispatcher: Dispatcher) -> None:
-    """Raises CallError when the client would call something else than is served here."""
-    if not hello.service:
-        return
-    if hello.service != dispatcher.name:
-        what = f"the client asks for service {hello.service}, this is {dispatcher.name}"
-        raise CallError(Status.FAILED_PRECONDITION, what)
-    wrong = mismatches(hello, {m.name: Offered.of(m) for m in dispatcher.methods})
-    if wrong:
-        more = f"; and {len(wrong) - _SHOWN} more" if len(wrong) > _SHOWN else ""
-        raise CallError(Status.FAILED_PRECONDITION, "; ".join(wrong[:_SHOWN]) + more)
 
 
 def refuse(sock: socket.socket, error: CallError) -> None:

@@ -29,6 +29,9 @@ class Session:
         self.peer = peer
         self.dispatcher = dispatcher
         self.channels = 0
+        self.agreed: dict[
+            str, str
+        ] = {}  # other fingerprints of the client's that were found to fit, by method
 
 
 class Sessions:
