@@ -35,6 +35,7 @@ class Method:
     def __init__(self, owner: type, name: str, function: Callable[..., Any]) -> None:
         """Raises MisuseError for a signature that cannot be called over a wire."""
         self.name = name
+        self.doc = inspect.getdoc(function)
         self.number = -1  # its place in the table, given by the contract
         where = f"{owner.__name__}.{name}"
         try:
