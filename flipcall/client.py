@@ -67,6 +67,7 @@ class Connection:
         max_channels: int,
         policy: WaitPolicy,
         switch: str | None = None,
+        service: str = "",
     ) -> None:
         if transport not in ("window", "socket"):
             raise MisuseError(f"transport is 'window' or 'socket', not {transport!r}")
@@ -81,7 +82,7 @@ class Connection:
         self._window_size = window_size
         self._wanted = {m.name: Wanted(m.fingerprint, str(m)) for m in contract.methods} if contract else {}
         self._contract = contract
-        self._service = contract.name if contract else ""
+        self._service = contract.name if contract else service
         self.welcome: Welcome | None = None
         self.peer_pid = 0  # of the first channel
         self.pool = Pool(self._channel, max_channels)

@@ -156,8 +156,9 @@ class Server:
         threading.Thread(target=self.stop, args=(grace,), name="flipcall-stop", daemon=True).start()
 
     def serve_forever(self, grace: float = 5.0) -> None:
-        """Start, wait for request_stop() or the parent's end, drain."""
-        self.start()
+        """Start unless started, wait for request_stop() or the parent's end, drain."""
+        if self._listener is None:
+            self.start()
         try:
             self._requests.get()
         finally:
@@ -338,10 +339,17 @@ def _after_fork() -> None:
 os.register_at_fork(after_in_child=_after_fork)
 
 
-def serve(implementation: Implementation, path: Path, *, grace: float = 5.0, **options: object) -> None:
+def serve(
+    implementation: Implementation,
+    path: Path,
+    *,
+    grace: float = 5.0,
+    ready: Callable[[], None] | None = None,
+    **options: object,
+) -> None:
     """Serve until SIGTERM or SIGINT, then drain for up to `grace` seconds and return. Main thread only.
 
-    options: as for Server. Signal handlers are those of before afterwards.
+    ready: called once when it listens. options: as for Server. Signal handlers are those of before afterwards.
     """
     server = Server(implementation, path, **options)  # type: ignore[arg-type]
 
@@ -350,6 +358,9 @@ def serve(implementation: Implementation, path: Path, *, grace: float = 5.0, **o
 
     before = {n: signal.signal(n, on_signal) for n in (signal.SIGTERM, signal.SIGINT)}
     try:
+        server.start()
+        if ready is not None:
+            ready()
         server.serve_forever(grace)
     finally:
         for number, handler in before.items():

@@ -191,7 +191,7 @@ int fc_flow_park(struct fc_endpoint *ep, int64_t until)
 }
 
 /* Wait for items, or for control: FC_FRAME_EARLY with items in ep->received, else a frame as fc_exchange answers it,
- * which may have brought the last items with it. After FC_TICK call it again. Precondition: THEIRS, a stream under way. */
+ * which may have brought the last items with it. After FC_TICK call it again; it goes on after any verb of a stream. Precondition: THEIRS, a stream under way. */
 int64_t fc_take(struct fc_endpoint *ep)
 {
     int64_t result = fc_enter(ep);
@@ -209,14 +209,11 @@ int64_t fc_take(struct fc_endpoint *ep)
             break;
         }
         ep->flow.watch = true;
-        result = fc_wait(ep);
+        result = fc_wait_frame(ep);
         ep->flow.watch = false;
-        if (result == FC_OK) {
-            result = fc_get_frame(ep);
+        if (result != FC_NEWS)
             break;
-        }
-        if (result == FC_NEWS)
-            result = FC_OK;
+        result = FC_OK;
     }
     fc_leave(ep);
     return result;
