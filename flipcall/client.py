@@ -8,7 +8,7 @@ import os
 import socket
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from msgspec import DecodeError
@@ -16,6 +16,7 @@ from msgspec import DecodeError
 from ._core import ffi, lib
 from .agreement import shapes_of
 from .channel import PLAIN_MAX, Attachment, Reply, WindowChannel
+from .context import inherited, serving
 from .endpoint import Endpoint
 from .errors import CallError, ClosedError, DeadlineExceeded, MisuseError, ProtocolError
 from .fds import close_fds
@@ -32,7 +33,9 @@ from .handshake import (
     recv_message,
     send_message,
 )
+from .interceptor import ClientCall, ClientInterceptor, ClientProceed, client_chain
 from .liveness import Liveness, Peer, hang_up
+from .metadata import META, wrapped
 from .method import Method, encode
 from .notify import NotifyLink
 from .outcome import Side
@@ -68,6 +71,7 @@ class Connection:
         policy: WaitPolicy,
         switch: str | None = None,
         service: str = "",
+        interceptors: Sequence[ClientInterceptor] = (),
     ) -> None:
         if transport not in ("window", "socket"):
             raise MisuseError(f"transport is 'window' or 'socket', not {transport!r}")
@@ -77,6 +81,7 @@ class Connection:
         self.transport: Transport = transport
         self.policy = policy
         self.switch = switch
+        self.interceptors = tuple(interceptors)
         self._switches = offered(switch)
         self._connect_timeout = connect_timeout
         self._window_size = window_size
@@ -200,6 +205,9 @@ def _reach(sock: socket.socket, path: str, deadline: float) -> None:
             return sock.connect(path)
         except BlockingIOError:
             time.sleep(min(left, _BACKLOG_PAUSE_S))
+        except (ConnectionRefusedError, FileNotFoundError) as e:
+            e.filename = path  # and so it is told from what a handler raises
+            raise
 
 
 def _refusal(answer: Refused | Compare) -> Exception:
@@ -223,13 +231,15 @@ def connect(
     max_channels: int = 8,
     policy: WaitPolicy | None = None,
     switch: str | None = None,
+    interceptors: Sequence[ClientInterceptor] = (),
 ) -> S:
     """A client of the server at socket `path`; it has the methods of `service`, and is its context manager.
 
     timeout: seconds each call may take, None for ever. connect_timeout: seconds a channel may take to be made.
     window_size: bytes a request or a reply may have, with its header. max_channels: calls at the same time
     (more wait for one another). policy, switch: how to wait (flipcall.lowlevel; a switch asked for by name is
-    used or refused, by default it is the best both sides can do). All methods are for any thread.
+    used or refused, by default it is the best both sides can do). interceptors: what each call passes, the first
+    outermost (flipcall.interceptor). All methods are for any thread.
 
     Raises OSError (no such socket, nobody listens, not permitted), CallError (the server refused: other
     signatures (FAILED_PRECONDITION), no room, not authorized), DeadlineExceeded, ProtocolError,
@@ -247,6 +257,7 @@ def connect(
         max_channels=max_channels,
         policy=policy or WaitPolicy.balanced(),
         switch=switch,
+        interceptors=interceptors,
     )
     try:
         connection.open()
@@ -280,6 +291,9 @@ def _client(contract: Contract, connection: Connection, timeout: float | None) -
             call = _missing(method)
         else:
             call = _stub(method, number, connection, timeout)
+            if connection.interceptors:
+                make = _maker(method, number, connection)
+                call = client_chain(contract.name, method, connection.interceptors, timeout, make)
             known = len(connection.welcome.methods[number].params)
             if known < len(method.params):
                 call = _shorter(method, known, call)
@@ -294,6 +308,23 @@ def _missing(method: Method) -> Callable[..., Any]:
         raise CallError(Status.UNIMPLEMENTED, f"the server has no method {method.name}")
 
     return missing
+
+
+def _maker(method: Method, number: int, connection: Connection) -> ClientProceed:
+    """What makes a call that has passed the interceptors, with its own timeout and metadata."""
+
+    def make(call: ClientCall) -> Any:
+        if not call.metadata:
+            return method.call(_bulk_stub(method, number, connection.pool, call.timeout), call.args)
+        metadata = dict(call.metadata)
+
+        def with_metadata(arguments: Any) -> bytes:
+            return wrapped(metadata, encode(arguments))
+
+        stub = _bulk_stub(method, number | META, connection.pool, call.timeout, with_metadata)
+        return method.call(stub, call.args)
+
+    return make
 
 
 def _shorter(method: Method, known: int, call: Callable[..., Any]) -> Callable[..., Any]:
@@ -325,13 +356,15 @@ def _window_stub(method: Method, number: int, pool: Pool, timeout: float | None)
     )  # fmt: skip
     fc_call, unpack = lib.fc_call, ffi.unpack
 
-    def late(body: bytes) -> Any:
+    def late(body: bytes, timeout: float | None = timeout) -> Any:
         return _decoded(method, ask(pool, timeout, number, body, b"").body)
 
     def call(*args: Any, **kwargs: Any) -> Any:
         if kwargs or len(args) != count:
             args = bind(args, kwargs)
         body = encode(args)
+        if serving and (limit := inherited(timeout)) is not timeout:
+            return late(body, limit)
         try:
             channel: Any = pop()
         except IndexError:
@@ -361,7 +394,13 @@ def _positions(method: Method) -> int:
     return -1 if method.keyword_only else len(method.params)
 
 
-def _bulk_stub(method: Method, number: int, pool: Pool, timeout: float | None) -> Callable[..., Any]:
+def _bulk_stub(
+    method: Method,
+    number: int,
+    pool: Pool,
+    timeout: float | None,
+    encode: Callable[[Any], bytes] = encode,
+) -> Callable[..., Any]:
     """A call whose arguments or result may travel as the attachment, over any transport."""
     count, bind, result_type = _positions(method), method.bind, method.result_type
 
@@ -379,6 +418,8 @@ def _bulk_stub(method: Method, number: int, pool: Pool, timeout: float | None) -
 
 def ask(pool: Pool, timeout: float | None, number: int, body: bytes, attachment: Attachment) -> Reply:
     """One call over a channel of the pool; waiting for the channel is part of the timeout."""
+    if serving:
+        timeout = inherited(timeout)
     limit = timeout_us(timeout)
     try:
         channel: Channel = pool.free.pop()

@@ -7,13 +7,15 @@ honest Python caller can pass them. A ProtocolError that a handler raises is an 
 of another connection, on which the handler is the client.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
 
+from .context import context
 from .errors import CallError, ClosedError, ProtocolError
 from .failure import describe
+from .interceptor import ServerInterceptor, server_chain
 from .method import Method, encode, octets
 from .service import Service, contract_of
 from .status import Status
@@ -30,13 +32,20 @@ class BrokenRequest(ProtocolError):
 class Dispatcher:
     """The methods of one implementation, by number. Any thread, as far as the implementation allows."""
 
-    def __init__(self, service: Service, tracebacks: bool) -> None:
+    def __init__(
+        self, service: Service, tracebacks: bool, interceptors: Sequence[ServerInterceptor] = ()
+    ) -> None:
         self.service = service
         self.tracebacks = tracebacks
         self.contract = contract = contract_of(type(service))
         self.name = contract.name
         self.methods = contract.methods
         self._handlers = [getattr(service, m.name) for m in self.methods]
+        if interceptors:
+            self._handlers = [
+                server_chain(self.name, m, interceptors, handler, context)
+                for m, handler in zip(self.methods, self._handlers, strict=True)
+            ]
         self._draining = False
         self.plain = [self._plain(m) for m in self.methods]
 

@@ -20,6 +20,7 @@ from types import FrameType, TracebackType
 from .admission import Admission, Admitted, refuse
 from .builtin import Builtins
 from .errors import CallError, FlipcallError, MisuseError, ProtocolError
+from .interceptor import ServerInterceptor
 from .listener import Listener
 from .liveness import Peer
 from .meter import Counts
@@ -27,7 +28,7 @@ from .policy import WaitPolicy
 from .service import Service
 from .serving import Serving
 from .session import Implementation, Sessions
-from .stats import Observed
+from .stats import Observed, ServerStats
 from .status import Status
 from .watcher import Watcher
 
@@ -56,7 +57,8 @@ class Server:
     peers may connect; by default the same user and root. window_max: bytes of window a client may ask for.
     max_channels: connections at the same time; more are refused. tracebacks: send those of handlers to clients.
     stop_with_parent: stop when the process that started this one ends. statistics: count calls by method, some
-    30 ns each (flipcall.stats).
+    30 ns each (flipcall.stats). interceptors: wrapped around each handler, the first outermost
+    (flipcall.interceptor).
 
     Beside the implementation's service it has built-in ones at the same socket: flipcall.health.Health (what it
     says is set through `health`), flipcall.reflection.Reflection, flipcall.stats.Statistics.
@@ -78,12 +80,13 @@ class Server:
         tracebacks: bool = False,
         stop_with_parent: bool = False,
         statistics: bool = True,
+        interceptors: Sequence[ServerInterceptor] = (),
     ) -> None:
         if not isinstance(implementation, Service) and not callable(implementation):
             raise MisuseError(f"{implementation!r} is no service, nor makes one")
         self.path = os.fspath(path)
         self._max_channels = max_channels
-        sessions = Sessions(implementation, tracebacks)
+        sessions = Sessions(implementation, tracebacks, tuple(interceptors))
         self._builtins = Builtins(sessions, self._observe, statistics)
         self.health = self._builtins.health
         self._admission = Admission(
@@ -172,6 +175,10 @@ class Server:
     def channels(self) -> int:
         """Connections there are now, those shaking hands included."""
         return len(self._live())
+
+    def statistics(self) -> ServerStats:
+        """What flipcall.stats.Statistics tells a client. Any thread."""
+        return self._builtins.statistics.read()
 
     def __enter__(self) -> "Server":
         self.start()

@@ -11,13 +11,14 @@ from typing import Any, Protocol
 
 from ._core import ffi, lib
 from .channel import PLAIN_MAX, message_size
-from .context import Context, clear_context, set_context
+from .context import NO_METADATA, Context, clear_context, set_context
 from .dispatch import NOTHING, Dispatcher
 from .endpoint import Endpoint
 from .errors import CallError, MisuseError
 from .failure import describe, shortened
 from .frame import HEADER, REPLY, REQUEST, TIMEOUT_NONE
 from .liveness import Peer
+from .metadata import unwrapped
 from .meter import Meters
 from .method import encode
 from .status import Status
@@ -60,6 +61,7 @@ class WindowServing:
         self._endpoint = endpoint
         self._dispatcher = dispatcher
         self._ep, self._window = endpoint.core()
+        self.metadata = NO_METADATA
         self.condemn = endpoint.condemn
         self.stop = endpoint.shutdown
 
@@ -124,8 +126,11 @@ class WindowServing:
         number = (request >> lib.FC_FRAME_CODE_SHIFT) & 0xFFFF
         view = self._endpoint.data[start : start + frame.attach_len]
         try:
+            if frame.flags & lib.FC_FLAG_META:
+                self.metadata, body = unwrapped(body)
             return self._reply(*self._dispatcher.answer(number, body, view))
         finally:
+            self.metadata = NO_METADATA
             _release(view)
 
     def _reply(self, status: int, out: bytes, data: Any) -> int:
@@ -183,6 +188,7 @@ class SocketServing:
     def __init__(self, frames: FrameSocket, dispatcher: Dispatcher, meters: Meters | None = None) -> None:
         self.peer = frames.peer
         self._meters = meters
+        self.metadata = NO_METADATA
         self._frames = frames
         self._dispatcher = dispatcher
         self._idle = threading.Lock()  # held while a call is served

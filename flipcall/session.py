@@ -7,10 +7,11 @@ joins. The session ends with its last channel.
 import logging
 import secrets
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from .dispatch import Dispatcher
 from .errors import CallError
+from .interceptor import ServerInterceptor
 from .liveness import Peer
 from .service import Contract, Service, contract_of
 from .status import Status
@@ -38,13 +39,20 @@ class Session:
 class Sessions:
     """All clients of a server. Any thread."""
 
-    def __init__(self, implementation: Implementation, tracebacks: bool) -> None:
+    def __init__(
+        self,
+        implementation: Implementation,
+        tracebacks: bool,
+        interceptors: Sequence[ServerInterceptor] = (),
+    ) -> None:
         self._implementation = implementation
-        self._tracebacks = tracebacks
+        self._options = tracebacks, interceptors
         self._lock = threading.Lock()
         self._by_token: dict[bytes, Session] = {}
         self._known: Contract | None = None
-        self._shared = Dispatcher(implementation, tracebacks) if isinstance(implementation, Service) else None
+        self._shared = (
+            Dispatcher(implementation, *self._options) if isinstance(implementation, Service) else None
+        )
 
     def join(self, token: bytes, peer: Peer) -> Session:
         """The session of a new channel, to be left again. Raises CallError (UNAUTHENTICATED) for a token that
@@ -90,6 +98,6 @@ class Sessions:
 
     def _made(self, peer: Peer) -> Dispatcher:
         assert not isinstance(self._implementation, Service)
-        dispatcher = Dispatcher(self._implementation(peer), self._tracebacks)
+        dispatcher = Dispatcher(self._implementation(peer), *self._options)
         self._known = dispatcher.contract
         return dispatcher

@@ -45,10 +45,12 @@ LAYERS = [
     ["fds", "window", "allocator", "named", "liveness"],
     ["policy", "switch", "notify", "placement", "outcome", "endpoint"],
     ["frame", "meter", "shape", "compat", "method", "failure", "service", "schema", "handshake"],
-    ["channel", "stream", "pool", "context", "dispatch", "serving", "session", "listener"],
+    ["context", "interceptor", "metadata"],
+    ["channel", "stream", "pool", "dispatch", "serving", "session", "listener"],
     ["agreement", "health", "reflection", "stats"],
     ["builtin"],
     ["admission", "watcher", "client", "server", "dynamic"],
+    ["retry", "calllog", "otel", "prometheus"],
     ["__init__", "lowlevel", "testing"],
     ["cli"],
 ]
