@@ -9,12 +9,12 @@ from typing import Any
 
 import msgspec
 
-from ._core import lib
 from .context import NO_METADATA, context
 from .errors import MisuseError, ProtocolError
+from .frame import FLAGS_SHIFT, META
 from .interceptor import ClientCall, ClientInterceptor, ClientProceed
 
-META: int = lib.FC_FLAG_META << lib.FC_WHAT_FLAGS_SHIFT  # beside a method's number
+WITH_METADATA: int = META << FLAGS_SHIFT  # beside a method's number
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(tuple[dict[str, str], msgspec.Raw]).decode
 

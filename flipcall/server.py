@@ -17,6 +17,7 @@ import weakref
 from collections.abc import Callable, Sequence
 from types import FrameType, TracebackType
 
+from ._core import lib
 from .admission import Admission, Admitted, refuse
 from .builtin import Builtins
 from .errors import CallError, FlipcallError, MisuseError, ProtocolError
@@ -55,7 +56,8 @@ class Server:
     makes one for each client (Peer -> Service; its on_disconnect() is called when that client is gone).
     path: of the socket, made with mode 0600. policy, switch: how to wait, as for connect(). authorize: which
     peers may connect; by default the same user and root. window_max: bytes of window a client may ask for.
-    max_channels: connections at the same time; more are refused. tracebacks: send those of handlers to clients.
+    message_max: bytes a request, a reply or an item of a stream may have. max_channels: connections at the same
+    time; more are refused. tracebacks: send those of handlers to clients.
     stop_with_parent: stop when the process that started this one ends. statistics: count calls by method, some
     30 ns each (flipcall.stats). interceptors: wrapped around each handler, the first outermost
     (flipcall.interceptor).
@@ -74,6 +76,7 @@ class Server:
         policy: WaitPolicy | None = None,
         switch: str | None = None,
         window_max: int = 64 * 1024 * 1024,
+        message_max: int = lib.FC_MESSAGE_DEFAULT,
         max_channels: int = 1024,
         transports: Sequence[str] = ("window", "socket"),
         authorize: Callable[[Peer], bool] = same_user,
@@ -82,6 +85,8 @@ class Server:
         statistics: bool = True,
         interceptors: Sequence[ServerInterceptor] = (),
     ) -> None:
+        if message_max < lib.FC_WINDOW_MIN:
+            raise MisuseError(f"message_max must be at least {lib.FC_WINDOW_MIN}, not {message_max}")
         if not isinstance(implementation, Service) and not callable(implementation):
             raise MisuseError(f"{implementation!r} is no service, nor makes one")
         self.path = os.fspath(path)
@@ -94,6 +99,7 @@ class Server:
             self._builtins.sessions,
             policy=policy or WaitPolicy.balanced(),
             window_max=window_max,
+            message_max=message_max,
             transports=tuple(transports),
             authorize=authorize,
             switch=switch,

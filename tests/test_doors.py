@@ -42,11 +42,12 @@ EVERYDAY = {
 # From the bottom up; a module imports from its own layer and from those below.
 LAYERS = [
     ["_core", "status", "errors", "syscalls", "process", "cpus", "kernel"],
-    ["fds", "window", "allocator", "named", "liveness"],
+    ["buffers", "fds", "window", "allocator", "named", "liveness"],
     ["policy", "switch", "notify", "placement", "outcome", "endpoint"],
-    ["frame", "meter", "shape", "compat", "method", "failure", "service", "schema", "handshake"],
+    ["frame", "meter", "items", "shape", "compat", "method", "failure", "service", "schema", "handshake"],
     ["context", "interceptor", "metadata"],
-    ["channel", "stream", "pool", "dispatch", "serving", "session", "listener"],
+    ["channel", "flow", "stream", "streams", "socketflow", "socketchannel"],
+    ["pool", "dispatch", "serving", "session", "listener"],
     ["agreement", "health", "reflection", "stats"],
     ["builtin"],
     ["admission", "watcher", "client", "server", "dynamic"],
