@@ -106,8 +106,12 @@ class Admission:
         transports: tuple[str, ...],
         authorize: Callable[[Peer], bool],
         switch: str | None,
-        metered: bool,
+        metered: bool = True,
+        alone: bool = True,
     ) -> None:
+        """alone: no other process serves at this socket. Else the switch notify, by which a client has one process
+        as its server, is not for its channels, which may be several processes'.
+        """
         self.sessions = sessions
         self._builtins = builtins
         self._metered = metered
@@ -118,6 +122,7 @@ class Admission:
         self._authorize = authorize
         self._switch = switch
         self._switches = offered(switch)
+        self._notify = alone and switch in (None, NOTIFY)
         self._allocator = MemfdAllocator()
 
     def admit(self, sock: socket.socket) -> Admitted:
@@ -157,7 +162,7 @@ class Admission:
             close_fds(fds)
             raise
         try:
-            if fds and self._switch in (None, NOTIFY) and hello.transport == "window":
+            if fds and self._notify and hello.transport == "window":
                 fds, descriptors = [], fds
                 link = NotifyLink.adopt(descriptors, hello.notify, peer.pid)
             return self._channel(sock, hello, session, link)
@@ -171,7 +176,9 @@ class Admission:
 
     def _able(self, hello: Hello) -> list[str]:
         """The switches that can be taken: notify is the client's to install, so one that has sent it can do it."""
-        return [*self._switches, NOTIFY] if self._switch is None and hello.notify else self._switches
+        if hello.notify and self._notify and self._switch is None:
+            return [*self._switches, NOTIFY]
+        return self._switches
 
     def _checked(self, sock: socket.socket, hello: Hello, peer: Peer, deadline: float) -> Session:
         if not self._authorize(peer):

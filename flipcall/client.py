@@ -9,7 +9,7 @@ import socket
 import time
 import weakref
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from msgspec import DecodeError
 
@@ -104,13 +104,26 @@ class Connection:
         return self.welcome
 
     def _channel(self, deadline: float | None = None) -> Channel:
-        """A new channel, by the deadline (time.monotonic() seconds) and the connect timeout."""
+        """A new channel, by the deadline (time.monotonic() seconds) and the connect timeout.
+
+        One that was hung up on without a word is tried once more: a worker that was just ending had it.
+        """
         latest = time.monotonic() + self._connect_timeout
         deadline = latest if deadline is None else min(deadline, latest)
+        try:
+            return self._connected(deadline)
+        except ClosedError as e:
+            try:
+                return self._connected(deadline)
+            except (ConnectionRefusedError, FileNotFoundError):
+                raise e from None  # it was the server that ended
+
+    def _connected(self, deadline: float) -> Channel:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         link: NotifyLink | None = None
         try:
             _reach(sock, self.path, deadline)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)  # a worker may answer for who listens
             session = self.welcome.session if self.welcome else b""
             if self.switch == NOTIFY and self.transport == "window":
                 link = NotifyLink.make(Peer.of(sock).pid)
@@ -128,14 +141,17 @@ class Connection:
                 send_message(sock, hello, link.descriptors() if link else ())
             except ClosedError:
                 pass  # a server that is full says so and hangs up without listening: hear it
-            answer, fds = recv_message(sock, answer_decoder, deadline, max_fds=1)
+            senders: list[int] = []
+            answer, fds = recv_message(sock, answer_decoder, deadline, max_fds=1, senders=senders)
             while isinstance(answer, Compare) and not fds:
                 send_message(sock, shapes_of(self._contract, answer))
-                answer, fds = recv_message(sock, answer_decoder, deadline, max_fds=1)
+                senders.clear()
+                answer, fds = recv_message(sock, answer_decoder, deadline, max_fds=1, senders=senders)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 0)
             if not isinstance(answer, Welcome):
                 close_fds(fds)
                 raise _refusal(answer)
-            return self._welcomed(sock, answer, fds, deadline, link)
+            return self._welcomed(sock, answer, fds, deadline, link, senders[0])
         except ClosedError as e:
             with sock:
                 raise hang_up(Peer.of(sock), str(e)) from None
@@ -158,8 +174,9 @@ class Connection:
         fds: list[int],
         deadline: float,
         link: NotifyLink | None,
+        server: int,
     ) -> Channel:
-        pid = Liveness.of(sock)
+        pid = Liveness.of(sock, server)
         try:
             if welcome.version != VERSION:
                 raise ProtocolError(
@@ -172,7 +189,7 @@ class Connection:
                 raise CallError(Status.FAILED_PRECONDITION, what)
             if self.transport == "socket":
                 pid.close()
-                channel: Channel = SocketChannel(FrameSocket(sock, self._most(welcome)))
+                channel: Channel = SocketChannel(FrameSocket(sock, self._most(welcome), pid.pid))
             else:
                 window = PacketWindow.attach(fds.pop(), welcome.window)
                 window.drop_fd()
@@ -293,7 +310,7 @@ def _client(contract: Contract, connection: Connection, timeout: float | None) -
     numbers = {m.name: number for number, m in enumerate(connection.welcome.methods)}
     # The names are in the class, too, so that a contract may have abstract methods.
     names = dict.fromkeys((m.name for m in contract.methods), None)
-    namespace: dict[str, Any] = {"__init__": lambda self: None, **names}
+    namespace: dict[str, Any] = {"__init__": lambda self: None, "__reduce__": _not_sent, **names}
     client = type(f"{contract.name}Client", (contract.owner,), namespace)()
     for method in contract.methods:
         number = numbers.get(method.name)
@@ -311,6 +328,10 @@ def _client(contract: Contract, connection: Connection, timeout: float | None) -
     own = {"close": connection.pool.close, "_flipcall": connection}  # the latter for with_options()
     vars(client).update(own)
     return client
+
+
+def _not_sent(client: object) -> NoReturn:
+    raise MisuseError("a client cannot be sent to another process: connect there")
 
 
 def _missing(method: Method) -> Callable[..., Any]:

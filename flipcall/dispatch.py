@@ -17,6 +17,7 @@ from .errors import CallError, ClosedError
 from .failure import describe
 from .interceptor import ServerInterceptor, server_chain
 from .items import Items
+from .limits import Gate
 from .method import Method, encode, octets
 from .service import Service, contract_of
 from .status import Status
@@ -31,7 +32,11 @@ class Dispatcher:
     """The methods of one implementation, by number. Any thread, as far as the implementation allows."""
 
     def __init__(
-        self, service: Service, tracebacks: bool, interceptors: Sequence[ServerInterceptor] = ()
+        self,
+        service: Service,
+        tracebacks: bool,
+        gate: Gate | None = None,
+        interceptors: Sequence[ServerInterceptor] = (),
     ) -> None:
         self.service = service
         self.tracebacks = tracebacks
@@ -39,6 +44,8 @@ class Dispatcher:
         self.name = contract.name
         self.methods = contract.methods
         self._handlers = [getattr(service, m.name) for m in self.methods]
+        if gate is not None:
+            self._handlers = [gate.guard(handler) for handler in self._handlers]
         if interceptors:
             self._handlers = [
                 server_chain(self.name, m, interceptors, handler, context)
@@ -97,7 +104,7 @@ class Dispatcher:
             result = method.call(self._handlers[method.number], method.joined(args, requests))
             if method.stream_out is None:
                 answer = self._result(method, result)
-            elif give_all(flow, result, method.stream_out.encode):
+            elif give_all(flow, result, method.stream_out):
                 answer = 0, NOTHING, NOTHING
             else:
                 answer = self.failed(CallError(Status.CANCELLED, "the caller gave up"))

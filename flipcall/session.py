@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from .dispatch import Dispatcher
 from .errors import CallError
 from .interceptor import ServerInterceptor
+from .limits import Gate
 from .liveness import Peer
 from .service import Contract, Service, contract_of
 from .status import Status
@@ -43,10 +44,11 @@ class Sessions:
         self,
         implementation: Implementation,
         tracebacks: bool,
+        gate: Gate | None = None,
         interceptors: Sequence[ServerInterceptor] = (),
     ) -> None:
         self._implementation = implementation
-        self._options = tracebacks, interceptors
+        self._options = tracebacks, gate, interceptors
         self._lock = threading.Lock()
         self._by_token: dict[bytes, Session] = {}
         self._known: Contract | None = None

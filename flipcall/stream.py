@@ -42,14 +42,16 @@ class Frame(NamedTuple):
 class FrameSocket:
     """A connected stream socket that carries frames. One thread at a time.
 
-    message_max: bytes of body and attachment that are sent and taken.
+    message_max: bytes of body and attachment that are sent and taken. pid: of the process at the other end, where
+    it is another than the one that connected or listened.
     """
 
-    def __init__(self, sock: socket.socket, message_max: int) -> None:
+    def __init__(self, sock: socket.socket, message_max: int, pid: int = 0) -> None:
         sock.settimeout(None)
         self.socket = sock
         self.message_max = min(message_max, _FRAME_MAX - HEADER.size)
         self.peer = Peer.of(sock)
+        self.peer.pid = pid or self.peer.pid
         self._buffer = bytearray(_BUFFER)
         self._into = memoryview(self._buffer)
         self._got = 0  # bytes of the frame under way: a timeout in its middle loses nothing
