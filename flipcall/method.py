@@ -79,6 +79,7 @@ class Method:
             Param(p.name, p.default is p.empty, hints[p.name] in BULK, i == self.stream_at)
             for i, p in enumerate(self._all)
         )
+        self.all_types = [hints[p.name] for p in self._all]
         self.bulk_params = tuple(i for i, p in enumerate(self.params) if p.bulk)
         self.bulk_result = self.result_type in BULK
         self.keyword_only = tuple(p.name for p in self._all if p.kind is p.KEYWORD_ONLY)
