@@ -1,7 +1,9 @@
 """The call a handler is serving: context() inside a handler, one object per channel, reused call after call."""
 
 import time
+from collections.abc import Mapping
 from contextvars import ContextVar
+from types import MappingProxyType
 from typing import Protocol
 
 from .errors import MisuseError
@@ -12,6 +14,7 @@ class Call(Protocol):
     """What a server's channel tells about the call it is serving."""
 
     peer: Peer
+    metadata: Mapping[str, str]
 
     def deadline_ns(self) -> int | None: ...
     def cancelled(self) -> bool: ...
@@ -30,6 +33,11 @@ class Context:
     def peer(self) -> Peer:
         """Who calls, by the kernel's word."""
         return self._call.peer
+
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        """What the caller's interceptors sent along. From the client: it proves nothing."""
+        return self._call.metadata
 
     @property
     def deadline_ns(self) -> int | None:
@@ -58,6 +66,9 @@ class Context:
 
 
 _current: ContextVar[Context | None] = ContextVar("flipcall.context", default=None)
+# Not empty once this process has served: its handlers' calls look for a deadline.
+serving: list[bool] = []
+NO_METADATA: Mapping[str, str] = MappingProxyType({})
 
 
 def context() -> Context:
@@ -68,9 +79,19 @@ def context() -> Context:
     return current
 
 
+def inherited(timeout: float | None) -> float | None:
+    """The timeout of a call that is made now: within a handler at most what is left of its own deadline,
+    seconds."""
+    current = _current.get()
+    left = None if current is None else current.remaining()
+    return timeout if left is None else left if timeout is None else min(timeout, left)
+
+
 def set_context(current: Context) -> None:
-    """A channel says once what its calls' context is: in its thread, or in the contextvars.Context of its tasks."""
+    """A channel says once what its calls' context is: in its thread, or in the contextvars of its tasks."""
     _current.set(current)
+    if not serving:
+        serving.append(True)
 
 
 def clear_context() -> None:

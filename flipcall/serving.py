@@ -12,16 +12,19 @@ from typing import Any, Protocol
 from ._core import ffi, lib
 from .buffers import address, fresh
 from .channel import FDS_CAME, FDS_SENT, PLAIN_MAX
-from .context import Context, clear_context, set_context
+from .context import NO_METADATA, Context, clear_context, set_context
 from .control import hand_over, take
 from .dispatch import NOTHING, Answer, Dispatcher
 from .endpoint import Endpoint
 from .errors import CallError, MisuseError
 from .failure import describe, shortened
+from .fast import replier
 from .fd import Fd
 from .flow import WindowFlow, too_large
-from .frame import CANCEL, REPLY, REQUEST, TIMEOUT_NONE
+from .frame import CANCEL, HEADER, REPLY, REQUEST, TIMEOUT_NONE
 from .liveness import Peer
+from .metadata import unwrapped
+from .meter import Meters
 from .method import encode
 from .rights import NO_RIGHTS
 from .socketflow import SocketFlow
@@ -71,6 +74,7 @@ class WindowServing:
         self._endpoint = endpoint
         self._dispatcher = dispatcher
         self._ep, self._window = endpoint.core()
+        self.metadata = NO_METADATA
         self.condemn = endpoint.condemn
         self.stop = endpoint.shutdown
 
@@ -95,23 +99,29 @@ class WindowServing:
 
     def _loop(self) -> None:
         """Answer request after request. The plain ones (no attachment, no bulk) are served right here, for every
-        Python call on the way costs; the others take answer_bulk.
+        Python call on the way costs; the others take _answer().
+
+        reply() gives either a core's result, or of a plain request for the same method again its body.
         """
-        ep, body, unpack = self._ep, self._window + _BODY, ffi.unpack
-        plain, reply_request = self._dispatcher.plain, lib.fc_reply_request
+        body_at, unpack, reply = self._window + _BODY, ffi.unpack, replier(self._ep, self._window)
+        plain, number = self._dispatcher.plain, 0
         mask, shift, count = PLAIN_MAX, lib.FC_FRAME_CODE_SHIFT, len(plain)
-        request = lib.fc_request(ep)
+        request: Any = lib.fc_request(self._ep)
         while True:
-            if request < 0:
-                request = self._settle(request)
-            number = request >> shift
+            if request.__class__ is bytes:
+                body = request
+            else:
+                if request < 0:
+                    request = self._settle(request)
+                number = request >> shift
+                body = None
             way = plain[number] if number < count else None
             if way is None:
-                request = self._answer(request)
+                request = self._answer(number << shift | len(body) if body is not None else request)
                 continue
             decode, handler = way
             try:
-                args = decode(unpack(body, request & mask))
+                args = decode(unpack(body_at, request & mask) if body is None else body)
             except BaseException as e:
                 request = self._reply(*self._dispatcher.undecodable(number, e))
                 continue
@@ -120,7 +130,7 @@ class WindowServing:
             except BaseException as e:
                 request = self._reply(*self._dispatcher.failed(e))
                 continue
-            request = reply_request(ep, 0, out, len(out))
+            request = reply(number, out)
             if request == _TOO_BIG:
                 request = self._reply(0, out, NOTHING, [])
 
@@ -140,6 +150,8 @@ class WindowServing:
                 view = memoryview(attachment)
             else:
                 body, view = self._whole(request)
+            if flags & lib.FC_FLAG_META:
+                self.metadata, body = unwrapped(body)
             if flags & lib.FC_FLAG_STREAM:
                 incoming = self._dispatcher.incoming(number)
                 flow = WindowFlow(self._endpoint, self._ep, self._window, incoming, self._message_max)
@@ -147,6 +159,7 @@ class WindowServing:
         except CallError as e:  # what came in parts was too large, or was given up
             return self._reply(*self._dispatcher.failed(e))
         finally:
+            self.metadata = NO_METADATA
             release(view)
             rights.close()
 
@@ -263,8 +276,10 @@ class WindowServing:
 class SocketServing:
     """A channel over the Unix socket. Borrows the socket from the server."""
 
-    def __init__(self, frames: FrameSocket, dispatcher: Dispatcher) -> None:
+    def __init__(self, frames: FrameSocket, dispatcher: Dispatcher, meters: Meters | None = None) -> None:
         self.peer = frames.peer
+        self._meters = meters
+        self.metadata = NO_METADATA
         self._frames = frames
         self._dispatcher = dispatcher
         self._idle = threading.Lock()  # held while a call is served
@@ -293,19 +308,30 @@ class SocketServing:
                     if self._retired:
                         return  # it was read at the moment the channel ended: do not half do it
                     self._timeout_us, self._arrived_ns = frame.timeout_us, lib.fc_now()
-                    self._reply(frame.call_id, *self._answer(frame))
+                    answer = self._answer(frame)
+                    self._reply(frame.call_id, *answer)
+                    if self._meters is not None:
+                        self._count(frame, answer)
         finally:
             clear_context()
 
+    def _count(self, frame: Frame, answer: Answer) -> None:
+        assert self._meters is not None
+        came, went = (HEADER.size + len(a) + len(b) for a, b in ((frame.body, frame.attachment), answer[1:3]))
+        took = lib.fc_now() - self._arrived_ns
+        self._meters.add(frame.code, answer[0] != 0, came, went, took)
+
     def _answer(self, frame: Frame) -> Answer:
-        flow = None
+        flow, body = None, frame.body
+        if frame.flags & lib.FC_FLAG_META:
+            self.metadata, body = unwrapped(body)
+        else:
+            self.metadata = NO_METADATA
         if frame.flags & lib.FC_FLAG_STREAM:
             incoming = self._dispatcher.incoming(frame.code)
             flow = SocketFlow(self._frames, incoming, frame.call_id, self.deadline_ns())
         try:
-            return self._dispatcher.answer(
-                frame.code, frame.body, memoryview(frame.attachment), frame.rights, flow
-            )
+            return self._dispatcher.answer(frame.code, body, memoryview(frame.attachment), frame.rights, flow)
         finally:
             frame.rights.close()
 
@@ -319,6 +345,11 @@ class SocketServing:
             self._frames.send(REPLY, status, call_id, 0, out, NOTHING)
         finally:
             fds.clear()  # now, and not when the next request has come
+
+    @property
+    def busy(self) -> bool:
+        """Whether a call is under way. Any thread."""
+        return self._idle.locked()
 
     def retire(self) -> bool:
         """See Serving.retire."""

@@ -55,7 +55,7 @@ class LoopAdmission(admission.Admission):
     """Makes channels that are served in a loop. admit() blocks: not in the loop's thread."""
 
     def _over_window(self, endpoint: Endpoint, joined: session.Session, sock: socket.socket) -> LoopServing:
-        assert isinstance(self.sessions, LoopSessions)
+        assert isinstance(self.sessions, LoopSessions)  # of the loop; the session may be a built-in service's
         assert isinstance(sock, Control)
         return LoopServing(
             endpoint, joined.dispatcher, joined.peer, self._message_max, sock, self.sessions.loop

@@ -36,14 +36,14 @@ class Channel:
     returned: called with the channel when it was lent and can be used again, and when it is over then.
     """
 
-    __slots__ = ("__weakref__", "_bell", "_loop", "_returned", "answer", "ep", "lent", "window")
+    __slots__ = ("__weakref__", "_bell", "_loop", "_returned", "call", "ep", "lent", "window")
 
     def __init__(
         self, window: WindowChannel, loop: asyncio.AbstractEventLoop, returned: Callable[["Channel"], None]
     ) -> None:
         """Raises UnsupportedError when the server does not ring; the WindowChannel is closed then."""
         self.window = window
-        self.ep, self.answer = window.ep, window.answer
+        self.ep, self.call = window.ep, window.call
         self.lent = False
         self._loop = loop
         self._returned = returned

@@ -10,8 +10,8 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from types import TracebackType
 from typing import Any, Generic, TypeVar
 
-from .._core import ffi, lib
-from ..channel import PLAIN_MAX, Attachment, Reply, WindowChannel
+from .._core import lib
+from ..channel import Attachment, Reply, WindowChannel
 from ..client import (
     UNDECODABLE,
     Connection,
@@ -24,6 +24,7 @@ from ..client import (
     positions,
     unpacked,
 )
+from ..context import inherited, serving
 from ..errors import ProtocolError
 from ..fd import Fd
 from ..frame import timeout_us
@@ -153,7 +154,6 @@ def _plain_stub(client: _Client, method: Method, number: int, timeout: float | N
     what = number | timeout_us(timeout) << lib.FC_CALL_TIMEOUT_SHIFT
     pool, hold, loop, now = client.pool, client.hold, client.loop, time.monotonic
     pop, push, waiters, notify, mend = pool.free.pop, pool.free.append, pool.waiters, pool.notify, pool.mend
-    fc_call, unpack = lib.fc_call, ffi.unpack
 
     async def slowly(body: bytes) -> Any:
         return decoded(method, (await ask(client, timeout, number, body, b"")).body)
@@ -162,15 +162,13 @@ def _plain_stub(client: _Client, method: Method, number: int, timeout: float | N
         if kwargs or len(args) != count:
             args = bind(args, kwargs)
         body = encode(args)
-        if not pool.free or (now() > hold.until and hold.over(loop)):
+        if serving or not pool.free or (now() > hold.until and hold.over(loop)):
             return await slowly(body)
-        channel = pop()
+        channel: Any = pop()
         try:
-            result = fc_call(channel.ep, what, body, len(body))
-            if 0 <= result <= PLAIN_MAX:
-                reply = unpack(channel.answer, result)
-            else:
-                reply = (await channel.settle(result, what, body)).body
+            reply = channel.call(what, body)
+            if reply.__class__ is not bytes:
+                reply = (await channel.settle(reply, what, body)).body
         except BaseException:
             mend(channel)
             raise
@@ -214,11 +212,12 @@ def _stream_stub(client: _Client, method: Method, number: int, timeout: float | 
     async def results(
         body: bytes, attachment: Attachment, requests: AsyncIterator[Any] | None, last: list[Any]
     ) -> AsyncGenerator[Any, None]:
+        limit = inherited(timeout) if serving else timeout
         started = time.monotonic()
-        channel = await pool.take(timeout)
+        channel = await pool.take(limit)
         try:
             flow = channel.flow(method.stream_out)
-            flow.open(number, timeout_us(left(timeout, started)), body, attachment)
+            flow.open(number, timeout_us(left(limit, started)), body, attachment)
             async for batch in steps(flow, method, requests):
                 for item in batch:
                     yield item
@@ -260,6 +259,8 @@ async def ask(
 
     When the loop has been held for long enough it neither spins nor returns before the loop has run.
     """
+    if serving:
+        timeout = inherited(timeout)
     started = time.monotonic()
     over = started > client.hold.until and client.hold.over(client.loop)
     pool, limit = client.pool, timeout_us(timeout)

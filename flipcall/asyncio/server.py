@@ -19,15 +19,16 @@ from types import TracebackType
 
 from .._core import lib
 from ..acceptor import Acceptor
-from ..admission import HANDSHAKE_S, refuse
+from ..admission import HANDSHAKE_S, Admitted, refuse
+from ..builtin import Builtins
 from ..connection import cut
 from ..errors import CallError, MisuseError
 from ..listener import Listener
-from ..liveness import Liveness, Peer
+from ..liveness import Peer
 from ..policy import WaitPolicy
 from ..server import Path, report, same_user
 from ..service import Service
-from ..session import Session
+from ..stats import Observed
 from ..status import Status
 from ..switch import FUTEX
 from .admission import LoopAdmission, LoopSessions
@@ -68,8 +69,10 @@ class Server:
         self.path = os.fspath(path)
         self._max_channels = max_channels
         self._sessions = LoopSessions(implementation, tracebacks)  # type: ignore[arg-type]
+        self._builtins = Builtins(self._sessions, self._observe, True)
         self._admission = LoopAdmission(
             self._sessions,
+            self._builtins.sessions,
             policy=policy or WaitPolicy.balanced(),
             window_max=window_max,
             message_max=message_max,
@@ -102,6 +105,7 @@ class Server:
         Called by a handler it returns at once: the server ends when that call has been answered.
         """
         self._stopping = True
+        self._builtins.health.drain()
         self._stop_asked.set()
         if self._listener is None or self._loop is None:
             return
@@ -206,6 +210,10 @@ class Server:
         self._listener = None
         self._stopping = True
 
+    def _observe(self) -> list[Observed]:
+        seen = (connection.observed() for connection in list(self._connections))
+        return [one for one in seen if one is not None]
+
     def ended(self, connection: "_Connection") -> None:
         """A connection is over, and has given everything back."""
         self._connections.discard(connection)
@@ -220,15 +228,15 @@ class _Connection:
         self.socket = sock
         self._server = server
         self._serving: LoopServing | None = None
-        self._session: Session | None = None
-        self._life: Liveness | None = None
+        self._admitted: Admitted | None = None
         self._begun = False
         self._stopped = False
 
     def shake_hands(self) -> "_Connection":
         """In a thread of its own: everything that waits for the client, who may never come."""
         admission = self._server._admission
-        serving, self._session, self._life = admission.admit(self.socket)
+        self._admitted = admission.admit(self.socket)
+        serving = self._admitted.serving
         assert isinstance(serving, LoopServing)
         self._serving = serving  # then look, as cut() stops, and then looks: one sees the other
         if self._stopped:
@@ -239,10 +247,10 @@ class _Connection:
     def begin(self, _: "_Connection") -> None:
         """Hands were shaken."""
         assert self._serving is not None
-        assert self._life is not None
+        assert self._admitted is not None
         self._begun = True
         try:
-            self._serving.begin(self._life, self._over)
+            self._serving.begin(self._admitted.life, self._over)
         except OSError as e:
             self.refused(e)
             return
@@ -263,13 +271,20 @@ class _Connection:
         """Give everything back. Idempotent. Also called from the thread, when there is no loop any more."""
         if self._serving is not None:
             self._serving.close()
-        if self._life is not None:
-            self._life.close()
-        session, self._session = self._session, None
-        if session is not None:
-            self._server._sessions.leave(session)
+        admitted, self._admitted = self._admitted, None
+        if admitted is not None:
+            admitted.life.close()
+            admitted.session.home.leave(admitted.session)
+            if admitted.meters is not None:
+                self._server._builtins.ledger.keep(admitted.counts(last=True))
         self.socket.close()
         self._server.ended(self)
+
+    def observed(self) -> Observed | None:
+        """What statistics tell of it: of the server's own services, not of the built-in ones."""
+        admitted = self._admitted
+        own = admitted is not None and admitted.session.home is self._server._sessions
+        return admitted.observed() if own and admitted is not None else None
 
     def runs(self, task: "asyncio.Task[object] | None") -> bool:
         """Whether `task` is this channel's handler, or this channel runs the current code."""

@@ -23,12 +23,13 @@ from typing import Any
 from .._core import ffi, lib
 from ..buffers import address
 from ..channel import FDS_CAME, PLAIN_MAX
-from ..context import Context, set_context
+from ..context import NO_METADATA, Context, set_context
 from ..control import take
 from ..dispatch import NOTHING, Answer, Dispatcher
 from ..endpoint import Endpoint
 from ..errors import CallError, ClosedError, DeadlineExceeded
 from ..liveness import Liveness, Peer
+from ..metadata import unwrapped
 from ..method import Method, encode
 from ..rights import NO_RIGHTS, Rights
 from ..serving import WindowServing, release
@@ -175,6 +176,7 @@ class LoopServing(WindowServing):
             return self._other(request)
         decode, handler = way
         try:
+            self.metadata = NO_METADATA
             args = decode(ffi.unpack(self._window + _BODY, request & PLAIN_MAX))
         except BaseException as e:
             return self._send(self._dispatcher.undecodable(number, e), _NO_VIEW)
@@ -197,6 +199,7 @@ class LoopServing(WindowServing):
         rights = self._rights(request)
         try:
             body, view = self._whole(request)
+            body = self._unwrapped(request, body)
             opened = self._dispatcher.opened((request >> _SHIFT) & 0xFFFF, body, view, rights, False)
         finally:
             rights.close()
@@ -321,6 +324,14 @@ class LoopServing(WindowServing):
 
     # ---- requests in parts, and streams -------------------------------------------------------------------
 
+    def _unwrapped(self, request: int, body: bytes) -> bytes:
+        """The body without the metadata before it, which context() tells until the next call."""
+        if request >> lib.FC_FRAME_FLAGS_SHIFT & lib.FC_FLAG_META:
+            self.metadata, body = unwrapped(body)
+        else:
+            self.metadata = NO_METADATA
+        return body
+
     def _rights(self, request: int) -> Rights:
         """The descriptors of a request that has come."""
         return take(self._control, self._ep.received.call_id) if request & FDS_CAME else NO_RIGHTS
@@ -335,6 +346,7 @@ class LoopServing(WindowServing):
                 view = memoryview(attachment)
             else:
                 body, view = self._whole(request)
+            body = self._unwrapped(request, body)
             if flags & lib.FC_FLAG_STREAM:
                 flow = self._flow(number)
             answer = await self._dispatched(number, body, view, rights, flow)

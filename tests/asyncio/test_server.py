@@ -190,7 +190,9 @@ def test_context_is_the_calls_own(run: Run, path: str) -> None:
     async def main() -> None:
         async with Server(WhoServer(), path), connect(Who, path) as who:
             timeouts = [100.0 * (i + 1) for i in range(5)]
-            calls = (flipcall.with_options(who, timeout=t).left(0.01 * (6 - i)) for i, t in enumerate(timeouts))
+            calls = (
+                flipcall.with_options(who, timeout=t).left(0.01 * (6 - i)) for i, t in enumerate(timeouts)
+            )
             for left, timeout in zip(await asyncio.gather(*calls), timeouts, strict=True):
                 assert left is not None
                 assert timeout - 50 < left < timeout
