@@ -1,6 +1,9 @@
-"""The service of the `call` family: the typed call of the issue, echoed."""
+"""What the `call` family echoes: one typed item, or so many bytes; as services, and as bytes for the peers."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
 
 import msgspec
 
@@ -16,7 +19,7 @@ class Item(msgspec.Struct):
 
 
 class Echo(flipcall.Service):
-    """The contract."""
+    """The contract of the typed call."""
 
     def echo(self, item: Item) -> Item:
         """`item`, as it came."""
@@ -30,6 +33,46 @@ class EchoServer(Echo):
         return item
 
 
+class Bulk(flipcall.Service):
+    """The contract of the bulk call: outside the codec."""
+
+    def echo(self, data: bytes) -> bytes:
+        """`data`, as it came."""
+        raise NotImplementedError
+
+
+class BulkServer(Bulk):
+    """The implementation."""
+
+    def echo(self, data: bytes) -> bytes:
+        return data
+
+
 ITEM = Item(id=1_000_001, name="sixteen letters!", payload=bytes(range(64)))
 assert len(ITEM.name) == 16
 assert len(ITEM.payload) == 64
+
+Content = Literal["item", "bytes"]
+
+
+class Codec(msgspec.Struct, frozen=True):
+    """How one content becomes bytes and comes back, for peers that carry bytes; alike both ways, for it is an echo.
+
+    decode takes any buffer and keeps nothing of it.
+    """
+
+    encode: Callable[[Any], bytes]
+    decode: Callable[[Any], Any]
+    handle: Callable[[Any], Any]
+
+    def answer(self, request: Any) -> bytes:
+        """What the server does with a request."""
+        return self.encode(self.handle(self.decode(request)))
+
+
+CODECS: dict[Content, Codec] = {
+    "item": Codec(
+        msgspec.msgpack.Encoder().encode, msgspec.msgpack.Decoder(Item).decode, EchoServer().echo
+    ),
+    "bytes": Codec(bytes, bytes, BulkServer().echo),
+}

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import os
 import select
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from pathlib import Path
 from types import TracebackType
 
 import msgspec
@@ -59,7 +61,7 @@ class PeerProcess:
 
     def cpu_ns(self) -> int:
         """CPU time of all the child's threads so far, ns (that of a running one is up to a tick old)."""
-        return time.clock_gettime_ns(_process_clock(self._child.pid))
+        return time.clock_gettime_ns(process_clock(self._child.pid))
 
     def cpu_times(self) -> CpuTimes:
         """CPU time of this process as the client, and of the child as the server."""
@@ -67,13 +69,36 @@ class PeerProcess:
 
     def ask(self, request: bytes) -> bytes:
         """Send one line to the child, return the line it answers. Raises PeerError if there is none."""
+        self.tell(request)
+        return self.answer()
+
+    def tell(self, request: bytes) -> None:
+        """Send one line to the child; answer() must follow. Raises PeerError."""
         assert self._child.stdin is not None
         try:
             self._child.stdin.write(request + b"\n")
             self._child.stdin.flush()
         except BrokenPipeError:
             raise PeerError(f"the process {self.pid} has ended") from None
+
+    def answer(self) -> bytes:
+        """The line the child answers. Raises PeerError if there is none."""
         return self._read_line(ANSWER_SECONDS)
+
+    def suspend(self) -> None:
+        """Let the child run no more, until resume(): one that polls takes a CPU from whoever is measured meanwhile."""
+        self._child.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let it run again."""
+        self._child.send_signal(signal.SIGCONT)
+
+    def rss_mib(self) -> float:
+        """The child's resident memory, MiB."""
+        for line in Path(f"/proc/{self.pid}/status").read_text().splitlines():
+            if line.startswith("VmRSS:"):
+                return int(line.split()[1]) / 1024
+        raise PeerError(f"the process {self.pid} has ended")
 
     def pin(self, cpu: int) -> None:
         """Run all the child's threads, and those they start from now on, on `cpu` alone; -1 changes nothing."""
@@ -84,6 +109,7 @@ class PeerProcess:
     def close(self) -> None:
         """Stop the child: asked, then told, then killed. Idempotent."""
         child = self._child
+        self.resume()
         if child.stdin is not None:
             with suppress(BrokenPipeError):
                 child.stdin.close()
@@ -124,6 +150,6 @@ class PeerProcess:
         return line
 
 
-def _process_clock(pid: int) -> int:
+def process_clock(pid: int) -> int:
     """The id of another process's CPU clock, as clock_getcpuclockid(3) makes it (CPUCLOCK_SCHED)."""
     return (~pid << 3) | 2

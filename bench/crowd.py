@@ -1,0 +1,132 @@
+"""Eight client processes on one server process, all calling back to back for a fixed time after a common start."""
+
+from __future__ import annotations
+
+import time
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+
+import msgspec
+
+from bench.callers import Burst, Tally
+from bench.calls import ITEM_ROOM
+from bench.echo import ITEM
+from bench.measure import Effort, Sample, percentile
+from bench.peer import CallerConfig, ServeConfig
+from bench.peers import peer_named
+from bench.peers.base import Address
+from bench.placement import Placement
+from bench.policies import switch_of
+from bench.process import PeerProcess
+from bench.rows import Labels, Row, find_row, ratio
+from bench.run import Case, Progress, measure_group
+
+CLIENTS = 8
+TRANSPORTS = ("flipcall", "socket", "busy-ring")
+LOAD = f"{CLIENTS}-clients"
+LENGTHENED = 3  # a run has to see many of the scheduler's turns
+START_NS = 20_000_000  # from the order to the common start
+NOTE = f"calls/s of {CLIENTS} processes together; latency of each one's calls, from runs of their own"
+
+
+class Crowd:
+    """So many client processes of one server process. Raises UnavailableError."""
+
+    def __init__(self, labels: Labels, directory: Path, clients: int = CLIENTS) -> None:
+        assert labels.transport is not None
+        self.labels = labels
+        peer = peer_named(labels.transport)
+        self._polls = peer.polls
+        with ExitStack() as stack:
+            theirs, ours = peer.ends(stack, clients, ITEM_ROOM)
+            address = partial(
+                Address,
+                transport=labels.transport,
+                path=str(directory / f"{labels.transport}-{clients}.sock"),
+                size=ITEM_ROOM,
+                policy=labels.policy or "balanced",
+            )
+            config = ServeConfig(address=address(fds=tuple(theirs)), cpu=-1)
+            self._server = stack.enter_context(PeerProcess(config, pass_fds=theirs))
+            self._clients = [
+                stack.enter_context(
+                    PeerProcess(
+                        CallerConfig(address=address(fds=tuple(fds)), connections=1, server=self._server.pid),
+                        pass_fds=fds,
+                    )
+                )
+                for fds in ([[fd] for fd in ours] or [[]] * clients)
+            ]
+            if self._polls:
+                self._server.suspend()
+            self._open = stack.pop_all()
+
+    def run(self, effort: Effort) -> Sample:
+        """One run: a burst that is counted, then one that is stamped."""
+        seconds = effort.seconds * LENGTHENED
+        if self._polls:
+            self._server.resume()
+        try:
+            before = self._server.cpu_ns()
+            counted = self._burst(seconds, stamped=False)
+            server_cpu = self._server.cpu_ns() - before
+            stamps = sorted(s for tally in self._burst(seconds, stamped=True) for s in tally.stamps)
+        finally:
+            if self._polls:
+                self._server.suspend()
+        calls = sum(tally.calls for tally in counted)
+        return Sample(
+            p50=percentile(stamps, 0.50) if stamps else None,
+            p99=percentile(stamps, 0.99) if stamps else None,
+            client_cpu=sum(tally.cpu_ns for tally in counted) / calls,
+            server_cpu=server_cpu / calls,
+            elapsed=seconds * 1e9 / calls,
+        )
+
+    def _burst(self, seconds: float, *, stamped: bool) -> list[Tally]:
+        start_ns = time.monotonic_ns() + START_NS
+        request = msgspec.json.encode(Burst(start_ns=start_ns, seconds=seconds, stamped=stamped))
+        for client in self._clients:
+            client.tell(request)
+        return [msgspec.json.decode(client.answer(), type=Tally) for client in self._clients]
+
+    def __enter__(self) -> Crowd:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        self._open.close()
+
+
+def measure_part(
+    effort: Effort, progress: Progress, directory: Path
+) -> tuple[list[Row], dict[str, float | None]]:
+    """The rows and ratios of many clients at once."""
+    rows = measure_group([_case(transport, directory) for transport in TRANSPORTS], effort, progress)
+    return rows, ratios(rows)
+
+
+def ratios(rows: list[Row]) -> dict[str, float | None]:
+    """Calls per second of all clients together, and how many times the peers' that is."""
+    found: dict[str, float | None] = {}
+    ours = find_row(rows, "typed", transport="flipcall", load=LOAD)
+    found[f"clients_{CLIENTS}_calls_per_s"] = ours.calls_per_s if ours else None
+    for peer in TRANSPORTS[1:]:
+        theirs = find_row(rows, "typed", transport=peer, load=LOAD)
+        found[f"clients_{CLIENTS}_flipcall_over_{peer.replace('-', '_')}"] = ratio(ours, theirs, "calls_per_s")
+    return found
+
+
+def _case(transport: str, directory: Path) -> Case:
+    labels = Labels(
+        case="typed", transport=transport, load=LOAD, size=len(msgspec.msgpack.encode(ITEM))
+    )
+    if transport == "flipcall":
+        switch = switch_of("balanced", Placement.FREE)
+        labels = msgspec.structs.replace(labels, policy="balanced", switch=switch)
+    return Case(labels, partial(Crowd, labels, directory), note=NOTE)
+
+

@@ -1,0 +1,48 @@
+"""flipcall itself, over the window and over its Unix socket: the same server, the same client."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Literal
+
+import flipcall
+from bench.echo import Bulk, BulkServer, Echo, EchoServer
+from bench.peers.base import Address, Call, Life, Peer
+from bench.policies import policy_named
+
+WINDOW_LEAST = 65536  # the library's default
+HEADROOM = 4096  # for headers and alignment
+CHANNELS = 4096
+
+
+class Window(Peer):
+    """flipcall.connect() as it comes."""
+
+    transport: Literal["window", "socket"] = "window"
+
+    def serve(self, address: Address, life: Life) -> None:
+        service = BulkServer() if address.content == "bytes" else EchoServer()
+        policy = policy_named(address.policy)
+        with flipcall.Server(service, address.path, policy=policy, max_channels=CHANNELS):
+            life.ready()
+            life.wait()
+
+    @contextmanager
+    def connect(self, address: Address) -> Iterator[Call]:
+        service: type[Echo] | type[Bulk] = Bulk if address.content == "bytes" else Echo
+        policy = policy_named(address.policy)
+        with flipcall.connect(
+            service,
+            address.path,
+            transport=self.transport,
+            policy=policy,
+            window_size=max(WINDOW_LEAST, address.size + HEADROOM),
+        ) as client:
+            yield client.echo
+
+
+class Socket(Window):
+    """The same over the Unix socket."""
+
+    transport = "socket"
