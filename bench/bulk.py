@@ -1,7 +1,8 @@
 """Bulk: so many bytes there and back, beside the copies that takes, over flipcall and its peers.
 
-A memcpy row is what an echo cannot do without: from the client's private memory into the shared, from there into the
-server's, and the same back; four copies of the same buffers again and again, from one process, so at best from its cache.
+A memcpy row is what an echo cannot do without: from the client's private memory into the shared, from there into
+the server's, and the same back; four copies of the same buffers again and again, in one process, so at best from
+its cache.
 """
 
 from __future__ import annotations

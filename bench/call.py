@@ -6,8 +6,8 @@
     echo        64 KiB and 1 MiB of bytes                                             (bulk.py)
     idle        what a server costs while nobody asks                                 (idle.py)
 
-Client and server are Python processes, and every transport has a server process of its own, so that its CPU time is its
-own. All use msgspec, so what is compared is the way the bytes take.
+Client and server are Python processes, and every transport has a server process of its own, so that its CPU time
+is its own. All use msgspec, so what is compared is the way the bytes take.
 """
 
 from __future__ import annotations
@@ -57,7 +57,9 @@ def measure_family(effort: Effort, progress: Progress) -> tuple[list[Row], dict[
 def ratios(rows: list[Row]) -> dict[str, float | None]:
     """How much longer a call takes over a peer; below 1 where the peer wins. Default policy."""
 
-    def over(peer: str, load: str, placement: Placement = Placement.FREE, figure: str = "p50_us") -> float | None:
+    def over(
+        peer: str, load: str, placement: Placement = Placement.FREE, figure: str = "p50_us"
+    ) -> float | None:
         other = find_row(rows, "typed", transport=peer, load=load, placement=placement.value)
         window = find_row(
             rows, "typed", transport="flipcall", load=load, placement=placement.value, policy="balanced"
@@ -82,9 +84,7 @@ def ratios(rows: list[Row]) -> dict[str, float | None]:
 
 
 def _cases(load: str, placement: Placement, transports: tuple[str, ...], directory: Path) -> list[Case]:
-    plain = Labels(
-        case="typed", load=load, placement=placement.value, size=len(msgspec.msgpack.encode(ITEM))
-    )
+    plain = Labels(case="typed", load=load, placement=placement.value, size=len(msgspec.msgpack.encode(ITEM)))
     every: list[Labels] = []
     for transport in transports:
         labels = replace(plain, transport=transport)

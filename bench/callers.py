@@ -21,7 +21,7 @@ THINNED = 16  # of so many latencies one is told
 
 
 class Burst(msgspec.Struct, frozen=True, tag="burst"):
-    """Call back to back from `start_ns` (CLOCK_MONOTONIC, for all the same) for so long, on the first connection."""
+    """Call back to back on the first connection, from `start_ns` (CLOCK_MONOTONIC, for all the same), so long."""
 
     start_ns: int
     seconds: float
@@ -58,7 +58,9 @@ def serve_calls(config: CallerConfig) -> None:
         for line in sys.stdin:
             request = msgspec.json.decode(line, type=Request)
             if isinstance(request, Burst):
-                done: Tally | Sample = _stamped(calls[0], request) if request.stamped else _plain(calls[0], request)
+                done: Tally | Sample = (
+                    _stamped(calls[0], request) if request.stamped else _plain(calls[0], request)
+                )
             else:
                 done = _rotated(calls, request, config.server)
             say(msgspec.json.encode(done).decode())

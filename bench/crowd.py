@@ -116,17 +116,15 @@ def ratios(rows: list[Row]) -> dict[str, float | None]:
     found[f"clients_{CLIENTS}_calls_per_s"] = ours.calls_per_s if ours else None
     for peer in TRANSPORTS[1:]:
         theirs = find_row(rows, "typed", transport=peer, load=LOAD)
-        found[f"clients_{CLIENTS}_flipcall_over_{peer.replace('-', '_')}"] = ratio(ours, theirs, "calls_per_s")
+        found[f"clients_{CLIENTS}_flipcall_over_{peer.replace('-', '_')}"] = ratio(
+            ours, theirs, "calls_per_s"
+        )
     return found
 
 
 def _case(transport: str, directory: Path) -> Case:
-    labels = Labels(
-        case="typed", transport=transport, load=LOAD, size=len(msgspec.msgpack.encode(ITEM))
-    )
+    labels = Labels(case="typed", transport=transport, load=LOAD, size=len(msgspec.msgpack.encode(ITEM)))
     if transport == "flipcall":
         switch = switch_of("balanced", Placement.FREE)
         labels = msgspec.structs.replace(labels, policy="balanced", switch=switch)
     return Case(labels, partial(Crowd, labels, directory), note=NOTE)
-
-

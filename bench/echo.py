@@ -56,7 +56,7 @@ Content = Literal["item", "bytes"]
 
 
 class Codec(msgspec.Struct, frozen=True):
-    """How one content becomes bytes and comes back, for peers that carry bytes; alike both ways, for it is an echo.
+    """How one content becomes bytes and comes back, for peers that carry bytes; alike both ways, as in an echo.
 
     decode takes any buffer and keeps nothing of it.
     """
@@ -71,8 +71,6 @@ class Codec(msgspec.Struct, frozen=True):
 
 
 CODECS: dict[Content, Codec] = {
-    "item": Codec(
-        msgspec.msgpack.Encoder().encode, msgspec.msgpack.Decoder(Item).decode, EchoServer().echo
-    ),
+    "item": Codec(msgspec.msgpack.Encoder().encode, msgspec.msgpack.Decoder(Item).decode, EchoServer().echo),
     "bytes": Codec(bytes, bytes, BulkServer().echo),
 }

@@ -72,7 +72,9 @@ def main(arguments: list[str]) -> int:
     parent, text = arguments
     _die_with(int(parent))
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a thousand clients need some thousand descriptors
+    resource.setrlimit(
+        resource.RLIMIT_NOFILE, (most, most)
+    )  # a thousand clients need some thousand descriptors
     signal.signal(
         signal.SIGINT, signal.SIG_IGN
     )  # Ctrl-C reaches the whole group: the bench stops its children

@@ -86,7 +86,7 @@ class PeerProcess:
         return self._read_line(ANSWER_SECONDS)
 
     def suspend(self) -> None:
-        """Let the child run no more, until resume(): one that polls takes a CPU from whoever is measured meanwhile."""
+        """Let the child run no more until resume(): one that polls takes a CPU from whoever is measured."""
         self._child.send_signal(signal.SIGSTOP)
 
     def resume(self) -> None:

@@ -1,8 +1,8 @@
 """A thousand connected clients that ask nothing: what they cost the server, and what a call of one of them takes.
 
-Every connect() is a client; a few processes hold them all. The calls of one among them are compared with those of a
-single client of another server, made by the same code: each after a pause and on the next connection, so that all are
-woken in turn; and back to back, on one of them.
+Every connect() is a client; a few processes hold them all. The calls of one among them are compared with those of
+a single client of another server, made by the same code: each after a pause and on the next connection, so that
+all are woken in turn; and back to back, on one of them.
 """
 
 from __future__ import annotations
@@ -97,7 +97,11 @@ def measure_part(
     found: dict[str, float | None] = dict.fromkeys(
         (f"idle_{CLIENTS}_clients_rss_mib", f"idle_{CLIENTS}_clients_cpu_percent")
     )
-    loads = [load for load in (PACED, BACK_TO_BACK) if any(effort.wanted(_labels(c, load)) for c in (SINGLE, AMONG))]
+    loads = [
+        load
+        for load in (PACED, BACK_TO_BACK)
+        if any(effort.wanted(_labels(c, load)) for c in (SINGLE, AMONG))
+    ]
     if not loads and not effort.wanted(idle):
         return [], {**found, **ratios([])}
     rows: list[Row] = []

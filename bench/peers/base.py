@@ -1,7 +1,7 @@
 """What every peer is: something that serves, and something that calls.
 
-The bench makes an address (and descriptors, where the peer talks through inherited ones), starts a process that serves
-there, and calls from itself or from other processes. Contents and codecs are echo.py's, the same for all.
+The bench makes an address (and descriptors, where the peer talks through inherited ones), starts a process that
+serves there, and calls from itself or from other processes. Contents and codecs are echo.py's, the same for all.
 """
 
 from __future__ import annotations
@@ -48,6 +48,7 @@ class Life(Protocol):
 
     def ended(self) -> Callable[[], bool]:
         """A cheap function that says whether it is time to end; for a server that loops."""
+        ...
 
 
 class Peer:
@@ -61,9 +62,14 @@ class Peer:
         if self.needs is None:
             return
         try:
-            importlib.import_module(self.needs)
+            self.package()
         except ImportError as error:
             raise UnavailableError(f"needs {self.needs}: pip install 'flipcall[bench]' ({error})") from None
+
+    def package(self) -> Any:
+        """The module `needs`: imported late, for it takes its time, and untyped, for it may not be there."""
+        assert self.needs is not None
+        return importlib.import_module(self.needs)
 
     def ends(self, stack: ExitStack, clients: int, size: int) -> tuple[list[int], list[int]]:
         """Descriptors for the server, and one for each client; closed with `stack`."""

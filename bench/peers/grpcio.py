@@ -1,4 +1,4 @@
-"""gRPC over unix: with grpcio, synchronous on both sides; generic handlers, msgspec's msgpack as the serializer."""
+"""gRPC over unix: with grpcio, synchronous on both sides; generic handlers, msgspec's msgpack as serializer."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Grpc(Peer):
     needs = "grpc"
 
     def serve(self, address: Address, life: Life) -> None:
-        import grpc
+        grpc = self.package()
 
         codec = address.codec
         handle = codec.handle
@@ -29,9 +29,7 @@ class Grpc(Peer):
             response_serializer=codec.encode,
         )
         server = grpc.server(ThreadPoolExecutor(THREADS), options=UNLIMITED)
-        server.add_generic_rpc_handlers(
-            (grpc.method_handlers_generic_handler(SERVICE, {METHOD: handler}),)
-        )
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, {METHOD: handler}),))
         server.add_insecure_port(f"unix:{address.path}")
         server.start()
         try:
@@ -42,7 +40,7 @@ class Grpc(Peer):
 
     @contextmanager
     def connect(self, address: Address) -> Iterator[Call]:
-        import grpc
+        grpc = self.package()
 
         codec = address.codec
         with grpc.insecure_channel(f"unix:{address.path}", options=UNLIMITED) as channel:

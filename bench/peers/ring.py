@@ -8,8 +8,8 @@ clients in turn, and never sleeps: that is what it costs.
      4  u32 its length                         68  u32 its length
   4096  the request                        4096 + room  the answer
 
-Length and message are stored before the flag, and nothing says so to the processor: right on x86, whose stores stay
-in order, and only there (vLLM puts a lock there, as a fence, which costs what the ring has saved).
+Length and message are stored before the flag, and nothing says so to the processor: right on x86, whose stores
+stay in order, and only there.
 """
 
 from __future__ import annotations
@@ -51,19 +51,19 @@ class BusyRing(Peer):
     def serve(self, address: Address, life: Life) -> None:
         answer, pause, ended = address.codec.answer, os.sched_yield, life.ended()
         rings = [_Ring(fd, address.size) for fd in address.fds]
-        slots = [[ring.words, ring.requests, ring.answers, 0] for ring in rings]
+        slots = [(at, ring.words, ring.requests, ring.answers) for at, ring in enumerate(rings)]
+        done = [0] * len(rings)
         life.ready()
         idle = 0
         while True:
-            for slot in slots:
-                words, requests, answers, done = slot
+            for at, words, requests, answers in slots:
                 number = words[REQUEST]
-                if number == done:
+                if number == done[at]:
                     continue
                 out = answer(requests[: words[REQUEST + 1]])
                 answers[: len(out)] = out
                 words[ANSWER + 1] = len(out)
-                words[ANSWER] = slot[3] = number
+                words[ANSWER] = done[at] = number
                 idle = 0
             idle += 1
             if idle % PATIENCE == 0 and ended():

@@ -17,7 +17,7 @@ class ZeroMq(Peer):
     needs = "zmq"
 
     def serve(self, address: Address, life: Life) -> None:
-        import zmq
+        zmq = self.package()
 
         answer, ended = address.codec.answer, life.ended()
         with zmq.Context() as context, context.socket(zmq.REP) as server:
@@ -33,7 +33,7 @@ class ZeroMq(Peer):
 
     @contextmanager
     def connect(self, address: Address) -> Iterator[Call]:
-        import zmq
+        zmq = self.package()
 
         encode, decode = address.codec.encode, address.codec.decode
         with zmq.Context() as context, context.socket(zmq.REQ) as client:
