@@ -54,7 +54,8 @@ def measure_part(
     """The rows and ratios of bulk calls. Each size is one comparison."""
     rows: list[Row] = []
     for size in SIZES:
-        rows += measure_group(_cases(size, directory), effort, progress)
+        transports = TRANSPORTS if effort.thorough else TRANSPORTS[:3]
+        rows += measure_group(_cases(size, transports, directory), effort, progress)
     return rows, ratios(rows)
 
 
@@ -72,9 +73,9 @@ def ratios(rows: list[Row]) -> dict[str, float | None]:
     return found
 
 
-def _cases(size: int, directory: Path) -> list[Case]:
+def _cases(size: int, transports: tuple[str, ...], directory: Path) -> list[Case]:
     cases = []
-    for transport in TRANSPORTS:
+    for transport in transports:
         labels = Labels(case="echo", transport=transport, size=size)
         if transport == "flipcall":
             switch = switch_of("balanced", Placement.FREE)

@@ -38,11 +38,12 @@ def measure_family(effort: Effort, progress: Progress) -> tuple[list[Row], dict[
     found: dict[str, float | None] = {}
     with TemporaryDirectory(prefix="flipcall-bench-") as name:
         directory = Path(name)
+        some = (*OURS, "busy-ring") if effort.thorough else OURS
         for load, placement, transports in (
             (BACK_TO_BACK, Placement.FREE, PEERS),
-            (BACK_TO_BACK, Placement.TWO_CPUS, (*OURS, "busy-ring")),
-            (BACK_TO_BACK, Placement.ONE_CPU, (*OURS, "busy-ring")),
-            (PACED, Placement.FREE, PEERS),
+            (BACK_TO_BACK, Placement.TWO_CPUS, some),
+            (BACK_TO_BACK, Placement.ONE_CPU, some),
+            (PACED, Placement.FREE, PEERS if effort.thorough else OURS),
         ):
             cases = _cases(load, placement, transports, directory)
             rows += measure_group(cases, effort, progress)

@@ -50,15 +50,15 @@ class Crowd:
             )
             config = ServeConfig(address=address(fds=tuple(theirs)), cpu=-1)
             self._server = stack.enter_context(PeerProcess(config, pass_fds=theirs))
+            caller = partial(CallerConfig, connections=1, server=self._server.pid)
             self._clients = [
                 stack.enter_context(
-                    PeerProcess(
-                        CallerConfig(address=address(fds=tuple(fds)), connections=1, server=self._server.pid),
-                        pass_fds=fds,
-                    )
+                    PeerProcess(caller(address=address(fds=tuple(fds))), pass_fds=fds, wait=False)
                 )
                 for fds in ([[fd] for fd in ours] or [[]] * clients)
             ]
+            for client in self._clients:
+                client.wait_ready()
             if self._polls:
                 self._server.suspend()
             self._open = stack.pop_all()

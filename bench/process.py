@@ -37,11 +37,11 @@ class PeerError(Exception):
 class PeerProcess:
     """A child running bench.peer with a `config` of that module; ready when the constructor returns.
 
-    Raises PeerError if it ends or is silent for START_SECONDS, UnavailableError if it says that what it was
-    asked for cannot be had here.
+    Or, with wait=False, when wait_ready() does, so that several can start at once. Both raise PeerError if it ends
+    or is silent for START_SECONDS, UnavailableError if it says that what it was asked for cannot be had here.
     """
 
-    def __init__(self, config: msgspec.Struct, pass_fds: Sequence[int] = ()) -> None:
+    def __init__(self, config: msgspec.Struct, pass_fds: Sequence[int] = (), *, wait: bool = True) -> None:
         self._child = subprocess.Popen(
             [sys.executable, "-m", "bench.peer", str(os.getpid()), msgspec.json.encode(config).decode()],
             stdin=subprocess.PIPE,
@@ -49,8 +49,17 @@ class PeerProcess:
             pass_fds=pass_fds,
             cwd=ROOT,
         )
+        if wait:
+            self.wait_ready()
+
+    def wait_ready(self) -> None:
+        """Once, before anything is asked; see the class. A child that does not become ready is closed."""
         try:
-            self._wait_ready()
+            line = self._read_line(START_SECONDS)
+            if line.startswith(UNAVAILABLE):
+                raise UnavailableError(line.removeprefix(UNAVAILABLE).decode().strip())
+            if line != READY:
+                raise PeerError(f"the process {self.pid} said {line!r} and not that it was ready")
         except BaseException:
             self.close()
             raise
@@ -130,13 +139,6 @@ class PeerProcess:
         self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
     ) -> None:
         self.close()
-
-    def _wait_ready(self) -> None:
-        line = self._read_line(START_SECONDS)
-        if line.startswith(UNAVAILABLE):
-            raise UnavailableError(line.removeprefix(UNAVAILABLE).decode().strip())
-        if line != READY:
-            raise PeerError(f"the process {self.pid} said {line!r} and not that it was ready")
 
     def _read_line(self, seconds: float) -> bytes:
         assert self._child.stdout is not None

@@ -47,9 +47,11 @@ class Connected:
             self.server = stack.enter_context(PeerProcess(ServeConfig(address=address, cpu=-1)))
             config = partial(CallerConfig, address=address, server=self.server.pid)
             self._callers = [
-                stack.enter_context(PeerProcess(config(connections=clients // processes)))
+                stack.enter_context(PeerProcess(config(connections=clients // processes), wait=False))
                 for _ in range(processes)
             ]
+            for caller in self._callers:
+                caller.wait_ready()
             self._open = stack.pop_all()
 
     def run(self, load: str, effort: Effort) -> Sample:

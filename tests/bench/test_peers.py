@@ -97,7 +97,7 @@ def test_a_polling_server_stands_still_while_others_are_measured(tmp_path: Path)
 
 @pytest.mark.parametrize("name", ["flipcall", "busy-ring"])
 def test_a_crowd_counts_the_calls_of_all(name: str, tmp_path: Path) -> None:
-    """Three client processes: more calls than one of them could have made alone is not asked, only that all told."""
+    """Three client processes of one server; none is left."""
     require(name)
     with Crowd(Labels(case="typed", transport=name), tmp_path, clients=3) as crowd:
         sample = crowd.run(QUICK)
