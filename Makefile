@@ -13,8 +13,10 @@ comma := ,
 CTEST_DIR := build/ctest
 CTEST_FLAGS := -std=gnu11 -O1 -g -Wall -Wextra -Wno-unused-parameter -Werror -fno-omit-frame-pointer \
 	-fsanitize=address,undefined -fno-sanitize-recover=all -pthread -Iproto -Iflipcall/core
-# Every file in tests/core is a program, linked with the core. flips.c is built again for the thread sanitizer.
+# Every file in tests/core is a program, linked with the core. Those in which both sides run at once are built again
+# for the thread sanitizer.
 TSAN_FLAGS := $(subst -fsanitize=address$(comma)undefined,-fsanitize=thread,$(CTEST_FLAGS))
+TSAN_TESTS := $(patsubst %,$(CTEST_DIR)/%-tsan,flips items split)
 CTESTS := $(patsubst tests/core/%.c,$(CTEST_DIR)/%,$(wildcard tests/core/*.c))
 CORE_C := $(wildcard flipcall/core/*.c)
 CORE_H := $(wildcard flipcall/core/*.h) proto/flipcall.h
@@ -84,10 +86,10 @@ $(CTEST_DIR)/%: tests/core/%.c $(CORE_C) $(CORE_H) $(wildcard tests/core/*.h)
 	@mkdir -p $(@D)
 	$(CC) $(CTEST_FLAGS) -o $@ $< $(CORE_C)
 
-ctest-tsan: $(CTEST_DIR)/flips-tsan
-	@echo "ctest-tsan: $<"; ./$<
+ctest-tsan: $(TSAN_TESTS)
+	@for program in $(TSAN_TESTS); do echo "ctest-tsan: $$program"; ./$$program || exit 1; done
 
-$(CTEST_DIR)/flips-tsan: tests/core/flips.c tests/core/check.h $(CORE_C) $(CORE_H)
+$(CTEST_DIR)/%-tsan: tests/core/%.c tests/core/check.h $(CORE_C) $(CORE_H)
 	@mkdir -p $(@D)
 	$(CC) $(TSAN_FLAGS) -o $@ $< $(CORE_C)
 

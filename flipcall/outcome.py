@@ -60,6 +60,8 @@ _FAULTS = {
     lib.FC_FAULT_PADDING: "a datagram of {} bytes ends between body and attachment",
     lib.FC_FAULT_CALL_ID: "frame for call {}, which was not asked",
     lib.FC_FAULT_RESERVED: "a reserved field was {}",
+    lib.FC_FAULT_PART: "a part of {} bytes: none, or more than were announced",
+    lib.FC_FAULT_ITEMS: "the items published went to {:#x}",
 }
 
 

@@ -60,21 +60,45 @@ _Static_assert(offsetof(struct fc_packet, cancel) == 12, "extension word two");
 
 /* ---- the message frame ---------------------------------------------------------------------------------- */
 
-#define FC_REQUEST 1u
-#define FC_REPLY 2u
+/* kind */
+#define FC_REQUEST 1u /* client: a call */
+#define FC_REPLY 2u   /* server: its answer, and the end of it */
+#define FC_MORE 3u    /* whoever takes: the next part, or further items, please */
+#define FC_PART 4u    /* the next part of a message that was split */
+#define FC_ITEMS 5u   /* whoever produces: the window is full of items, or holds the first part of a large one */
+#define FC_END 6u     /* client: its stream is over; code 0, or the status it broke off with */
+#define FC_CANCEL 7u  /* client: enough of it; a REPLY follows */
 
+/* flags */
+#define FC_FLAG_SPLIT 0x1u  /* the first part of a message that does not fit; its lengths are in struct fc_stream */
+#define FC_FLAG_STREAM 0x2u /* of a streaming call: the datagram is laid out as struct fc_stream says */
+#define FC_FLAG_FDS 0x4u    /* descriptors belong to this message: they came over the control socket before it */
+#define FC_FLAG_META 0x8u   /* request: the body is [metadata, the arguments] */
+#define FC_FLAGS 0xfu       /* all there are */
+
+#define FC_STATUS_CANCELLED 1u        /* code of a REPLY to a CANCEL; all of them are in rpc.md */
 #define FC_TIMEOUT_NONE 0xffffffffu   /* timeout_us: the caller waits for ever */
 
 struct fc_frame {
-    uint8_t kind;        /* FC_REQUEST or FC_REPLY */
-    uint8_t flags;       /* none defined yet: must be 0 */
+    uint8_t kind;        /* FC_REQUEST, ... */
+    uint8_t flags;       /* FC_FLAG_... */
     uint16_t code;       /* request: method number; reply: status code, 0 for OK */
-    uint32_t call_id;    /* chosen by the client, never 0; the reply repeats it */
+    uint32_t call_id;    /* chosen by the client, never 0; every other frame of the call repeats it */
     uint32_t body_len;   /* bytes of msgpack after this header */
-    uint32_t timeout_us; /* request: how long the caller will wait, from now; reply: 0 */
+    uint32_t timeout_us; /* request: how long the caller will wait, from now; else 0 */
+};
+
+/* What stands behind the header with FC_FLAG_STREAM, FC_FLAG_SPLIT and in FC_PART. `published` has one word a side,
+ * written by that side alone while it is active: how many items (upper half) of how many bytes (lower half) it has put
+ * into the window in this call, both modulo 2^32. Items of a turn lie one after the other from FC_STREAM_START; so do
+ * the bytes of a part. A stream frame's body lies behind its items. */
+struct fc_stream {
+    uint64_t published[2]; /* of the client, of the server; 0 in a request */
+    uint64_t split[2];     /* FC_FLAG_SPLIT: bytes of the whole body, of the whole attachment */
 };
 
 #define FC_FRAME_HEADER 16u
+#define FC_STREAM_START 64u /* from the start of the window */
 /* A bulk attachment starts at the next multiple of this *in the window*: rep movsb between CPUs is slow for a
  * target a few bytes above its source modulo 4096, and starts of 32 or 64 have no slow case (docs/design.md). */
 #define FC_ATTACH_ALIGN 32u
@@ -84,6 +108,7 @@ _Static_assert(offsetof(struct fc_frame, code) == 2, "frame: code");
 _Static_assert(offsetof(struct fc_frame, call_id) == 4, "frame: call_id");
 _Static_assert(offsetof(struct fc_frame, body_len) == 8, "frame: body_len");
 _Static_assert(offsetof(struct fc_frame, timeout_us) == 12, "frame: timeout_us");
+_Static_assert(FC_PACKET_HEADER + FC_FRAME_HEADER + sizeof(struct fc_stream) == FC_STREAM_START, "stream words");
 _Static_assert((FC_PACKET_HEADER + FC_FRAME_HEADER) % FC_ATTACH_ALIGN == 0, "an empty body needs no padding");
 
 /* ---- limits --------------------------------------------------------------------------------------------- */
@@ -91,6 +116,8 @@ _Static_assert((FC_PACKET_HEADER + FC_FRAME_HEADER) % FC_ATTACH_ALIGN == 0, "an 
 #define FC_PROTOCOL_VERSION 1u
 #define FC_HANDSHAKE_MAX 1048576u     /* bytes of one handshake message on the control socket: 1 KiB a method */
 #define FC_METHODS_MAX 1024u          /* methods of one service */
+#define FC_MESSAGE_DEFAULT 67108864u  /* bytes of body and attachment that a side takes unless told otherwise: 64 MiB */
+#define FC_SPLIT_MAX 0x10000000000    /* bytes of a body, of an attachment, that can be said: 1 TiB */
 #define FC_CONNECT_JSON_MAX 4096u     /* bytes of the JSON object that connects a window */
 
 _Static_assert(FC_METHODS_MAX <= 0xffff, "a method number is a u16");

@@ -24,6 +24,8 @@ SOURCES = [
     "follow.c",
     "flip.c",
     "frame.c",
+    "split.c",
+    "items.c",
 ]
 HEADERS = [
     "flipcall/core/cpu.h", "flipcall/core/endpoint.h", "flipcall/core/notify.h", "flipcall/core/seccomp_abi.h",
@@ -42,12 +44,13 @@ struct fc_packet { uint32_t conn_state, data_len, sleepers, cancel; };
 struct fc_policy { int64_t spin_ns; uint32_t adaptive; uint32_t yields; };
 struct fc_stats { uint64_t flips, spins_paid, spins_lost, parks, swaps, wakes, wakes_skipped, rescues; };
 struct fc_frame_in {
-    uint32_t call_id, timeout_us, body_len, attach_off, attach_len, code; int64_t arrived_ns; ...;
+    uint32_t kind, flags, call_id, timeout_us, body_off, body_len, attach_off, attach_len, code;
+    uint32_t items_off, items_len, items_count; uint64_t whole_body, whole_attach; int64_t arrived_ns; ...;
 };
 struct fc_endpoint {
     uint32_t cap; int32_t life_fd[2]; int64_t slice_ns; struct fc_policy policy;
-    uint32_t turn, trust_sleepers, fault; int64_t fault_value, since;
-    struct fc_frame_in received; struct fc_stats stats; ...;
+    uint32_t turn, trust_sleepers, fault; int64_t fault_value, deadline, since;
+    struct fc_frame_in received; uint32_t call; struct fc_stats stats; ...;
 };
 int fc_init(struct fc_endpoint *ep, void *window, uint32_t length, uint32_t side, struct fc_policy policy);
 void fc_shutdown(struct fc_endpoint *ep);
@@ -73,6 +76,17 @@ int64_t fc_request(struct fc_endpoint *ep);
 int64_t fc_reply_request(struct fc_endpoint *ep, uint32_t status, const char *body, uint32_t body_len);
 int64_t fc_reply_request_attached(struct fc_endpoint *ep, uint32_t status, const char *body, uint32_t body_len,
                                   const char *attach, uint32_t attach_len);
+int64_t fc_exchange(struct fc_endpoint *ep, uint64_t what, const char *body, uint32_t body_len);
+int fc_hand(struct fc_endpoint *ep, uint64_t what);
+int64_t fc_call_split(struct fc_endpoint *ep, uint64_t what, const char *body, uint64_t body_len,
+                      const char *attach, uint64_t attach_len);
+int64_t fc_reply_split(struct fc_endpoint *ep, uint32_t status, const char *body, uint64_t body_len,
+                       const char *attach, uint64_t attach_len);
+int64_t fc_items_split(struct fc_endpoint *ep, const char *item, uint64_t len);
+int64_t fc_gather(struct fc_endpoint *ep, char *body, uint64_t body_len, char *attach, uint64_t attach_len);
+int fc_publish(struct fc_endpoint *ep, const char *item, uint32_t len);
+int fc_publish_bulk(struct fc_endpoint *ep, const char *data, uint32_t len);
+int64_t fc_take(struct fc_endpoint *ep);
 void fc_cancel(struct fc_endpoint *ep);
 int fc_cancelled(struct fc_endpoint *ep);
 uint32_t fc_attach_offset(uint32_t body_len);

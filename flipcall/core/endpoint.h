@@ -29,6 +29,7 @@ struct fc_switch {
     int (*wake)(struct fc_endpoint *ep);                /* wake the peer */
     int (*swap)(struct fc_endpoint *ep, int64_t until); /* wake the peer and park, in one step; NULL: cannot */
     void (*close)(struct fc_endpoint *ep);              /* wake both sides; conn_state says why. Any thread */
+    bool items_by_futex; /* who waits for items sleeps by futex, too (items.c); else only a flip wakes it */
 };
 
 extern const struct fc_switch fc_switch_futex, fc_switch_swap, fc_switch_notify;
@@ -79,6 +80,8 @@ enum fc_fault {
     FC_FAULT_PADDING,  /* bytes after the body end before an attachment could start */
     FC_FAULT_CALL_ID,  /* answer to call fault_value, which was not asked */
     FC_FAULT_RESERVED, /* a reserved field held fault_value */
+    FC_FAULT_PART,     /* a part of fault_value bytes: none, or more than were announced */
+    FC_FAULT_ITEMS,    /* published went to fault_value */
     FC_FAULT_SYSCALL   /* FC_ERR_OS: errno fault_value */
 };
 
@@ -104,15 +107,47 @@ struct fc_stats {
                                answer given while the sleeper, its slice over, was on its way out of the kernel */
 };
 
-/* The frame received last, checked and copied out of the peer's reach. */
+/* The frame received last, checked and copied out of the peer's reach. Offsets are from the start of the window. */
 struct fc_frame_in {
+    uint32_t kind, flags;
     uint32_t call_id;
     uint32_t timeout_us;
-    uint32_t body_len;
-    uint32_t attach_off; /* from the start of the window */
-    uint32_t attach_len;
+    uint32_t body_off, body_len;
+    uint32_t attach_off, attach_len;
     uint32_t code;
-    int64_t arrived_ns;  /* CLOCK_MONOTONIC; requests with a timeout only */
+    uint32_t items_off, items_len, items_count; /* of a stream: what came with it and had not been taken before */
+    uint64_t whole_body, whole_attach;          /* FC_FLAG_SPLIT */
+    int64_t arrived_ns; /* CLOCK_MONOTONIC; requests with a timeout only */
+};
+
+/* The call under way on this channel. */
+enum fc_call_state {
+    FC_CALL_NONE = 0,
+    FC_CALL_PLAIN = 1,
+    FC_CALL_STREAM = 2
+};
+
+/* A message on its way out in parts (split.c). The bytes are the caller's, and stay until it is done. */
+struct fc_outgoing {
+    const char *body, *attach;
+    uint64_t body_len, attach_len;
+    uint64_t at, end; /* equal: there is none */
+    bool reply;
+};
+
+/* A message on its way in, in parts. */
+struct fc_incoming {
+    uint64_t at, end;  /* equal: there is none */
+    uint64_t body_len;
+    uint32_t part_len; /* bytes of the part that is in the window now */
+    uint32_t kind;     /* of the whole */
+};
+
+/* Items published in this call, as struct fc_stream counts them (items.c). */
+struct fc_flow {
+    uint64_t mine, theirs;          /* published by this side; taken of the peer's */
+    uint32_t my_start, their_start; /* their bytes when that side's turn began: what lies at FC_STREAM_START */
+    bool watch;                     /* the wait under way ends at new items, too */
 };
 
 /* What a side has learned about its peer's pace and place (adapt.c). */
@@ -157,6 +192,10 @@ struct fc_endpoint {
     uint32_t timeout_us;     /* not yet turned into a deadline, or FC_TIMEOUT_NONE */
     uint32_t call_id;
     struct fc_frame_in received;
+    uint32_t call; /* enum fc_call_state; other threads may look (retire) */
+    struct fc_outgoing out;
+    struct fc_incoming in;
+    struct fc_flow flow;
     uint32_t burst;          /* looks at the word before the first look at the clock */
     struct fc_adapt adapt;
     struct fc_stats stats;
@@ -186,13 +225,18 @@ int64_t fc_resume(struct fc_endpoint *ep, int64_t deadline);
 int64_t fc_first(struct fc_endpoint *ep, int64_t deadline);
 int fc_send(struct fc_endpoint *ep, uint32_t len);
 int fc_send_last(struct fc_endpoint *ep, uint32_t len);
-int fc_reclaim(struct fc_endpoint *ep);
 int64_t fc_connect(struct fc_endpoint *ep, uint32_t len, int64_t deadline);
 
-/* frames (frame.c); the result is FC_FRAME_* packed, or an enum fc_result */
+/* frames (frame.c). What a verb sends is told in one number: code (16 bits), flags (8), kind (8), timeout_us (32), and
+ * what came is answered in one: body_len (32), code (16), then what a plain REQUEST or REPLY does not have. */
+#define FC_WHAT_FLAGS_SHIFT 16
+#define FC_WHAT_KIND_SHIFT 24
 #define FC_CALL_TIMEOUT_SHIFT 32
 #define FC_FRAME_CODE_SHIFT 32
 #define FC_FRAME_ATTACHED (1ll << 48)
+#define FC_FRAME_FLAGS_SHIFT 49 /* FC_FLAG_... of what came, 4 bits */
+#define FC_FRAME_EARLY (1ll << 53) /* items taken while the peer is active still */
+#define FC_FRAME_KIND_SHIFT 56  /* of what is neither REQUEST nor REPLY */
 int64_t fc_call(struct fc_endpoint *ep, uint64_t what, const char *body, uint32_t body_len);
 int64_t fc_call_attached(struct fc_endpoint *ep, uint64_t what, const char *body, uint32_t body_len,
                          const char *attach, uint32_t attach_len);
@@ -201,13 +245,52 @@ int64_t fc_request(struct fc_endpoint *ep);
 int64_t fc_reply_request(struct fc_endpoint *ep, uint32_t status, const char *body, uint32_t body_len);
 int64_t fc_reply_request_attached(struct fc_endpoint *ep, uint32_t status, const char *body, uint32_t body_len,
                                   const char *attach, uint32_t attach_len);
+int64_t fc_exchange(struct fc_endpoint *ep, uint64_t what, const char *body, uint32_t body_len);
+int fc_hand(struct fc_endpoint *ep, uint64_t what);
 void fc_cancel(struct fc_endpoint *ep);
 int fc_cancelled(struct fc_endpoint *ep);
+int fc_reclaim(struct fc_endpoint *ep);
 uint32_t fc_attach_offset(uint32_t body_len);
+
+/* what frame.c offers the two below; only for the thread inside */
+int64_t fc_put_frame(struct fc_endpoint *ep, struct fc_frame frame, const char *body, const char *attach, uint32_t attach_len);
+int64_t fc_get_frame(struct fc_endpoint *ep);
+int64_t fc_wait_frame(struct fc_endpoint *ep);
+int fc_give_kind(struct fc_endpoint *ep, uint8_t kind, uint16_t code, bool then_wait);
+
+/* messages that do not fit the window (split.c) */
+int64_t fc_call_split(struct fc_endpoint *ep, uint64_t what, const char *body, uint64_t body_len,
+                      const char *attach, uint64_t attach_len);
+int64_t fc_reply_split(struct fc_endpoint *ep, uint32_t status, const char *body, uint64_t body_len,
+                       const char *attach, uint64_t attach_len);
+int64_t fc_items_split(struct fc_endpoint *ep, const char *item, uint64_t len);
+int64_t fc_gather(struct fc_endpoint *ep, char *body, uint64_t body_len, char *attach, uint64_t attach_len);
+int64_t fc_send_on(struct fc_endpoint *ep, int64_t came);
+bool fc_split_ends(const struct fc_endpoint *ep);
+int64_t fc_split_came(struct fc_endpoint *ep, uint32_t len);
+
+/* items of a stream (items.c) */
+enum fc_published {
+    FC_PUBLISHED = 0,
+    FC_STOPPED = 1, /* it is there, and nobody wants any more */
+    FC_FULL = 2,    /* it does not fit behind the others: give control away, then again */
+    FC_FLIP = 3     /* it is there, and only giving control away wakes the peer */
+};
+int fc_publish(struct fc_endpoint *ep, const char *item, uint32_t len);
+int fc_publish_bulk(struct fc_endpoint *ep, const char *data, uint32_t len);
+int64_t fc_take(struct fc_endpoint *ep);
+void fc_flow_begin(struct fc_endpoint *ep);
+void fc_flow_open(struct fc_endpoint *ep);
+void fc_flow_turn(struct fc_endpoint *ep);
+uint32_t fc_flow_end(const struct fc_endpoint *ep);
+int fc_flow_account(struct fc_endpoint *ep, uint64_t published);
+uint64_t fc_flow_seen(const struct fc_endpoint *ep);
+int fc_flow_park(struct fc_endpoint *ep, int64_t until);
 
 /* waiting (wait.c) */
 int fc_give(struct fc_endpoint *ep, uint32_t len, bool then_wait);
 int fc_wait(struct fc_endpoint *ep);
+#define FC_NEWS (-100) /* fc_wait, within the core: no turn, but new items (flow.watch) */
 int fc_turned(struct fc_endpoint *ep, uint32_t seen);
 void fc_no_spinners(void);
 int fc_died(struct fc_endpoint *ep);
@@ -233,6 +316,8 @@ void fc_unpin_forked(void);
 
 /* the kernel (switch_futex.c) */
 int fc_futex_wait(_Atomic uint32_t *word, uint32_t value, int64_t until_ns);
+int fc_futex_wait_two(_Atomic uint32_t *word, uint32_t value, _Atomic uint32_t *other, uint32_t other_value,
+                      int64_t until_ns);
 int fc_futex_wake(_Atomic uint32_t *word, int count);
 
 /* FUTEX_SWAP's number in this kernel, for the whole process; until it is told, the swap fails (switch_swap.c) */
@@ -250,6 +335,12 @@ int64_t fc_now(void);
 static inline _Atomic uint32_t *fc_word(uint32_t *word)
 {
     return (_Atomic uint32_t *)word;
+}
+
+/* Has the peer published items that this wait is for? Sequentially consistent: see items.c. */
+static inline bool fc_flow_news(const struct fc_endpoint *ep)
+{
+    return ep->flow.watch && fc_flow_seen(ep) != ep->flow.theirs;
 }
 
 /* Says conn_state `seen` that the connection is over? */

@@ -120,25 +120,3 @@ int fc_send_last(struct fc_endpoint *ep, uint32_t len)
 {
     return send(ep, len, FC_TURN_LAST);
 }
-
-/* Has control come back meanwhile? FC_OK when it is this side's turn, FC_TICK when not yet; never waits. The
- * datagram that came with it is dropped: this is for answers nobody waits for any more. */
-int fc_reclaim(struct fc_endpoint *ep)
-{
-    int result = fc_enter(ep);
-    if (result != FC_OK)
-        return result;
-    if (ep->turn == FC_TURN_MINE)
-        result = FC_OK;
-    else if (ep->turn != FC_TURN_THEIRS)
-        result = FC_ERR_TURN;
-    else {
-        uint32_t seen = atomic_load_explicit(fc_word(&ep->packet->conn_state), memory_order_acquire);
-        if (seen != ep->theirs)
-            result = fc_turned(ep, seen);
-        else
-            result = fc_peer_gone(ep) ? fc_died(ep) : FC_TICK;
-    }
-    fc_leave(ep);
-    return result;
-}

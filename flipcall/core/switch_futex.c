@@ -35,6 +35,35 @@ int fc_futex_wake(_Atomic uint32_t *word, int count)
     return -errno;
 }
 
+#ifndef SYS_futex_waitv /* Linux 5.16; the headers may be older than the kernel */
+#define SYS_futex_waitv 449
+#endif
+#define NAP_NS 1000000ll
+
+struct waitv { /* struct futex_waitv, linux/futex.h */
+    uint64_t value, word;
+    uint32_t flags, reserved;
+};
+
+/* Sleep while neither of two words has changed, likewise. A kernel without futex_waitv(2) sleeps on the first alone,
+ * and no longer than a millisecond at a time. */
+int fc_futex_wait_two(_Atomic uint32_t *word, uint32_t value, _Atomic uint32_t *other, uint32_t other_value, int64_t until_ns)
+{
+    static _Atomic bool missing;
+    struct waitv words[] = {{value, (uintptr_t)word, 2 /* FUTEX_32 */, 0}, {other_value, (uintptr_t)other, 2, 0}};
+    struct timespec until = {.tv_sec = until_ns / 1000000000ll, .tv_nsec = until_ns % 1000000000ll};
+    if (!atomic_load_explicit(&missing, memory_order_relaxed)) {
+        if (syscall(SYS_futex_waitv, words, 2, 0, &until, CLOCK_MONOTONIC) >= 0)
+            return 0;
+        if (errno != ENOSYS && errno != EPERM)
+            return -errno;
+        atomic_store_explicit(&missing, true, memory_order_relaxed);
+    }
+    int64_t nap = fc_now() + NAP_NS;
+    int err = fc_futex_wait(word, value, nap < until_ns ? nap : until_ns);
+    return err == -ETIMEDOUT && nap < until_ns ? 0 : err;
+}
+
 static int futex_park(struct fc_endpoint *ep, int64_t until)
 {
     return fc_futex_wait(fc_word(&ep->packet->conn_state), ep->theirs, until);
@@ -53,4 +82,5 @@ static void futex_close(struct fc_endpoint *ep)
 
 const struct fc_switch fc_switch_futex = {
     .name = "futex", .park = futex_park, .wake = futex_wake, .swap = NULL, .close = futex_close,
+    .items_by_futex = true,
 };

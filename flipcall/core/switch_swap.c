@@ -81,4 +81,5 @@ static int swap_swap(struct fc_endpoint *ep, int64_t until)
 
 const struct fc_switch fc_switch_swap = {
     .name = "swap", .park = swap_park, .wake = swap_wake, .swap = swap_swap, .close = swap_close,
+    .items_by_futex = true,
 };

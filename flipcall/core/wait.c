@@ -91,10 +91,14 @@ int fc_give(struct fc_endpoint *ep, uint32_t len, bool then_wait)
     return err ? fc_break(ep, FC_ERR_OS, FC_FAULT_SYSCALL, -err) : FC_OK;
 }
 
+#define NEWS 0xffffffffu /* no state: the peer is active still, and has published items */
+
 /* conn_state is `seen`, not `theirs`: what does that mean? */
 int fc_turned(struct fc_endpoint *ep, uint32_t seen)
 {
     uint32_t why = atomic_load_explicit(&ep->stop, memory_order_acquire);
+    if (seen == NEWS && !why && fc_flow_news(ep))
+        return FC_NEWS;
     if (seen == ep->my_end && !why && ep->trust_sleepers)
         seen = ep->mine; /* the peer gave, then shut down: its datagram counts, and the next give will fail */
     if (why || fc_is_over(seen)) {
@@ -109,7 +113,8 @@ int fc_turned(struct fc_endpoint *ep, uint32_t seen)
 
 static inline uint32_t look(struct fc_endpoint *ep)
 {
-    return atomic_load_explicit(fc_word(&ep->packet->conn_state), memory_order_acquire);
+    uint32_t seen = atomic_load_explicit(fc_word(&ep->packet->conn_state), memory_order_acquire);
+    return seen == ep->theirs && fc_flow_news(ep) ? NEWS : seen;
 }
 
 /* The peer is gone. It may have answered just before: its last word counts (proto/model, "last word"). */
@@ -166,11 +171,14 @@ static int sleep_once(struct fc_endpoint *ep, int64_t until)
     int err = 0;
     ep->owed = 0;
     atomic_fetch_or(fc_word(&p->sleepers), ep->my_bit);
-    if (atomic_load(fc_word(&p->conn_state)) == ep->theirs && !atomic_load(&ep->stop)) {
+    if (atomic_load(fc_word(&p->conn_state)) == ep->theirs && !fc_flow_news(ep) && !atomic_load(&ep->stop)) {
         FC_COUNT(ep, parks);
         if (owed)
             FC_COUNT(ep, swaps);
-        err = owed ? fc_how(ep)->swap(ep, until) : fc_how(ep)->park(ep, until);
+        if (ep->flow.watch && fc_how(ep)->items_by_futex)
+            err = fc_flow_park(ep, until);
+        else
+            err = owed ? fc_how(ep)->swap(ep, until) : fc_how(ep)->park(ep, until);
     } else if (owed) {
         FC_COUNT(ep, wakes);
         err = fc_how(ep)->wake(ep);

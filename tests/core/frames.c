@@ -205,7 +205,14 @@ static const struct bad BAD[] = {
     {16, {.kind = 0, .call_id = 1}, FC_FAULT_KIND, 0},
     {16, {.kind = FC_REQUEST, .call_id = 1}, FC_FAULT_KIND, 1},
     {16, {.kind = 255, .call_id = 1}, FC_FAULT_KIND, 255},
-    {16, {OK_REPLY, .flags = 1}, FC_FAULT_FLAGS, 1},
+    {16, {OK_REPLY, .flags = FC_FLAG_SPLIT}, FC_FAULT_SHORT, 16},
+    {16, {OK_REPLY, .flags = FC_FLAG_STREAM}, FC_FAULT_FLAGS, FC_FLAG_STREAM},
+    {16, {OK_REPLY, .flags = FC_FLAG_META}, FC_FAULT_FLAGS, FC_FLAG_META},
+    {16, {.kind = FC_MORE, .call_id = 1}, FC_FAULT_KIND, FC_MORE},
+    {16, {.kind = FC_PART, .call_id = 1}, FC_FAULT_KIND, FC_PART},
+    {16, {.kind = FC_ITEMS, .call_id = 1}, FC_FAULT_KIND, FC_ITEMS},
+    {16, {.kind = FC_END, .call_id = 1}, FC_FAULT_KIND, FC_END},
+    {16, {.kind = FC_CANCEL, .call_id = 1}, FC_FAULT_KIND, FC_CANCEL},
     {16, {OK_REPLY, .flags = 0x80}, FC_FAULT_FLAGS, 0x80},
     {16, {OK_REPLY, .body_len = 1}, FC_FAULT_BODY, 1},
     {100, {OK_REPLY, .body_len = 85}, FC_FAULT_BODY, 85},
@@ -259,7 +266,8 @@ static void test_random_frames(void)
     unsigned seed = 20200617;
     int accepted = 0;
     for (int i = 0; i < 300000; i++) {
-        struct fc_frame frame = {.kind = (uint8_t)(rand_r(&seed) % 3), .flags = rand_r(&seed) % 8 == 0,
+        struct fc_frame frame = {.kind = (uint8_t)(rand_r(&seed) % 3 ? 1 : rand_r(&seed) % 9),
+                                 .flags = (uint8_t)(rand_r(&seed) % 4 ? 0 : rand_r(&seed) % 32),
                                  .code = (uint16_t)rand_r(&seed), .call_id = (uint32_t)rand_r(&seed) % 3,
                                  .body_len = (uint32_t)rand_r(&seed) % (rand_r(&seed) % 2 ? 64 : 0xfffffff),
                                  .timeout_us = rand_r(&seed) % 2 ? 0 : (uint32_t)rand_r(&seed)};
@@ -268,6 +276,8 @@ static void test_random_frames(void)
         set_word(&p.server.packet->data_len, len);
         set_word(&p.server.packet->conn_state, FC_SERVER_ACTIVE);
         p.server.turn = FC_TURN_THEIRS;
+        p.server.call = (uint32_t)rand_r(&seed) % 3;
+        p.server.in.at = p.server.in.end = 0;
         int64_t got = fc_request(&p.server);
         if (got < 0) {
             CHECK_EQ(got, FC_ERR_PROTOCOL);
@@ -277,10 +287,15 @@ static void test_random_frames(void)
         const struct fc_frame_in *f = &p.server.received;
         CHECK_EQ(got & 0xffffffff, f->body_len);
         CHECK(f->call_id != 0 && f->body_len + 16 <= len && len <= p.server.cap);
+        if (f->flags & FC_FLAG_SPLIT) {
+            CHECK(p.server.in.part_len && p.server.in.part_len + 48 == len);
+            continue;
+        }
+        CHECK(!f->items_len || f->items_off + f->items_len <= f->body_off);
         if (f->attach_len)
             CHECK_EQ(f->attach_off + f->attach_len, len + 16);
         else
-            CHECK_EQ(len, f->body_len + 16);
+            CHECK_EQ(len + 16, f->body_off + f->body_len);
     }
     CHECK(accepted > 1000);
     pair_close(&p);
@@ -361,8 +376,11 @@ static void test_scribbling_peer(void)
     int64_t end = fc_now() + 300 * MS;
     for (uint32_t i = 0; fc_now() < end; i++) {
         prey.server.turn = FC_TURN_THEIRS;
-        int64_t got = fc_request(&prey.server);
+        prey.server.call = i % 3;
+        prey.server.in.at = prey.server.in.end = 0;
+        int64_t got = i % 3 == FC_CALL_STREAM && i % 2 ? fc_take(&prey.server) : fc_request(&prey.server);
         if (got >= 0) {
+            CHECK(prey.server.received.items_off + prey.server.received.items_len <= WINDOW);
             CHECK(prey.server.received.body_len <= prey.server.cap - 16);
             CHECK(prey.server.received.attach_off + prey.server.received.attach_len <= WINDOW ||
                   !prey.server.received.attach_len);

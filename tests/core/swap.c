@@ -33,7 +33,7 @@ static void count_close(struct fc_endpoint *ep)
 {
 }
 
-static const struct fc_switch COUNTING = {"counting", count_park, count_wake, count_swap, count_close};
+static const struct fc_switch COUNTING = {"counting", count_park, count_wake, count_swap, count_close, true};
 
 /* A connected pair whose client swaps by counting, and whose server is said to sleep. */
 static void owing_pair(struct pair *p, struct fc_policy policy)
