@@ -1,4 +1,4 @@
-"""Eight client processes on one server process, all calling back to back for a fixed time after a common start."""
+"""Client processes on one server process, all calling back to back for a fixed time after a common start."""
 
 from __future__ import annotations
 
@@ -23,18 +23,22 @@ from bench.process import PeerProcess
 from bench.rows import Labels, Row, find_row, ratio
 from bench.run import Case, Progress, measure_group
 
-CLIENTS = 8
-TRANSPORTS = ("flipcall", "socket", "busy-ring")
-LOAD = f"{CLIENTS}-clients"
+CLIENTS = 8  # of the target
+# Who is measured with how many clients.
+CROWDS = {
+    2: ("flipcall", "socket"),
+    CLIENTS: ("flipcall", "socket", "busy-ring"),
+    64: ("flipcall", "socket"),
+}
 LENGTHENED = 3  # a run has to see many of the scheduler's turns
 START_NS = 20_000_000  # from the order to the common start
-NOTE = f"calls/s of {CLIENTS} processes together; latency of each one's calls, from runs of their own"
+NOTE = "calls/s of all client processes together; latency of each one's calls, from runs of their own"
 
 
 class Crowd:
     """So many client processes of one server process. Raises UnavailableError."""
 
-    def __init__(self, labels: Labels, directory: Path, clients: int = CLIENTS) -> None:
+    def __init__(self, labels: Labels, directory: Path, clients: int) -> None:
         assert labels.transport is not None
         self.labels = labels
         peer = peer_named(labels.transport)
@@ -104,27 +108,36 @@ class Crowd:
 def measure_part(
     effort: Effort, progress: Progress, directory: Path
 ) -> tuple[list[Row], dict[str, float | None]]:
-    """The rows and ratios of many clients at once."""
-    rows = measure_group([_case(transport, directory) for transport in TRANSPORTS], effort, progress)
+    """The rows and ratios of many clients at once. Each number of clients is one comparison."""
+    rows: list[Row] = []
+    for clients in CROWDS if effort.thorough else (CLIENTS,):
+        cases = [_case(transport, clients, directory) for transport in CROWDS[clients]]
+        rows += measure_group(cases, effort, progress)
     return rows, ratios(rows)
 
 
 def ratios(rows: list[Row]) -> dict[str, float | None]:
     """Calls per second of all clients together, and how many times the peers' that is."""
     found: dict[str, float | None] = {}
-    ours = find_row(rows, "typed", transport="flipcall", load=LOAD)
+    load = load_of(CLIENTS)
+    ours = find_row(rows, "typed", transport="flipcall", load=load)
     found[f"clients_{CLIENTS}_calls_per_s"] = ours.calls_per_s if ours else None
-    for peer in TRANSPORTS[1:]:
-        theirs = find_row(rows, "typed", transport=peer, load=LOAD)
-        found[f"clients_{CLIENTS}_flipcall_over_{peer.replace('-', '_')}"] = ratio(
-            ours, theirs, "calls_per_s"
-        )
+    for peer in CROWDS[CLIENTS][1:]:
+        theirs = find_row(rows, "typed", transport=peer, load=load)
+        name = f"clients_{CLIENTS}_flipcall_over_{peer.replace('-', '_')}"
+        found[name] = ratio(ours, theirs, "calls_per_s")
     return found
 
 
-def _case(transport: str, directory: Path) -> Case:
-    labels = Labels(case="typed", transport=transport, load=LOAD, size=len(msgspec.msgpack.encode(ITEM)))
+def load_of(clients: int) -> str:
+    """The label of so many clients at once."""
+    return f"{clients}-clients"
+
+
+def _case(transport: str, clients: int, directory: Path) -> Case:
+    size = len(msgspec.msgpack.encode(ITEM))
+    labels = Labels(case="typed", transport=transport, load=load_of(clients), size=size)
     if transport == "flipcall":
         switch = switch_of("balanced", Placement.FREE)
         labels = msgspec.structs.replace(labels, policy="balanced", switch=switch)
-    return Case(labels, partial(Crowd, labels, directory), note=NOTE)
+    return Case(labels, partial(Crowd, labels, directory, clients), note=NOTE)

@@ -30,7 +30,7 @@ from bench.run import Case, Progress, measure_group
 
 CLIENTS = 1000
 PROCESSES = 4
-DESCRIPTORS = 6  # of a channel, on either side, at most
+DESCRIPTORS = 4  # of a channel, on either side, at most
 SINGLE, AMONG = "single", f"among_{CLIENTS}"
 POLICY = "balanced"
 
