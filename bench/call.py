@@ -2,8 +2,11 @@
 
     typed       the issue's typed call: back to back and paced, one client            (here)
     typed       the same from 8 client processes at once                              (crowd.py)
-    typed       a client among a thousand connected ones                              (thousand.py)
+    typed       the same from a task of an event loop                                 (eventloop.py)
+    workers     a client for each of a server's worker processes                      (workers.py)
+    single, among_1000   a client alone, and among a thousand connected ones          (thousand.py)
     echo        64 KiB and 1 MiB of bytes                                             (bulk.py)
+    stream      items one after another                                               (streams.py)
     idle        what a server costs while nobody asks                                 (idle.py)
 
 Client and server are Python processes, and every transport has a server process of its own, so that its CPU time
@@ -19,7 +22,7 @@ from tempfile import TemporaryDirectory
 import msgspec
 from msgspec.structs import replace
 
-from bench import bulk, crowd, idle, thousand
+from bench import bulk, crowd, eventloop, idle, streams, thousand, workers
 from bench.calls import BACK_TO_BACK, PACED, POLICIES, EchoCall
 from bench.echo import ITEM
 from bench.measure import Effort
@@ -46,12 +49,15 @@ def measure_family(effort: Effort, progress: Progress) -> tuple[list[Row], dict[
             (PACED, Placement.FREE, PEERS if effort.thorough else OURS),
         ):
             cases = _cases(load, placement, transports, directory)
+            if (load, placement) == (BACK_TO_BACK, Placement.FREE):
+                cases.insert(1, _asyncio_case(cases[0].labels, directory))
             rows += measure_group(cases, effort, progress)
         found |= ratios(rows)
-        for part in (crowd, bulk, idle, thousand):
+        for part in (crowd, workers, bulk, streams, idle, thousand):
             more, named = part.measure_part(effort, progress, directory)
             rows += more
             found |= named
+    found["stream_item_over_call"] = streams.item_over_call(rows)
     return rows, found
 
 
@@ -82,6 +88,11 @@ def ratios(rows: list[Row]) -> dict[str, float | None]:
     paced = found["typed_paced_socket_over_flipcall"]
     found["paced_flipcall_over_socket"] = 1 / paced if paced else None
     return found
+
+
+def _asyncio_case(beside: Labels, directory: Path) -> Case:
+    labels = replace(beside, transport=eventloop.TRANSPORT)
+    return Case(labels, partial(eventloop.EventLoopCall, labels, directory))
 
 
 def _cases(load: str, placement: Placement, transports: tuple[str, ...], directory: Path) -> list[Case]:

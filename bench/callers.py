@@ -39,10 +39,14 @@ Request = Burst | Rotation
 
 
 class Tally(msgspec.Struct, frozen=True):
-    """What one client did in a burst. Stamps: every THINNED-th of its latencies, in ns, by size."""
+    """What one client did in a burst. Stamps: every THINNED-th of its latencies, in ns, by size.
+
+    At least one call, though the burst was over before this process ran at all.
+    """
 
     calls: int
     cpu_ns: int
+    ended_ns: int
     stamps: list[int] = []
 
 
@@ -70,11 +74,12 @@ def _plain(call: Call, burst: Burst) -> Tally:
     clock, end, item, count = time.monotonic_ns, burst.start_ns + int(burst.seconds * 1e9), ITEM, 0
     _wait_for(burst.start_ns)
     before = time.process_time_ns()
-    while clock() < end:
+    while True:
         for _ in range(CHUNK):
             call(item)
         count += CHUNK
-    return Tally(calls=count, cpu_ns=time.process_time_ns() - before)
+        if (now := clock()) >= end:
+            return Tally(calls=count, cpu_ns=time.process_time_ns() - before, ended_ns=now)
 
 
 def _stamped(call: Call, burst: Burst) -> Tally:
@@ -82,12 +87,18 @@ def _stamped(call: Call, burst: Burst) -> Tally:
     stamps = []
     _wait_for(burst.start_ns)
     before = time.process_time_ns()
-    while (started := clock()) < end:
+    now = clock()
+    while True:
+        started = now
         call(item)
-        stamps.append(clock() - started)
+        now = clock()
+        stamps.append(now - started)
+        if now >= end:
+            break
     cpu = time.process_time_ns() - before
     stamps.sort()
-    return Tally(calls=len(stamps), cpu_ns=cpu, stamps=stamps[THINNED // 2 :: THINNED])
+    thinned = stamps[len(stamps) % THINNED // 2 :: THINNED]
+    return Tally(calls=len(stamps), cpu_ns=cpu, ended_ns=now, stamps=thinned)
 
 
 def _wait_for(start_ns: int) -> None:

@@ -38,7 +38,7 @@ NOTE = "calls/s of all client processes together; latency of each one's calls, f
 class Crowd:
     """So many client processes of one server process. Raises UnavailableError."""
 
-    def __init__(self, labels: Labels, directory: Path, clients: int) -> None:
+    def __init__(self, labels: Labels, directory: Path, clients: int, workers: int = 0) -> None:
         assert labels.transport is not None
         self.labels = labels
         peer = peer_named(labels.transport)
@@ -48,9 +48,10 @@ class Crowd:
             address = partial(
                 Address,
                 transport=labels.transport,
-                path=str(directory / f"{labels.transport}-{clients}.sock"),
+                path=str(directory / f"{labels.transport}-{clients}-{workers}.sock"),
                 size=ITEM_ROOM,
                 policy=labels.policy or "balanced",
+                workers=workers,
             )
             config = ServeConfig(address=address(fds=tuple(theirs)), cpu=-1)
             self._server = stack.enter_context(PeerProcess(config, pass_fds=theirs))
@@ -74,27 +75,30 @@ class Crowd:
             self._server.resume()
         try:
             before = self._server.cpu_ns()
-            counted = self._burst(seconds, stamped=False)
+            counted, elapsed = self._burst(seconds, stamped=False)
             server_cpu = self._server.cpu_ns() - before
-            stamps = sorted(s for tally in self._burst(seconds, stamped=True) for s in tally.stamps)
+            stamped, _ = self._burst(seconds, stamped=True)
         finally:
             if self._polls:
                 self._server.suspend()
         calls = sum(tally.calls for tally in counted)
+        stamps = sorted(stamp for tally in stamped for stamp in tally.stamps)
         return Sample(
-            p50=percentile(stamps, 0.50) if stamps else None,
-            p99=percentile(stamps, 0.99) if stamps else None,
+            p50=percentile(stamps, 0.50),
+            p99=percentile(stamps, 0.99),
             client_cpu=sum(tally.cpu_ns for tally in counted) / calls,
             server_cpu=server_cpu / calls,
-            elapsed=seconds * 1e9 / calls,
+            elapsed=elapsed / calls,
         )
 
-    def _burst(self, seconds: float, *, stamped: bool) -> list[Tally]:
+    def _burst(self, seconds: float, *, stamped: bool) -> tuple[list[Tally], int]:
+        """What each client did, and how long it was until the last had ended, ns."""
         start_ns = time.monotonic_ns() + START_NS
         request = msgspec.json.encode(Burst(start_ns=start_ns, seconds=seconds, stamped=stamped))
         for client in self._clients:
             client.tell(request)
-        return [msgspec.json.decode(client.answer(), type=Tally) for client in self._clients]
+        tallies = [msgspec.json.decode(client.answer(), type=Tally) for client in self._clients]
+        return tallies, max(tally.ended_ns for tally in tallies) - start_ns
 
     def __enter__(self) -> Crowd:
         return self

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from itertools import repeat
 from typing import Any, Literal
 
 import msgspec
@@ -48,11 +50,38 @@ class BulkServer(Bulk):
         return data
 
 
+class Feed(flipcall.Service):
+    """The contract of the stream."""
+
+    def items(self, count: int) -> Iterator[Item]:
+        """So many items, as quickly as they are taken."""
+        raise NotImplementedError
+
+    def ticks(self, count: int, gap_ns: int) -> Iterator[int]:
+        """So many times `gap_ns` apart; each is CLOCK_MONOTONIC when it was sent, in ns."""
+        raise NotImplementedError
+
+
+class FeedServer(Feed):
+    """The implementation."""
+
+    def items(self, count: int) -> Iterator[Item]:
+        yield from repeat(ITEM, count)
+
+    def ticks(self, count: int, gap_ns: int) -> Iterator[int]:
+        clock = time.monotonic_ns
+        for _ in range(count):
+            due = clock() + gap_ns
+            while (now := clock()) < due:
+                pass
+            yield now
+
+
 ITEM = Item(id=1_000_001, name="sixteen letters!", payload=bytes(range(64)))
 assert len(ITEM.name) == 16
 assert len(ITEM.payload) == 64
 
-Content = Literal["item", "bytes"]
+Content = Literal["item", "bytes", "items"]
 
 
 class Codec(msgspec.Struct, frozen=True):

@@ -30,6 +30,7 @@ class Address(msgspec.Struct, frozen=True):
     content: Content = "item"
     size: int = 4096  # bytes that a message may have
     policy: str = "balanced"  # flipcall's
+    workers: int = 0  # processes that serve, flipcall's; 0: the one that was started
     fds: tuple[int, ...] = ()
 
     @property

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Literal
+from inspect import signature
+from typing import Any, Literal
 
 import flipcall
-from bench.echo import Bulk, BulkServer, Echo, EchoServer
+from bench.echo import Bulk, BulkServer, Content, Echo, EchoServer, FeedServer
 from bench.peers.base import Address, Call, Life, Peer
+from bench.placement import UnavailableError
 from bench.policies import policy_named
 
 WINDOW_LEAST = 65536  # the library's default
 HEADROOM = 4096  # for headers and alignment
 CHANNELS = 4096
+SERVICES: dict[Content, Callable[[], flipcall.Service]] = {
+    "item": EchoServer,
+    "bytes": BulkServer,
+    "items": FeedServer,
+}
+TRANSPORTS: dict[str, Literal["window", "socket"]] = {"flipcall": "window", "socket": "socket"}
 
 
 class Window(Peer):
@@ -22,9 +30,13 @@ class Window(Peer):
     transport: Literal["window", "socket"] = "window"
 
     def serve(self, address: Address, life: Life) -> None:
-        service = BulkServer() if address.content == "bytes" else EchoServer()
-        policy = policy_named(address.policy)
-        with flipcall.Server(service, address.path, policy=policy, max_channels=CHANNELS):
+        service = SERVICES[address.content]()
+        options: dict[str, Any] = {"policy": policy_named(address.policy), "max_channels": CHANNELS}
+        if address.workers:
+            if "workers" not in signature(flipcall.Server).parameters:
+                raise UnavailableError("this build of flipcall has no workers")
+            options["workers"] = address.workers
+        with flipcall.Server(service, address.path, **options):
             life.ready()
             life.wait()
 
