@@ -8,8 +8,8 @@ import os
 import socket
 import time
 import weakref
-from collections.abc import Callable
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterator
+from typing import Any, NoReturn, TypeVar
 
 from msgspec import DecodeError
 
@@ -37,8 +37,10 @@ from .outcome import Side
 from .policy import WaitPolicy
 from .pool import Channel, Pool
 from .service import Contract, Service, contract_of
+from .socketchannel import SocketChannel
 from .status import Status
-from .stream import FrameSocket, SocketChannel
+from .stream import FrameSocket
+from .streams import Stream, as_requests, outcome, steps
 from .switch import NOTIFY, offered
 from .window import PacketWindow
 
@@ -63,6 +65,7 @@ class Connection:
         transport: Transport,
         window_size: int,
         max_channels: int,
+        message_max: int = lib.FC_MESSAGE_DEFAULT,
         policy: WaitPolicy,
         switch: str | None = None,
     ) -> None:
@@ -77,6 +80,7 @@ class Connection:
         self._switches = offered(switch)
         self._connect_timeout = connect_timeout
         self._window_size = window_size
+        self._message_max = message_max
         self._wanted = {m.name: Wanted(m.fingerprint, str(m)) for m in contract.methods} if contract else {}
         self._service = contract.name if contract else ""
         self.welcome: Welcome | None = None
@@ -91,13 +95,23 @@ class Connection:
         return self.welcome
 
     def _channel(self, deadline: float | None = None) -> Channel:
-        """A new channel, by the deadline (time.monotonic() seconds) and the connect timeout."""
+        """A new channel, by the deadline (time.monotonic() seconds) and the connect timeout.
+
+        One that was hung up on without a word is tried once more: a worker that was just ending had it.
+        """
         latest = time.monotonic() + self._connect_timeout
         deadline = latest if deadline is None else min(deadline, latest)
+        try:
+            return self._connected(deadline)
+        except ClosedError:
+            return self._connected(deadline)
+
+    def _connected(self, deadline: float) -> Channel:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         link: NotifyLink | None = None
         try:
             _reach(sock, self.path, deadline)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)  # a worker may answer for who listens
             session = self.welcome.session if self.welcome else b""
             if self.switch == NOTIFY and self.transport == "window":
                 link = NotifyLink.make(Peer.of(sock).pid)
@@ -115,11 +129,13 @@ class Connection:
                 send_message(sock, hello, link.descriptors() if link else ())
             except ClosedError:
                 pass  # a server that is full says so and hangs up without listening: hear it
-            answer, fds = recv_message(sock, answer_decoder, deadline, max_fds=1)
+            senders: list[int] = []
+            answer, fds = recv_message(sock, answer_decoder, deadline, max_fds=1, senders=senders)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 0)
             if isinstance(answer, Refused):
                 close_fds(fds)
                 raise _refusal(answer)
-            return self._welcomed(sock, answer, fds, deadline, link)
+            return self._welcomed(sock, answer, fds, deadline, link, senders[0])
         except ClosedError as e:
             with sock:
                 raise hang_up(Peer.of(sock), str(e)) from None
@@ -142,8 +158,9 @@ class Connection:
         fds: list[int],
         deadline: float,
         link: NotifyLink | None,
+        server: int,
     ) -> Channel:
-        pid = Liveness.of(sock)
+        pid = Liveness.of(sock, server)
         try:
             if welcome.version != VERSION:
                 raise ProtocolError(
@@ -156,9 +173,7 @@ class Connection:
                 raise CallError(Status.FAILED_PRECONDITION, what)
             if self.transport == "socket":
                 pid.close()
-                channel: Channel = SocketChannel(
-                    FrameSocket(sock, min(welcome.message_max, lib.FC_WINDOW_MAX))
-                )
+                channel: Channel = SocketChannel(FrameSocket(sock, self._most(welcome), pid.pid))
             else:
                 window = PacketWindow.attach(fds.pop(), welcome.window)
                 window.drop_fd()
@@ -167,7 +182,7 @@ class Connection:
                 endpoint = Endpoint(
                     window, Side.CLIENT, peer=pid, policy=self.policy, switch=self.switch, notify=link
                 )
-                channel = WindowChannel(endpoint, sock)
+                channel = WindowChannel(endpoint, sock, self._most(welcome))
                 try:
                     endpoint.connect(deadline_ns=int(deadline * 1e9))
                 except BaseException:
@@ -180,6 +195,10 @@ class Connection:
         if self.welcome is None:
             self.welcome, self.peer_pid = welcome, pid.pid
         return channel
+
+    def _most(self, welcome: Welcome) -> int:
+        """The largest message, bytes: the smaller limit of both sides."""
+        return min(welcome.message_max, self._message_max)
 
 
 def _reach(sock: socket.socket, path: str, deadline: float) -> None:
@@ -212,15 +231,18 @@ def connect(
     transport: Transport = "window",
     window_size: int = lib.FC_WINDOW_DEFAULT,
     max_channels: int = 8,
+    message_max: int = lib.FC_MESSAGE_DEFAULT,
     policy: WaitPolicy | None = None,
     switch: str | None = None,
 ) -> S:
     """A client of the server at socket `path`; it has the methods of `service`, and is its context manager.
 
     timeout: seconds each call may take, None for ever. connect_timeout: seconds a channel may take to be made.
-    window_size: bytes a request or a reply may have, with its header. max_channels: calls at the same time
-    (more wait for one another). policy, switch: how to wait (flipcall.lowlevel; a switch asked for by name is
-    used or refused, by default it is the best both sides can do). All methods are for any thread.
+    window_size: bytes of shared memory a channel has; what is larger crosses in parts. message_max: bytes that a
+    request, a reply or an item of a stream may have (or what the server allows, if that is less). max_channels:
+    calls at the same time (more wait for one another). policy, switch: how to wait (flipcall.lowlevel; a switch
+    asked for by name is used or refused, by default it is the best both sides can do). All methods are for any
+    thread.
 
     Raises OSError (no such socket, nobody listens, not permitted), CallError (the server refused: other
     signatures (FAILED_PRECONDITION), no room, not authorized), DeadlineExceeded, ProtocolError,
@@ -236,6 +258,7 @@ def connect(
         transport=transport,
         window_size=window_size,
         max_channels=max_channels,
+        message_max=message_max,
         policy=policy or WaitPolicy.balanced(),
         switch=switch,
     )
@@ -263,7 +286,7 @@ def _client(contract: Contract, connection: Connection, timeout: float | None) -
     numbers = {m.name: number for number, m in enumerate(connection.welcome.methods)}
     # The names are in the class, too, so that a contract may have abstract methods.
     names = dict.fromkeys((m.name for m in contract.methods), None)
-    namespace: dict[str, Any] = {"__init__": lambda self: None, **names}
+    namespace: dict[str, Any] = {"__init__": lambda self: None, "__reduce__": _not_sent, **names}
     client = type(f"{contract.name}Client", (contract.owner,), namespace)()
     for method in contract.methods:
         number = numbers.get(method.name)
@@ -272,6 +295,10 @@ def _client(contract: Contract, connection: Connection, timeout: float | None) -
     own = {"close": connection.pool.close, "_flipcall": connection}  # the latter for with_options()
     vars(client).update(own)
     return client
+
+
+def _not_sent(client: object) -> NoReturn:
+    raise MisuseError("a client cannot be sent to another process: connect there")
 
 
 def _missing(method: Method) -> Callable[..., Any]:
@@ -283,6 +310,8 @@ def _missing(method: Method) -> Callable[..., Any]:
 
 def _stub(method: Method, number: int, connection: Connection, timeout: float | None) -> Callable[..., Any]:
     """The call of one method, by the quickest way that carries it."""
+    if method.streaming:
+        return _stream_stub(method, number, connection.pool, timeout)
     if connection.transport == "window" and not method.bulk_params and not method.bulk_result:
         return _window_stub(method, number, connection.pool, timeout)
     return _bulk_stub(method, number, connection.pool, timeout)
@@ -313,7 +342,7 @@ def _window_stub(method: Method, number: int, pool: Pool, timeout: float | None)
             if 0 <= result <= PLAIN_MAX:
                 reply = unpack(channel.answer, result)
             else:
-                reply = channel.settle(result, len(body)).body
+                reply = channel.settle(result, what, body).body
         except BaseException:
             mend(channel)
             raise
@@ -345,6 +374,45 @@ def _bulk_stub(method: Method, number: int, pool: Pool, timeout: float | None) -
         if method.bulk_result:
             return reply.attachment if result_type is bytes else result_type(reply.attachment)
         return _decoded(method, reply.body)
+
+    return call
+
+
+def _stream_stub(method: Method, number: int, pool: Pool, timeout: float | None) -> Callable[..., Any]:
+    """A call with items to send or to receive. With results to iterate over it begins when one is asked for."""
+    bind = method.bind
+
+    def results(
+        body: bytes, attachment: Attachment, requests: Iterator[Any] | None, last: list[Any]
+    ) -> Iterator[Any]:
+        started = time.monotonic()
+        channel: Any = pool.take(timeout)
+        try:
+            left = None if timeout is None else max(0.0, timeout - (time.monotonic() - started))
+            flow = channel.flow(method.stream_out)
+            flow.open(number, timeout_us(left), body, attachment)
+            for batch in steps(flow, method, requests):
+                yield from batch
+        except BaseException:  # GeneratorExit: the caller wants no more
+            pool.mend(channel)
+            raise
+        pool.give(channel)
+        outcome(flow)
+        last.append(flow)
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        given, source = method.part(bind(args, kwargs))
+        requests = as_requests(source, method.stream_name) if method.stream_in else None
+        slots, attachment = method.split(given)
+        last: list[Any] = []
+        made = results(encode(slots), attachment, requests, last)
+        if method.stream_out:
+            return Stream(made)
+        for _ in made:
+            raise ProtocolError(f"{method.name} has one result, and items came")
+        if method.bulk_result:
+            return method.result_type(last[0].attachment)
+        return _decoded(method, last[0].body)
 
     return call
 

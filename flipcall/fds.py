@@ -24,6 +24,7 @@ from .errors import MisuseError, ProtocolError
 
 SCM_MAX_FD = 253  # descriptors in one message (unix(7))
 _INT = struct.Struct("=i")
+_UCRED = struct.Struct("=iII")  # pid, uid, gid
 
 
 def send_fds(sock: socket.socket, data: bytes, fds: Sequence[int]) -> None:
@@ -54,17 +55,32 @@ def recv_fds(sock: socket.socket, size: int, max_fds: int) -> tuple[bytes, list[
     EMFILE (this process is out of descriptors), OSError and TimeoutError as recvmsg does. On every error all
     descriptors that came have been closed.
     """
+    data, fds, _ = _receive(sock, size, max_fds, 0)
+    return data, fds
+
+
+def recv_fds_and_sender(sock: socket.socket, size: int, max_fds: int) -> tuple[bytes, list[int], int]:
+    """As recv_fds, for a socket with SO_PASSCRED, and who has sent it: by the kernel's word the number of the
+    process, 0 when unknown or not visible here.
+    """
+    return _receive(sock, size, max_fds, socket.CMSG_SPACE(_UCRED.size))
+
+
+def _receive(sock: socket.socket, size: int, max_fds: int, room: int) -> tuple[bytes, list[int], int]:
     if size <= 0 or not 0 <= max_fds <= SCM_MAX_FD:
         raise MisuseError(f"cannot receive {size} bytes with up to {max_fds} descriptors")
     # CMSG_LEN and not CMSG_SPACE: its padding would hold a descriptor more.
-    room = socket.CMSG_LEN(max_fds * _INT.size) if max_fds else 0
+    room += socket.CMSG_LEN(max_fds * _INT.size) if max_fds else 0
     fds: list[int] = []
+    sender = 0
     data, ancillary, flags, _ = sock.recvmsg(size, room, socket.MSG_CMSG_CLOEXEC)
     try:
         for level, kind, payload in ancillary:
             if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
                 whole = len(payload) - len(payload) % _INT.size
                 fds.extend(fd for (fd,) in _INT.iter_unpack(payload[:whole]))
+            elif level == socket.SOL_SOCKET and kind == socket.SCM_CREDENTIALS:
+                sender = _UCRED.unpack(payload)[0]
         if len(fds) > max_fds or (flags & socket.MSG_CTRUNC and len(fds) == max_fds):
             raise ProtocolError(f"the peer sent more descriptors than the {max_fds} expected")
         if flags & socket.MSG_CTRUNC:
@@ -74,7 +90,7 @@ def recv_fds(sock: socket.socket, size: int, max_fds: int) -> tuple[bytes, list[
     except BaseException:
         close_fds(fds)
         raise
-    return data, fds
+    return data, fds, sender
 
 
 def close_fds(fds: Iterable[int]) -> None:

@@ -42,11 +42,12 @@ EVERYDAY = {
 # From the bottom up; a module imports from its own layer and from those below.
 LAYERS = [
     ["_core", "status", "errors", "syscalls", "process", "cpus", "kernel"],
-    ["fds", "window", "allocator", "named", "liveness"],
+    ["buffers", "fds", "window", "allocator", "named", "liveness", "handover", "limits"],
     ["policy", "switch", "notify", "placement", "outcome", "endpoint"],
-    ["frame", "method", "failure", "service", "handshake"],
-    ["channel", "stream", "pool", "context", "dispatch", "serving", "session", "listener"],
-    ["admission", "watcher", "client", "server", "dynamic"],
+    ["frame", "items", "method", "failure", "service", "handshake"],
+    ["channel", "flow", "stream", "streams", "socketflow", "socketchannel"],
+    ["pool", "context", "dispatch", "serving", "session", "listener", "connection"],
+    ["admission", "watcher", "client", "workers", "server", "dynamic"],
     ["__init__", "lowlevel", "testing"],
     ["cli"],
 ]

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from inspect import signature
-from typing import Any, Literal
+from typing import Literal
 
 import flipcall
 from bench.echo import Bulk, BulkServer, Content, Echo, EchoServer, FeedServer
 from bench.peers.base import Address, Call, Life, Peer
-from bench.placement import UnavailableError
 from bench.policies import policy_named
 
 WINDOW_LEAST = 65536  # the library's default
@@ -31,12 +29,10 @@ class Window(Peer):
 
     def serve(self, address: Address, life: Life) -> None:
         service = SERVICES[address.content]()
-        options: dict[str, Any] = {"policy": policy_named(address.policy), "max_channels": CHANNELS}
-        if address.workers:
-            if "workers" not in signature(flipcall.Server).parameters:
-                raise UnavailableError("this build of flipcall has no workers")
-            options["workers"] = address.workers
-        with flipcall.Server(service, address.path, **options):
+        policy = policy_named(address.policy)
+        with flipcall.Server(
+            service, address.path, policy=policy, max_channels=CHANNELS, workers=address.workers
+        ):
             life.ready()
             life.wait()
 

@@ -100,9 +100,7 @@ NEEDS = {
     "typed_busy_ring_over_flipcall": {"typed busy-ring"},
     "echo_1mib_busy_ring_over_flipcall": {"echo busy-ring"},
     "typed p50 (flipcall-asyncio)": {"typed flipcall-asyncio"},
-    "stream_items_per_s": {"stream flipcall"},
-    "stream_item_over_call": {"stream flipcall"},
-    "workers_2_over_1": {"workers", "four CPUs"},
+    "workers_2_over_1": {"four CPUs"},
 }
 
 
