@@ -22,7 +22,7 @@ from bench.run import Case, Progress, measure_group
 
 KIB_64, MIB = 1 << 16, 1 << 20
 SIZES = (KIB_64, MIB)
-TRANSPORTS = ("flipcall", "socket", "busy-ring", "pipe", "zmq")
+TRANSPORTS = ("flipcall", "socket", "busy-ring", "pipe", "zmq", "flipcall-split")
 NEW = "each side makes a new bytes object for each message"
 REUSED = "four copies, two each way, one process; buffers reused"
 
@@ -77,7 +77,7 @@ def _cases(size: int, transports: tuple[str, ...], directory: Path) -> list[Case
     cases = []
     for transport in transports:
         labels = Labels(case="echo", transport=transport, size=size)
-        if transport == "flipcall":
+        if transport.startswith("flipcall"):
             switch = switch_of("balanced", Placement.FREE)
             labels = Labels(case="echo", transport=transport, size=size, policy="balanced", switch=switch)
         cases.append(Case(labels, partial(EchoCall, labels, Placement.FREE, directory, "bytes"), note=NEW))

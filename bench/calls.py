@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
+from itertools import count
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -25,6 +26,8 @@ PAUSE_US = 10_000
 ITEM_ROOM = 4096  # bytes of a slot that an item fits into
 # Whose rows have a policy. Its default comes first: its row is the target's.
 POLICIES = {"flipcall": ("balanced", "frugal")}
+
+_numbers = count()
 
 
 class EchoCall:
@@ -48,7 +51,7 @@ class EchoCall:
             address = partial(
                 Address,
                 transport=labels.transport,
-                path=str(directory / f"{len(list(directory.iterdir()))}.sock"),
+                path=str(directory / f"{next(_numbers)}.sock"),
                 content=content,
                 size=size,
                 policy=labels.policy or "balanced",

@@ -31,6 +31,7 @@ NAMES = {
     "direct": "system call",
     "memcpy": "four memcpys",
     "busy-ring": "busy ring",
+    "flipcall-split": "flipcall in parts",
     "grpc": "gRPC",
     "zmq": "ZeroMQ",
 }

@@ -10,6 +10,7 @@ from bench.peers.base import Peer
 # needs may be missing, and takes its time.
 _CLASSES = {
     "flipcall": ("library", "Window"),
+    "flipcall-split": ("library", "Split"),
     "socket": ("library", "Socket"),
     "grpc": ("grpcio", "Grpc"),
     "iceoryx2": ("iceoryx", "Iceoryx"),
@@ -17,11 +18,11 @@ _CLASSES = {
     "zmq": ("zeromq", "ZeroMq"),
     "pipe": ("pipe", "Pipe"),
 }
-PEERS = tuple(_CLASSES)
+PEERS = tuple(name for name in _CLASSES if name != "flipcall-split")  # which is for bulk alone
 
 
 def peer_named(name: str) -> Peer:
-    """The peer of that name, one of PEERS. Raises UnavailableError, with the reason, where it cannot run."""
+    """The peer of that name. Raises UnavailableError, with the reason, where it cannot run."""
     module, kind = _CLASSES[name]
     peer: Peer = getattr(importlib.import_module(f"bench.peers.{module}"), kind)()
     peer.require()

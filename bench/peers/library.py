@@ -23,9 +23,10 @@ TRANSPORTS: dict[str, Literal["window", "socket"]] = {"flipcall": "window", "soc
 
 
 class Window(Peer):
-    """flipcall.connect() as it comes."""
+    """Over a window that the messages fit into."""
 
     transport: Literal["window", "socket"] = "window"
+    roomy = True
 
     def serve(self, address: Address, life: Life) -> None:
         service = SERVICES[address.content]()
@@ -45,9 +46,15 @@ class Window(Peer):
             address.path,
             transport=self.transport,
             policy=policy,
-            window_size=max(WINDOW_LEAST, address.size + HEADROOM),
+            window_size=max(WINDOW_LEAST, address.size + HEADROOM if self.roomy else 0),
         ) as client:
             yield client.echo
+
+
+class Split(Window):
+    """Over the window that connect() takes by itself: larger messages go in parts."""
+
+    roomy = False
 
 
 class Socket(Window):
