@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -42,7 +42,6 @@ class EchoCall:
         assert labels.transport is not None
         self.labels = labels
         peer = peer_named(labels.transport)
-        self._polls = peer.polls
         self._client_cpu, server_cpu = placement.cpus
         self._sent: Any = ITEM if content == "item" else bytes(labels.size or 0)
         size = labels.size or 0 if content == "bytes" else ITEM_ROOM
@@ -62,8 +61,11 @@ class EchoCall:
             if self._call(self._sent) != self._sent:
                 raise AssertionError("the echo is not what was sent")
             self.peer.pin(server_cpu)  # now that the channel is made: see making_cpu
-            if self._polls:
+            # A server that polls stands still between runs, for it would take the others' CPU.
+            self.awake: Callable[[], AbstractContextManager[None]] = nullcontext
+            if peer.polls:
                 self.peer.suspend()
+                self.awake = self.peer.awake
             self._open = stack.pop_all()
 
     def run(self, effort: Effort) -> Sample:
@@ -77,18 +79,6 @@ class EchoCall:
     def call(self) -> None:
         """One call, not measured."""
         self._call(self._sent)
-
-    @contextmanager
-    def awake(self) -> Iterator[None]:
-        """Meanwhile the server runs; one that polls stands still otherwise, for it would take the others' CPU."""
-        if not self._polls:
-            yield
-            return
-        self.peer.resume()
-        try:
-            yield
-        finally:
-            self.peer.suspend()
 
     def cpu_times(self) -> CpuTimes:
         """Of both processes."""

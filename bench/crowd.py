@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from contextlib import ExitStack
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -42,7 +43,6 @@ class Crowd:
         assert labels.transport is not None
         self.labels = labels
         peer = peer_named(labels.transport)
-        self._polls = peer.polls
         with ExitStack() as stack:
             theirs, ours = peer.ends(stack, clients, ITEM_ROOM)
             address = partial(
@@ -64,23 +64,20 @@ class Crowd:
             ]
             for client in self._clients:
                 client.wait_ready()
-            if self._polls:
+            self._awake: Callable[[], AbstractContextManager[None]] = nullcontext
+            if peer.polls:
                 self._server.suspend()
+                self._awake = self._server.awake
             self._open = stack.pop_all()
 
     def run(self, effort: Effort) -> Sample:
         """One run: a burst that is counted, then one that is stamped."""
         seconds = effort.seconds * LENGTHENED
-        if self._polls:
-            self._server.resume()
-        try:
+        with self._awake():
             before = self._server.cpu_ns()
             counted, elapsed = self._burst(seconds, stamped=False)
             server_cpu = self._server.cpu_ns() - before
             stamped, _ = self._burst(seconds, stamped=True)
-        finally:
-            if self._polls:
-                self._server.suspend()
         calls = sum(tally.calls for tally in counted)
         stamps = sorted(stamp for tally in stamped for stamp in tally.stamps)
         return Sample(

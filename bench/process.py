@@ -12,8 +12,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -95,11 +95,19 @@ class PeerProcess:
         return self._read_line(ANSWER_SECONDS)
 
     def suspend(self) -> None:
-        """Let the child run no more until resume(): one that polls takes a CPU from whoever is measured."""
+        """Let the child run no more but while awake(): one that polls takes a CPU from whoever is measured."""
         self._child.send_signal(signal.SIGSTOP)
 
-    def resume(self) -> None:
-        """Let it run again."""
+    @contextmanager
+    def awake(self) -> Iterator[None]:
+        """Let a suspended child run meanwhile."""
+        self._resume()
+        try:
+            yield
+        finally:
+            self.suspend()
+
+    def _resume(self) -> None:
         self._child.send_signal(signal.SIGCONT)
 
     def rss_mib(self) -> float:
@@ -118,7 +126,7 @@ class PeerProcess:
     def close(self) -> None:
         """Stop the child: asked, then told, then killed. Idempotent."""
         child = self._child
-        self.resume()
+        self._resume()
         if child.stdin is not None:
             with suppress(BrokenPipeError):
                 child.stdin.close()
