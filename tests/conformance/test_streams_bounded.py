@@ -25,7 +25,7 @@ def _resident() -> int:
 def test_ten_gibibytes_through_a_small_window(
     serve: Callable[..., Any], connect: Callable[..., Flow], transport: str, way: str
 ) -> None:
-    """10 GiB each way through a 16 KiB window (1 GiB over the socket) leave this process, both sides, as it was."""
+    """10 GiB each way through a 16 KiB window (1 GiB over the socket) leave both sides as they were."""
     total = (10 if transport == "window" else 1) << 30
     serve(FlowServer(), message_max=4 << 20)
     flow = connect(Flow, window_size=SMALL, timeout=100.0)
