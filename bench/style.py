@@ -27,6 +27,8 @@ OPERATIONS = {
     "read_1m": "Read 1 MiB",
 }
 SIZES = {1 << 16: "64 KiB", 1 << 20: "1 MiB"}
+# Cases of `call` that have a panel of their own whatever their load is.
+PANELS = {"stream": "A stream's item", "workers": "As many workers as clients"}
 CONNECTED = {"single": "single client", "among_1000": "among 1,000 connected"}
 NAMES = {
     "socket": "Unix socket",
@@ -65,6 +67,8 @@ def panel_of(family: str, row: Row) -> str:
     load = LOADS.get(row.load, row.load)
     if family == "gofer":
         return OPERATIONS.get(row.case, row.case)
+    if row.case in PANELS:
+        return PANELS[row.case]
     if row.case == "echo":
         return f"{SIZES.get(row.size or 0, row.size)} there and back"
     return f"One of many clients; {load[0].lower()}{load[1:]}" if row.case in CONNECTED else load
@@ -76,6 +80,8 @@ def label_of(family: str, row: Row) -> str:
         name = NAMES.get(row.transport or "", row.transport or "")
         if row.case in CONNECTED:
             return CONNECTED[row.case]
+        if row.case == "workers":
+            return row.load.replace("-", " ")
         return f"{name} {row.policy}" if row.policy and family == "call" else name
     layer, _, _ = row.case.partition("_")
     where = {"c": "C core", "python": "Python"}.get(layer, "bare")

@@ -41,6 +41,8 @@ CALL = report(
     measured("typed", transport="socket", load="paced-10ms"),
     measured("typed", transport="flipcall", policy="balanced", load="8-clients"),
     measured("echo", transport="memcpy", size=1 << 20),
+    measured("stream", transport="flipcall", policy="balanced"),
+    measured("workers", transport="flipcall", policy="balanced", load="2-clients"),
     measured("single", transport="flipcall", policy="balanced"),
     measured("among_1000", transport="flipcall", policy="balanced"),
     Row.labelled(Labels(case="idle", transport="busy-ring", load="idle"), cpu_percent=99.0, runs=1),
@@ -76,6 +78,8 @@ def test_calls_have_a_panel_for_each_comparison_and_idle_servers_none() -> None:
         "Pauses of 10 ms": ["Unix socket"],
         "Eight client processes at once": ["flipcall balanced"],
         "1 MiB there and back": ["four memcpys"],
+        "A stream's item": ["flipcall balanced"],
+        "As many workers as clients": ["2 clients"],
         "One of many clients; back to back": ["single client", "among 1,000 connected"],
     }
 
