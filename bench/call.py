@@ -22,7 +22,7 @@ from tempfile import TemporaryDirectory
 import msgspec
 from msgspec.structs import replace
 
-from bench import bulk, crowd, eventloop, idle, streams, thousand, workers
+from bench import bulk, crowd, eventloop, idle, streams, thousand, views, workers
 from bench.calls import BACK_TO_BACK, PACED, POLICIES, EchoCall
 from bench.echo import ITEM
 from bench.measure import Effort
@@ -53,7 +53,7 @@ def measure_family(effort: Effort, progress: Progress) -> tuple[list[Row], dict[
                 cases.insert(1, _asyncio_case(cases[0].labels, directory))
             rows += measure_group(cases, effort, progress)
         found |= ratios(rows)
-        for part in (crowd, workers, bulk, streams, idle, thousand):
+        for part in (crowd, workers, bulk, views, streams, idle, thousand):
             more, named = part.measure_part(effort, progress, directory)
             rows += more
             found |= named

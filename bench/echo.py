@@ -1,7 +1,8 @@
-"""What the `call` family echoes: one typed item, or so many bytes; as services, and as bytes for the peers."""
+"""The services of the `call` family: they echo an item or bytes, stream items, or hand out bytes they have."""
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from itertools import repeat
@@ -10,6 +11,8 @@ from typing import Any, Literal
 import msgspec
 
 import flipcall
+
+STORED = 1 << 20  # bytes of a download
 
 
 class Item(msgspec.Struct):
@@ -77,11 +80,29 @@ class FeedServer(Feed):
             yield now
 
 
+class Store(flipcall.Service):
+    """The contract of the download."""
+
+    def read(self, n: int) -> bytes:
+        """The first `n` bytes there are."""
+        raise NotImplementedError
+
+
+class StoreServer(Store):
+    """The implementation: the bytes are there already, so one copy into the window is all."""
+
+    def __init__(self) -> None:
+        self._data = os.urandom(STORED)
+
+    def read(self, n: int) -> bytes:
+        return self._data[:n]  # all of it: no copy
+
+
 ITEM = Item(id=1_000_001, name="sixteen letters!", payload=bytes(range(64)))
 assert len(ITEM.name) == 16
 assert len(ITEM.payload) == 64
 
-Content = Literal["item", "bytes", "items"]
+Content = Literal["item", "bytes", "items", "store"]
 
 
 class Codec(msgspec.Struct, frozen=True):

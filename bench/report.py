@@ -152,8 +152,9 @@ def _ratios_table(family: str, report: Report) -> Table:
     targets = TARGETS[family]
     for target in targets:
         value = target.value_of(report)
-        missing = f"needs {target.awaits}" if target.awaits else "not measured"
-        verdict = {True: "[green]met[/]", False: "[red]missed[/]", None: missing}[target.verdict(report)]
+        verdict = {True: "[green]met[/]", False: "[red]missed[/]", None: "not measured"}[
+            target.verdict(report)
+        ]
         measured = f"{_figure(value)}{target.unit}"
         table.add_row(target.name, measured, f"{target.sense} {target.limit:g}{target.unit}", verdict)
     with_target = {target.name for target in targets}

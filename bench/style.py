@@ -28,12 +28,17 @@ OPERATIONS = {
 }
 SIZES = {1 << 16: "64 KiB", 1 << 20: "1 MiB"}
 # Cases of `call` that have a panel of their own whatever their load is.
-PANELS = {"stream": "A stream's item", "workers": "As many workers as clients"}
+PANELS = {
+    "stream": "A stream's item",
+    "workers": "As many workers as clients",
+    **dict.fromkeys(("download", "download_into", "download_view"), "1 MiB one way"),
+}
+WAYS = {"download": "bytes", "download_into": "into a buffer", "download_view": "a view"}
 CONNECTED = {"single": "single client", "among_1000": "among 1,000 connected"}
 NAMES = {
     "socket": "Unix socket",
     "direct": "system call",
-    "memcpy": "four memcpys",
+    "memcpy": "memcpy",
     "busy-ring": "busy ring",
     "flipcall-split": "flipcall in parts",
     "grpc": "gRPC",
@@ -80,6 +85,8 @@ def label_of(family: str, row: Row) -> str:
         name = NAMES.get(row.transport or "", row.transport or "")
         if row.case in CONNECTED:
             return CONNECTED[row.case]
+        if row.case in WAYS and row.transport == "flipcall":
+            return f"flipcall, {WAYS[row.case]}"
         if row.case == "workers":
             return row.load.replace("-", " ")
         return f"{name} {row.policy}" if row.policy and family == "call" else name

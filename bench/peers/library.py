@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Literal
 
 import flipcall
-from bench.echo import Bulk, BulkServer, Content, Echo, EchoServer, FeedServer
+from bench.echo import Bulk, BulkServer, Content, Echo, EchoServer, FeedServer, StoreServer
 from bench.peers.base import Address, Call, Life, Peer
 from bench.policies import policy_named
 
@@ -18,6 +18,7 @@ SERVICES: dict[Content, Callable[[], flipcall.Service]] = {
     "item": EchoServer,
     "bytes": BulkServer,
     "items": FeedServer,
+    "store": StoreServer,
 }
 TRANSPORTS: dict[str, Literal["window", "socket"]] = {"flipcall": "window", "socket": "socket"}
 

@@ -77,7 +77,7 @@ def test_calls_have_a_panel_for_each_comparison_and_idle_servers_none() -> None:
         "Back to back": ["flipcall balanced", "busy ring"],
         "Pauses of 10 ms": ["Unix socket"],
         "Eight client processes at once": ["flipcall balanced"],
-        "1 MiB there and back": ["four memcpys"],
+        "1 MiB there and back": ["memcpy"],
         "A stream's item": ["flipcall balanced"],
         "As many workers as clients": ["2 clients"],
         "One of many clients; back to back": ["single client", "among 1,000 connected"],
