@@ -111,8 +111,9 @@ def measure_part(
 ) -> tuple[list[Row], dict[str, float | None]]:
     """The rows and ratios of many clients at once. Each number of clients is one comparison."""
     rows: list[Row] = []
-    for clients in CROWDS if effort.thorough else (CLIENTS,):
-        cases = [_case(transport, clients, directory) for transport in CROWDS[clients]]
+    crowds = CROWDS if effort.thorough else {CLIENTS: ("flipcall", "socket")}
+    for clients, transports in crowds.items():
+        cases = [_case(transport, clients, directory) for transport in transports]
         rows += measure_group(cases, effort, progress)
     return rows, ratios(rows)
 

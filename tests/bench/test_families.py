@@ -12,6 +12,7 @@ import pytest
 
 from bench.compile import ROOT
 from bench.loads import Load
+from bench.mount import AGAIN, COMMANDS, KINDS
 from bench.peers import PEERS
 from bench.placement import Placement
 from bench.rows import Report
@@ -47,7 +48,7 @@ ROWS = {
         ("download", "memcpy", "back-to-back"),
         *(("stream", transport, "back-to-back") for transport in ("flipcall", "socket")),
         *(("typed", transport, "paced-10ms") for transport in ("flipcall", "socket")),
-        *(("typed", transport, "8-clients") for transport in ("flipcall", "socket", "busy-ring")),
+        *(("typed", transport, "8-clients") for transport in ("flipcall", "socket")),
         *(("echo", transport, "back-to-back") for transport in ("flipcall", "socket", "busy-ring", "memcpy")),
         *(("idle", transport, "idle") for transport in ("flipcall", "socket", "busy-ring")),
         ("idle", "flipcall", "1000-clients"),
@@ -58,9 +59,17 @@ ROWS = {
         ),
     },
     "gofer": {
-        (case, transport, "back-to-back")
-        for case in ("open_close", "stat", "stat_deep", "getdents_10000", "read_4k", "read_1m")
-        for transport in ("flipcall", "socket", "direct")
+        *(
+            (case, transport, "back-to-back")
+            for case in ("open_close", "stat", "stat_deep", "getdents_10000", "read_4k", "read_1m")
+            for transport in ("flipcall", "socket", "direct")
+        ),
+        *(
+            (f"{command}{again}", kind, "back-to-back")
+            for command in COMMANDS
+            for again in ("", AGAIN)
+            for kind in KINDS
+        ),
     },
 }
 
@@ -106,6 +115,7 @@ NEEDS = {
     "echo_1mib_busy_ring_over_flipcall": {"echo busy-ring"},
     "typed p50 (flipcall-asyncio)": {"typed flipcall-asyncio"},
     "workers_2_over_1": {"four CPUs"},
+    **{f"{command}_over_passthrough": {command} for command in COMMANDS},
 }
 
 
