@@ -6,6 +6,7 @@
     workers     a client for each of a server's worker processes                      (workers.py)
     single, among_1000   a client alone, and among a thousand connected ones          (thousand.py)
     echo        64 KiB and 1 MiB of bytes                                             (bulk.py)
+    download    1 MiB one way: as bytes, into a buffer, as a view                     (views.py)
     stream      items one after another                                               (streams.py)
     idle        what a server costs while nobody asks                                 (idle.py)
 
