@@ -14,6 +14,7 @@ from typing import Any, NoReturn, TypeVar
 from msgspec import DecodeError
 
 from ._core import ffi, lib
+from .agreement import shapes_of
 from .channel import PLAIN_MAX, Attachment, Reply, WindowChannel
 from .endpoint import Endpoint
 from .errors import CallError, ClosedError, DeadlineExceeded, MisuseError, ProtocolError
@@ -21,6 +22,7 @@ from .fds import close_fds
 from .frame import timeout_us
 from .handshake import (
     VERSION,
+    Compare,
     Hello,
     Refused,
     Transport,
@@ -65,6 +67,7 @@ class Connection:
         max_channels: int,
         policy: WaitPolicy,
         switch: str | None = None,
+        service: str = "",
     ) -> None:
         if transport not in ("window", "socket"):
             raise MisuseError(f"transport is 'window' or 'socket', not {transport!r}")
@@ -78,7 +81,8 @@ class Connection:
         self._connect_timeout = connect_timeout
         self._window_size = window_size
         self._wanted = {m.name: Wanted(m.fingerprint, str(m)) for m in contract.methods} if contract else {}
-        self._service = contract.name if contract else ""
+        self._contract = contract
+        self._service = contract.name if contract else service
         self.welcome: Welcome | None = None
         self.peer_pid = 0  # of the first channel
         self.pool = Pool(self._channel, max_channels)
@@ -127,8 +131,11 @@ class Connection:
                 pass  # a server that is full says so and hangs up without listening: hear it
             senders: list[int] = []
             answer, fds = recv_message(sock, answer_decoder, deadline, max_fds=1, senders=senders)
+            while isinstance(answer, Compare) and not fds:
+                send_message(sock, shapes_of(self._contract, answer))
+                answer, fds = recv_message(sock, answer_decoder, deadline, max_fds=1, senders=senders)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 0)
-            if isinstance(answer, Refused):
+            if not isinstance(answer, Welcome):
                 close_fds(fds)
                 raise _refusal(answer)
             return self._welcomed(sock, answer, fds, deadline, link, senders[0])
@@ -208,7 +215,9 @@ def _reach(sock: socket.socket, path: str, deadline: float) -> None:
             time.sleep(min(left, _BACKLOG_PAUSE_S))
 
 
-def _refusal(answer: Refused) -> CallError:
+def _refusal(answer: Refused | Compare) -> Exception:
+    if isinstance(answer, Compare):
+        return ProtocolError("a descriptor came with a question about methods")
     try:
         status = Status(answer.status)
     except ValueError:
@@ -280,7 +289,13 @@ def _client(contract: Contract, connection: Connection, timeout: float | None) -
     client = type(f"{contract.name}Client", (contract.owner,), namespace)()
     for method in contract.methods:
         number = numbers.get(method.name)
-        call = _missing(method) if number is None else _stub(method, number, connection, timeout)
+        if number is None:
+            call = _missing(method)
+        else:
+            call = _stub(method, number, connection, timeout)
+            known = len(connection.welcome.methods[number].params)
+            if known < len(method.params):
+                call = _shorter(method, known, call)
         setattr(client, method.name, call)
     own = {"close": connection.pool.close, "_flipcall": connection}  # the latter for with_options()
     vars(client).update(own)
@@ -296,6 +311,19 @@ def _missing(method: Method) -> Callable[..., Any]:
         raise CallError(Status.UNIMPLEMENTED, f"the server has no method {method.name}")
 
     return missing
+
+
+def _shorter(method: Method, known: int, call: Callable[..., Any]) -> Callable[..., Any]:
+    """`call`, of a method that has fewer parameters at the server: an older one, that lacks optional ones."""
+
+    def shorter(*args: Any, **kwargs: Any) -> Any:
+        bound = method.bind(args, kwargs)
+        if len(bound) > known:
+            what = f"the server's {method.name} has no parameter {method.params[known].name}"
+            raise CallError(Status.UNIMPLEMENTED, what)
+        return call(*args, **kwargs)
+
+    return shorter
 
 
 def _stub(method: Method, number: int, connection: Connection, timeout: float | None) -> Callable[..., Any]:

@@ -34,7 +34,7 @@ class Dispatcher:
     def __init__(self, service: Service, tracebacks: bool, gate: Gate | None = None) -> None:
         self.service = service
         self.tracebacks = tracebacks
-        contract = contract_of(type(service))
+        self.contract = contract = contract_of(type(service))
         self.name = contract.name
         self.methods = contract.methods
         self._handlers = [getattr(service, m.name) for m in self.methods]

@@ -21,7 +21,7 @@ _decode = msgspec.msgpack.decode
 
 
 class DynamicClient:
-    """A client of whatever service is served at `path`. Any thread.
+    """A client of whatever service is served at `path`, or of the one that `service` names. Any thread.
 
     Raises as flipcall.connect() does.
     """
@@ -34,6 +34,7 @@ class DynamicClient:
         connect_timeout: float = 5.0,
         transport: Transport = "window",
         window_size: int = lib.FC_WINDOW_DEFAULT,
+        service: str = "",
     ) -> None:
         self._timeout = timeout
         self._connection = Connection(
@@ -44,6 +45,7 @@ class DynamicClient:
             window_size=window_size,
             max_channels=1,
             policy=WaitPolicy.balanced(),
+            service=service,
         )
         try:
             self.welcome: Welcome = self._connection.open()

@@ -6,9 +6,7 @@ exactly bytes, bytearray or memoryview) travels as the frame's attachment, outsi
 place holds its length, and several bulk parameters lie in the attachment one after the other.
 """
 
-import hashlib
 import inspect
-import json
 import typing
 from collections.abc import Callable
 from typing import Annotated, Any
@@ -16,8 +14,7 @@ from typing import Annotated, Any
 import msgspec
 
 from .errors import MisuseError, ProtocolError
-
-BULK: tuple[type, ...] = (bytes, bytearray, memoryview)
+from .shape import BULK, Parameter, method_shape
 
 _Length = Annotated[int, msgspec.Meta(ge=0, lt=2**32)]
 _encoder = msgspec.msgpack.Encoder()
@@ -38,6 +35,7 @@ class Method:
     def __init__(self, owner: type, name: str, function: Callable[..., Any]) -> None:
         """Raises MisuseError for a signature that cannot be called over a wire."""
         self.name = name
+        self.doc = inspect.getdoc(function)
         self.number = -1  # its place in the table, given by the contract
         where = f"{owner.__name__}.{name}"
         try:
@@ -68,7 +66,11 @@ class Method:
         self.keyword_only = tuple(p.name for p in parameters if p.kind is p.KEYWORD_ONLY)
         self.decode_args = self._args_decoder(where)
         self.decode_result: Callable[[bytes], Any] = self._decoder(self.result_type, where)
-        self.fingerprint = self._fingerprint()
+        self.shape = method_shape(
+            [Parameter(p.name, p.required, kind) for p, kind in zip(self.params, self.types, strict=True)],
+            self.result_type,
+        )
+        self.fingerprint = self.shape.fingerprint()
 
     # ---- codecs -----------------------------------------------------------------------------------------
 
@@ -91,7 +93,8 @@ class Method:
             (f"p{i}", kind) if i <= last else (f"p{i}", kind | msgspec.UnsetType, msgspec.UNSET)
             for i, kind in enumerate(types)
         ]
-        decode = self._decoder(msgspec.defstruct("Arguments", fields, array_like=True), where)
+        arguments = msgspec.defstruct("Arguments", fields, array_like=True, forbid_unknown_fields=True)
+        decode = self._decoder(arguments, where)
 
         def decode_some(body: bytes) -> tuple[Any, ...]:
             values = msgspec.structs.astuple(decode(body))
@@ -100,11 +103,16 @@ class Method:
         return decode_some
 
     def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
-        """Arguments in the order of the parameters. Raises TypeError as a call of the function would."""
+        """Arguments in the order of the parameters. Raises TypeError as a call of the function would.
+
+        Defaults are sent only where a later argument is given: what a missing one means is the server's affair.
+        """
         bound = self.signature.bind(*args, **kwargs)
-        if kwargs:
-            bound.apply_defaults()
-        return (*bound.args, *bound.kwargs.values())
+        if not kwargs:
+            return bound.args
+        last = max(map(list(bound.signature.parameters).index, bound.arguments))
+        bound.apply_defaults()
+        return (*bound.args, *bound.kwargs.values())[: last + 1]
 
     def split(self, args: tuple[Any, ...]) -> tuple[list[Any], bytes | bytearray | memoryview]:
         """Arguments for the array, and the attachment of the bulk ones among them. One copy when several.
@@ -149,14 +157,6 @@ class Method:
     def __str__(self) -> str:
         return f"{self.name}{self.signature}"
 
-    def _fingerprint(self) -> str:
-        """A digest of the wire types: equal on two sides that understand each other."""
-        shape = [
-            [[p.name, p.required, _schema(kind)] for p, kind in zip(self.params, self.types, strict=True)],
-            _schema(self.result_type),
-        ]
-        return hashlib.sha256(json.dumps(shape, sort_keys=True).encode()).hexdigest()[:16]
-
 
 def octets(data: Any) -> memoryview:
     """The bytes of any contiguous buffer, as a view: its length is their number. Raises TypeError for others."""
@@ -164,34 +164,3 @@ def octets(data: Any) -> memoryview:
     if not view.nbytes:
         return memoryview(b"")  # cast() refuses views with a zero in their shape
     return view.cast("B")
-
-
-def _schema(kind: Any) -> Any:
-    if kind in BULK:
-        return "bulk"
-    try:
-        return _bare(msgspec.json.schema(kind))
-    except TypeError:  # msgpack carries more than JSON Schema can say: keys that are no strings
-        return repr(kind)
-
-
-_WORDS = (
-    "title",
-    "description",
-    "default",
-    "examples",
-)  # of a schema: for people, and the sender's own affair
-_BY_NAME = ("properties", "$defs")  # what they map are schemas by name, and any name is allowed
-
-
-def _bare(schema: Any) -> Any:
-    """The schema without what makes no difference on the wire, such as a class's docstring."""
-    if isinstance(schema, list):
-        return [_bare(s) for s in schema]
-    if not isinstance(schema, dict):
-        return schema
-    return {
-        k: {name: _bare(s) for name, s in v.items()} if k in _BY_NAME else _bare(v)
-        for k, v in schema.items()
-        if k not in _WORDS
-    }

@@ -23,6 +23,7 @@ from types import FrameType, TracebackType
 from typing import Any, NoReturn
 
 from .admission import Admission, refuse
+from .builtin import Builtins
 from .connection import ServedConnection
 from .errors import CallError, FlipcallError, ForkedError, MisuseError, ProtocolError
 from .handover import Handover
@@ -32,6 +33,7 @@ from .liveness import Peer
 from .policy import WaitPolicy
 from .service import Service
 from .session import Implementation, Sessions
+from .stats import Observed
 from .status import Status
 from .switch import NOTIFY
 from .watcher import Watcher
@@ -63,7 +65,10 @@ class Server:
     max_channels, max_channels_per_client: connections at the same time, in all and of one process (None: as many
     as in all). max_calls: calls served at the same time by one process (None: as many as channels). What is beyond
     gets RESOURCE_EXHAUSTED. tracebacks: send those of handlers to clients. stop_with_parent: stop when the process
-    that started this one ends.
+    that started this one ends. statistics: count calls by method, some 30 ns each (flipcall.stats).
+
+    Beside the implementation's service it has built-in ones at the same socket: flipcall.health.Health (what it
+    says is set through `health`), flipcall.reflection.Reflection, flipcall.stats.Statistics.
 
     workers: 0 serves in this process. More serve in so many processes of their own, which are replaced when they
     end, drained by stop(), and end with this process. start_method: of multiprocessing, which must bring the
@@ -93,19 +98,25 @@ class Server:
         authorize: Callable[[Peer], bool] = same_user,
         tracebacks: bool = False,
         stop_with_parent: bool = False,
+        statistics: bool = True,
         _alone: bool = True,
     ) -> None:
         if not isinstance(implementation, Service) and not callable(implementation):
             raise MisuseError(f"{implementation!r} is no service, nor makes one")
         self.path = os.fspath(path)
         self._places = Places(max_channels, max_channels_per_client)
+        sessions = Sessions(implementation, tracebacks, None if max_calls is None else Gate(max_calls))
+        self._builtins = Builtins(sessions, self._observe, statistics)
+        self.health = self._builtins.health
         self._admission = Admission(
-            Sessions(implementation, tracebacks, None if max_calls is None else Gate(max_calls)),
+            sessions,
+            self._builtins.sessions,
             policy=policy or WaitPolicy.balanced(),
             window_max=window_max,
             transports=tuple(transports),
             authorize=authorize,
             switch=switch,
+            metered=statistics,
             alone=_alone,
         )
         self._crew: Crew | None = None
@@ -115,7 +126,7 @@ class Server:
             options = {
                 "policy": policy, "switch": switch, "window_max": window_max, "max_channels": max_channels,
                 "max_calls": max_calls, "transports": transports, "authorize": authorize,
-                "tracebacks": tracebacks, "_alone": False,
+                "tracebacks": tracebacks, "statistics": statistics, "_alone": False,
             }  # fmt: skip
             recipe, sticky = (implementation, self.path, options), not isinstance(implementation, Service)
             self._crew = Crew(workers, start_method, _work, recipe, self._places, sticky)
@@ -194,9 +205,11 @@ class Server:
             self._crew.stop(grace)
             atexit.unregister(self.stop)
             return
+        self.health.drain()
         deadline = time.monotonic() + grace
         while (left := self._live()) and time.monotonic() < deadline:
-            for connection in left:
+            # Built-in services go last: Health tells that the server drains.
+            for connection in [c for c in left if not c.builtin] or left:
                 connection.retire()
             time.sleep(_DRAIN_TICK_S)
         self._watcher.stop()  # from here on nobody comes any more
@@ -211,8 +224,9 @@ class Server:
         threading.Thread(target=self.stop, args=(grace,), name="flipcall-stop", daemon=True).start()
 
     def serve_forever(self, grace: float = 5.0) -> None:
-        """Start, wait for request_stop() or the parent's end, drain."""
-        self.start()
+        """Start unless started, wait for request_stop() or the parent's end, drain."""
+        if self._watcher is None:
+            self.start()
         try:
             self._requests.get()
         finally:
@@ -280,12 +294,13 @@ class Server:
     def _serve(self, connection: ServedConnection) -> None:
         assert self._watcher is not None
         try:
-            serving, session, life = self._admission.admit(connection.socket)
+            admitted = self._admission.admit(connection.socket)
         except Exception as e:
             _report(e)
             return
+        serving, session, life = admitted.serving, admitted.session, admitted.life
         try:
-            connection.begin(serving)
+            connection.begin(admitted, builtin=session.home is not self._admission.sessions)
             self._watcher.add(connection, life)
             serving.serve()
         except Exception as e:
@@ -293,9 +308,14 @@ class Server:
         finally:
             if self._watcher is not None:  # else this is a handler's forked child, whose copy is nobody's
                 self._watcher.remove(connection, life)
+                self._builtins.ledger.keep(connection.end())
                 serving.close()
                 life.close()
-                self._admission.sessions.leave(session)
+                session.home.leave(session)
+
+    def _observe(self) -> list[Observed]:
+        """The channels of the server's own service, as Statistics tells of them."""
+        return [seen for c in self._live() if not c.builtin and (seen := c.observe()) is not None]
 
     def _forked(self) -> None:
         """In a forked child: this server is the parent's. Close what was inherited, tell nobody, do no more. One
@@ -375,19 +395,23 @@ def _work(lane: socket.socket, implementation: Implementation, path: str, option
             server.request_stop()
 
     signal.set_wakeup_fd(-1)
-    for number in (
-        signal.SIGTERM,
-        signal.SIGINT,
-    ):  # not SIG_IGN, which programs that handlers start would inherit
-        signal.signal(number, on_signal)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, on_signal)  # and not SIG_IGN, which programs that handlers start would inherit
     server._work(lane)
 
 
-def serve(implementation: Implementation, path: Path, *, grace: float = 5.0, **options: object) -> None:
+def serve(
+    implementation: Implementation,
+    path: Path,
+    *,
+    grace: float = 5.0,
+    ready: Callable[[], None] | None = None,
+    **options: object,
+) -> None:
     """Serve until SIGTERM or SIGINT, then drain for up to `grace` seconds and return. Main thread only.
 
-    options: as for Server. Signal handlers are those of before afterwards. The limit of open descriptors is raised
-    to what max_channels needs (three each), as far as the hard limit allows.
+    ready: called once when it listens. options: as for Server. Signal handlers are those of before afterwards. The
+    limit of open descriptors is raised to what max_channels needs (three each), as far as the hard limit allows.
     """
     server = Server(implementation, path, **options)  # type: ignore[arg-type]
     room_for(server._max_channels)
@@ -397,6 +421,9 @@ def serve(implementation: Implementation, path: Path, *, grace: float = 5.0, **o
 
     before = {n: signal.signal(n, on_signal) for n in (signal.SIGTERM, signal.SIGINT)}
     try:
+        server.start()
+        if ready is not None:
+            ready()
         server.serve_forever(grace)
     finally:
         for number, handler in before.items():

@@ -16,8 +16,9 @@ from .dispatch import NOTHING, Dispatcher
 from .endpoint import Endpoint
 from .errors import CallError, MisuseError
 from .failure import describe, shortened
-from .frame import REPLY, REQUEST, TIMEOUT_NONE
+from .frame import HEADER, REPLY, REQUEST, TIMEOUT_NONE
 from .liveness import Peer
+from .meter import Meters
 from .method import encode
 from .status import Status
 from .stream import FrameSocket
@@ -179,8 +180,9 @@ class WindowServing:
 class SocketServing:
     """A channel over the Unix socket. Borrows the socket from the server."""
 
-    def __init__(self, frames: FrameSocket, dispatcher: Dispatcher) -> None:
+    def __init__(self, frames: FrameSocket, dispatcher: Dispatcher, meters: Meters | None = None) -> None:
         self.peer = frames.peer
+        self._meters = meters
         self._frames = frames
         self._dispatcher = dispatcher
         self._idle = threading.Lock()  # held while a call is served
@@ -204,6 +206,13 @@ class SocketServing:
                     self._timeout_us, self._arrived_ns = frame.timeout_us, lib.fc_now()
                     answer = dispatcher.answer(frame.code, frame.body, memoryview(frame.attachment))
                     self._reply(frame.call_id, *answer)
+                    if self._meters is not None:
+                        came, went = (
+                            HEADER.size + len(a) + len(b)
+                            for a, b in ((frame.body, frame.attachment), answer[1:])
+                        )
+                        took = lib.fc_now() - self._arrived_ns
+                        self._meters.add(frame.code, answer[0] != 0, came, went, took)
         finally:
             clear_context()
 
@@ -214,6 +223,11 @@ class SocketServing:
             most = self._frames.frame_max - int(lib.FC_FRAME_HEADER)
             status, out = (status, shortened(out, most)) if status else describe(e)
             self._frames.send(REPLY, status, call_id, 0, out, NOTHING)
+
+    @property
+    def busy(self) -> bool:
+        """Whether a call is under way. Any thread."""
+        return self._idle.locked()
 
     def retire(self) -> bool:
         """See Serving.retire."""

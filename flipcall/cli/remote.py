@@ -4,7 +4,7 @@ import hashlib
 from base64 import b64decode
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 import msgspec
@@ -13,24 +13,46 @@ if TYPE_CHECKING:
     from ..dynamic import DynamicClient
     from ..handshake import Offered
     from ..liveness import Peer
+    from ..service import Service
+
+S = TypeVar("S", bound="Service")
 
 
 @contextmanager
-def connect(path: str, timeout: float) -> Iterator["DynamicClient"]:
-    """The service at socket `path`; connecting, and then each call, may take `timeout` seconds.
+def connect(path: str, timeout: float, service: str = "") -> Iterator["DynamicClient"]:
+    """The service at socket `path`, or a built-in one by its name; connecting, and then each call, may take
+    `timeout` seconds.
 
     click.ClickException, naming the path, when there is nobody to connect to.
     """
     from ..dynamic import DynamicClient
 
+    with _telling(path):
+        there = DynamicClient(path, timeout=timeout, connect_timeout=timeout, service=service)
+    with there:
+        yield there
+
+
+@contextmanager
+def typed(service: "type[S]", path: str, **options: Any) -> "Iterator[S]":
+    """A built-in service of the server at `path`, as a typed client. Raises as connect() does."""
+    from ..client import connect as connect_typed
+
+    with _telling(path):
+        there = connect_typed(service, path, **options)
+    with there:
+        yield there
+
+
+@contextmanager
+def _telling(path: str) -> Iterator[None]:
+    """click.ClickException, naming the path, for the OSError of a socket that cannot be connected to."""
     try:
-        there = DynamicClient(path, timeout=timeout, connect_timeout=timeout)
+        yield
     except OSError as e:
         if e.errno is None:
             raise
         raise click.ClickException(f"cannot connect to {path}: {e.strerror}") from e
-    with there:
-        yield there
 
 
 def peer_of(there: "DynamicClient") -> "Peer":

@@ -6,6 +6,8 @@ import json
 import os
 from pathlib import Path
 
+import jsonschema
+
 from tests.cli.conftest import Flipcall, one_line_error
 from tests.support import Child
 
@@ -59,3 +61,18 @@ def test_server_that_does_not_answer(flipcall: Flipcall, tmp_path: Path) -> None
         mute.bind(path)
         mute.listen()
         one_line_error(flipcall("inspect", path, "--timeout", "0.2"), 1)
+
+
+def test_schema(flipcall: Flipcall, shop: tuple[str, Child]) -> None:
+    """--schema is the whole service as JSON Schema, valid by the metaschema."""
+    schema = json.loads(flipcall("inspect", shop[0], "--schema").stdout)
+    jsonschema.Draft202012Validator.check_schema(schema)
+    assert schema["title"] == "Shop"
+    arguments = schema["properties"]["buy"]["properties"]["arguments"]
+    assert arguments["properties"]["item"] == {"$ref": "#/$defs/Item"}
+
+
+def test_health(flipcall: Flipcall, shop: tuple[str, Child]) -> None:
+    """It tells which services there are and how they are."""
+    services = json.loads(flipcall("inspect", shop[0], "--json").stdout)["services"]
+    assert services[""] == services["Shop"] == services["flipcall.Health"] == "serving"
