@@ -16,16 +16,15 @@ import queue
 import signal
 import socket
 import threading
-import time
 import weakref
 from collections.abc import Callable, Sequence
 from types import FrameType, TracebackType
 from typing import Any, NoReturn
 
-from .admission import Admission, refuse
+from .admission import Admission
 from .builtin import Builtins
-from .connection import ServedConnection
-from .errors import CallError, FlipcallError, ForkedError, MisuseError, ProtocolError
+from .connection import Connections
+from .errors import ForkedError, MisuseError
 from .handover import Handover
 from .limits import Gate, Places, room_for
 from .listener import Listener, Source
@@ -33,16 +32,11 @@ from .liveness import Peer
 from .policy import WaitPolicy
 from .service import Service
 from .session import Implementation, Sessions
-from .stats import Observed
-from .status import Status
 from .switch import NOTIFY
 from .watcher import Watcher
 from .workers import Crew, StartMethod
 
 Path = str | os.PathLike[str]
-
-_DRAIN_TICK_S = 0.002
-_LETTING_GO_S = 0.5  # for threads that were told to end
 
 _servers: "weakref.WeakSet[Server]" = weakref.WeakSet()
 
@@ -106,11 +100,11 @@ class Server:
         self.path = os.fspath(path)
         self._places = Places(max_channels, max_channels_per_client)
         sessions = Sessions(implementation, tracebacks, None if max_calls is None else Gate(max_calls))
-        self._builtins = Builtins(sessions, self._observe, statistics)
-        self.health = self._builtins.health
-        self._admission = Admission(
+        builtins = Builtins(sessions, lambda: self._connections.observe(), statistics)
+        self.health = builtins.health
+        admission = Admission(
             sessions,
-            self._builtins.sessions,
+            builtins.sessions,
             policy=policy or WaitPolicy.balanced(),
             window_max=window_max,
             transports=tuple(transports),
@@ -119,6 +113,7 @@ class Server:
             metered=statistics,
             alone=_alone,
         )
+        self._connections = Connections(admission, builtins.ledger, self._places)
         self._crew: Crew | None = None
         if workers:
             if switch == NOTIFY:
@@ -135,8 +130,6 @@ class Server:
         self._max_channels = max_channels
         self._listener: Source | None = None
         self._watcher: Watcher | None = None
-        self._lock = threading.Lock()  # _connections
-        self._connections: set[ServedConnection] = set()
         self._stopping = False
         self._inherited = False
         # Not an Event: a signal handler that sets one deadlocks when it interrupts the thread that waits for it.
@@ -169,7 +162,10 @@ class Server:
                 self._crew.start()
                 atexit.register(self.stop)  # before multiprocessing waits for its processes
             if self._crew is None:
-                self._watcher = Watcher(source, self._taken, self._stop_soon, contextlib.nullcontext())
+                self._watcher = Watcher(
+                    source, self._connections.take, self._stop_soon, contextlib.nullcontext()
+                )
+                self._connections.attend(source, self._watcher)
             else:
                 self._watcher = Watcher(source, self._crew.hand_out, self._stop_soon, self._crew.accepting)
             if self._stop_with_parent:
@@ -196,7 +192,7 @@ class Server:
                 self._listener.close()
             return
         assert self._listener is not None
-        if threading.current_thread() in {c.thread for c in self._live()}:
+        if self._connections.serves_here():
             self._stop_soon(grace)
             return
         self._listener.close()
@@ -206,19 +202,9 @@ class Server:
             atexit.unregister(self.stop)
             return
         self.health.drain()
-        deadline = time.monotonic() + grace
-        while (left := self._live()) and time.monotonic() < deadline:
-            # Built-in services go last: Health tells that the server drains.
-            for connection in [c for c in left if not c.builtin] or left:
-                connection.retire()
-            time.sleep(_DRAIN_TICK_S)
+        self._connections.drain(grace)
         self._watcher.stop()  # from here on nobody comes any more
-        left = self._live()
-        for connection in left:
-            connection.stop()
-        deadline = time.monotonic() + _LETTING_GO_S
-        for connection in left:
-            connection.thread.join(max(0.0, deadline - time.monotonic()))
+        self._connections.end()
 
     def _stop_soon(self, grace: float = 5.0) -> None:
         threading.Thread(target=self.stop, args=(grace,), name="flipcall-stop", daemon=True).start()
@@ -239,7 +225,7 @@ class Server:
     @property
     def channels(self) -> int:
         """Connections there are now, those shaking hands included."""
-        return len(self._live()) if self._crew is None else self._crew.channels
+        return len(self._connections.live()) if self._crew is None else self._crew.channels
 
     @property
     def workers(self) -> list[int]:
@@ -258,75 +244,13 @@ class Server:
     ) -> None:
         self.stop()
 
-    # ---- connections ------------------------------------------------------------------------------------
-
-    def _live(self) -> list[ServedConnection]:
-        with self._lock:
-            return list(self._connections)
-
-    def _taken(self, sock: socket.socket) -> None:
-        """A client has connected. Only the watcher calls this."""
-        connection = ServedConnection(sock, self._live_out)
-        try:
-            with self._lock:  # stop() sets _stopping, then takes it to see who is there
-                if self._stopping:
-                    raise CallError(Status.UNAVAILABLE, "the server is stopping")
-                self._places.take(connection.client)
-                self._connections.add(connection)
-        except CallError as e:
-            refuse(sock, e)
-            self._closed(connection)
-            return
-        try:
-            connection.thread.start()
-        except BaseException as e:
-            refuse(sock, CallError(Status.RESOURCE_EXHAUSTED, f"the server cannot serve one more: {e}"))
-            self._ended(connection)
-            raise
-
-    def _live_out(self, connection: ServedConnection) -> None:
-        """The whole life of a connection, in its thread."""
-        try:
-            self._serve(connection)
-        finally:
-            self._ended(connection)
-
-    def _serve(self, connection: ServedConnection) -> None:
-        assert self._watcher is not None
-        try:
-            admitted = self._admission.admit(connection.socket)
-        except Exception as e:
-            _report(e)
-            return
-        serving, session, life = admitted.serving, admitted.session, admitted.life
-        try:
-            connection.begin(admitted, builtin=session.home is not self._admission.sessions)
-            self._watcher.add(connection, life)
-            serving.serve()
-        except Exception as e:
-            _report(e)
-        finally:
-            if self._watcher is not None:  # else this is a handler's forked child, whose copy is nobody's
-                self._watcher.remove(connection, life)
-                self._builtins.ledger.keep(connection.end())
-                serving.close()
-                life.close()
-                session.home.leave(session)
-
-    def _observe(self) -> list[Observed]:
-        """The channels of the server's own service, as Statistics tells of them."""
-        return [seen for c in self._live() if not c.builtin and (seen := c.observe()) is not None]
-
     def _forked(self) -> None:
         """In a forked child: this server is the parent's. Close what was inherited, tell nobody, do no more. One
         that has not begun is as much the child's as the parent's.
         """
-        self._lock = threading.Lock()  # its holder may be a thread that this process does not have
         if self._listener is None:
             return
-        connections, self._connections = self._connections, set()
-        for connection in connections:
-            connection.socket.close()
+        self._connections.disown()
         self._listener.disown()
         if self._watcher is not None:
             self._watcher.disown()
@@ -335,20 +259,6 @@ class Server:
             atexit.unregister(self.stop)
         self._listener = self._watcher = None
         self._inherited = self._stopping = True
-
-    def _ended(self, connection: ServedConnection) -> None:
-        with self._lock:
-            counted = connection in self._connections
-            self._connections.discard(connection)
-        if counted:
-            self._places.give(connection.client)
-        self._closed(connection)
-
-    def _closed(self, connection: ServedConnection) -> None:
-        source = self._listener
-        if source is not None:
-            source.left(connection.socket)
-        connection.socket.close()
 
     def _work(self, lane: socket.socket) -> None:
         """A worker's life: serve the connections that come over `lane`."""
@@ -366,16 +276,6 @@ class Server:
         self._requests.get()
         handover.leave()
         self.stop(grace)
-
-
-def _report(error: Exception) -> None:
-    """A channel that ended because its client broke the rules is worth a line, and one that this side's code
-    broke a traceback; other ends are ordinary.
-    """
-    if isinstance(error, ProtocolError):
-        _log.warning("a channel was closed: %s", str(error))  # a kept record would keep the window, too
-    elif not isinstance(error, (FlipcallError, OSError)):
-        _log.error("a channel was closed by an error of this side", exc_info=error)
 
 
 def _after_fork() -> None:
