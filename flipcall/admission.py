@@ -102,6 +102,7 @@ class Admission:
         *,
         policy: WaitPolicy,
         window_max: int,
+        message_max: int,
         transports: tuple[str, ...],
         authorize: Callable[[Peer], bool],
         switch: str | None,
@@ -116,6 +117,7 @@ class Admission:
         self._metered = metered
         self._policy = policy
         self._window_max = window_max
+        self._message_max = message_max
         self._transports = transports
         self._authorize = authorize
         self._switch = switch
@@ -215,7 +217,7 @@ class Admission:
         try:
             if hello.transport == "socket":
                 send_message(sock, self._welcome(session, 0))
-                frames = FrameSocket(sock, self._window_max)
+                frames = FrameSocket(sock, self._message_max)
                 serving = SocketServing(frames, session.dispatcher, meters)
                 return Admitted(serving, session, life, None, meters)
             window = self._allocator.allocate(hello.window)
@@ -236,7 +238,7 @@ class Admission:
                 raise
             if meters is not None:
                 meters.attach(endpoint.core()[0])
-            window_serving = WindowServing(endpoint, session.dispatcher, session.peer)
+            window_serving = WindowServing(endpoint, session.dispatcher, session.peer, self._message_max)
             return Admitted(window_serving, session, life, endpoint, meters)
         except BaseException:
             life.close()
@@ -245,7 +247,7 @@ class Admission:
     def _welcome(self, session: Session, window: int) -> Welcome:
         dispatcher = session.dispatcher
         offered = [Offered.of(m) for m in dispatcher.methods]
-        return Welcome(VERSION, dispatcher.name, offered, session.token, window, self._window_max)
+        return Welcome(VERSION, dispatcher.name, offered, session.token, window, self._message_max)
 
 
 def refuse(sock: socket.socket, error: CallError) -> None:

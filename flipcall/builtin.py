@@ -23,11 +23,8 @@ class Builtins:
         self._own = sessions
         self.ledger = Ledger()
         self.health = HealthServer(self._names)
-        servers: list[Service] = [
-            self.health,
-            ReflectionServer(self.contracts),
-            StatisticsServer(lambda: self._names()[0], self.ledger, observe, metered),
-        ]
+        self.statistics = StatisticsServer(lambda: self._names()[0], self.ledger, observe, metered)
+        servers: list[Service] = [self.health, ReflectionServer(self.contracts), self.statistics]
         self.sessions = {contract_of(type(s)).name: Sessions(s, False) for s in servers}
         own = sessions.contract()
         if own is not None and own.name in self.sessions:

@@ -8,7 +8,7 @@ import os
 import socket
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn, TypeVar
 
 from msgspec import DecodeError
@@ -16,6 +16,7 @@ from msgspec import DecodeError
 from ._core import ffi, lib
 from .agreement import shapes_of
 from .channel import PLAIN_MAX, Attachment, Reply, WindowChannel
+from .context import inherited, serving
 from .endpoint import Endpoint
 from .errors import CallError, ClosedError, DeadlineExceeded, MisuseError, ProtocolError
 from .fds import close_fds
@@ -32,15 +33,19 @@ from .handshake import (
     recv_message,
     send_message,
 )
+from .interceptor import ClientCall, ClientInterceptor, ClientProceed, client_chain
 from .liveness import Liveness, Peer, hang_up
+from .metadata import WITH_METADATA, wrapped
 from .method import Method, encode
 from .notify import NotifyLink
 from .outcome import Side
 from .policy import WaitPolicy
 from .pool import Channel, Pool
 from .service import Contract, Service, contract_of
+from .socketchannel import SocketChannel
 from .status import Status
-from .stream import FrameSocket, SocketChannel
+from .stream import FrameSocket
+from .streams import Stream, as_requests, outcome, steps
 from .switch import NOTIFY, offered
 from .window import PacketWindow
 
@@ -65,9 +70,11 @@ class Connection:
         transport: Transport,
         window_size: int,
         max_channels: int,
+        message_max: int = lib.FC_MESSAGE_DEFAULT,
         policy: WaitPolicy,
         switch: str | None = None,
         service: str = "",
+        interceptors: Sequence[ClientInterceptor] = (),
     ) -> None:
         if transport not in ("window", "socket"):
             raise MisuseError(f"transport is 'window' or 'socket', not {transport!r}")
@@ -77,9 +84,11 @@ class Connection:
         self.transport: Transport = transport
         self.policy = policy
         self.switch = switch
+        self.interceptors = tuple(interceptors)
         self._switches = offered(switch)
         self._connect_timeout = connect_timeout
         self._window_size = window_size
+        self._message_max = message_max
         self._wanted = {m.name: Wanted(m.fingerprint, str(m)) for m in contract.methods} if contract else {}
         self._contract = contract
         self._service = contract.name if contract else service
@@ -176,9 +185,7 @@ class Connection:
                 raise CallError(Status.FAILED_PRECONDITION, what)
             if self.transport == "socket":
                 pid.close()
-                channel: Channel = SocketChannel(
-                    FrameSocket(sock, min(welcome.message_max, lib.FC_WINDOW_MAX), pid.pid)
-                )
+                channel: Channel = SocketChannel(FrameSocket(sock, self._most(welcome), pid.pid))
             else:
                 window = PacketWindow.attach(fds.pop(), welcome.window)
                 window.drop_fd()
@@ -187,7 +194,7 @@ class Connection:
                 endpoint = Endpoint(
                     window, Side.CLIENT, peer=pid, policy=self.policy, switch=self.switch, notify=link
                 )
-                channel = WindowChannel(endpoint, sock)
+                channel = WindowChannel(endpoint, sock, self._most(welcome))
                 try:
                     endpoint.connect(deadline_ns=int(deadline * 1e9))
                 except BaseException:
@@ -201,6 +208,10 @@ class Connection:
             self.welcome, self.peer_pid = welcome, pid.pid
         return channel
 
+    def _most(self, welcome: Welcome) -> int:
+        """The largest message, bytes: the smaller limit of both sides."""
+        return min(welcome.message_max, self._message_max)
+
 
 def _reach(sock: socket.socket, path: str, deadline: float) -> None:
     """Connect. A full backlog is waited for, which the kernel does not do for a socket with a timeout (EAGAIN)."""
@@ -213,6 +224,9 @@ def _reach(sock: socket.socket, path: str, deadline: float) -> None:
             return sock.connect(path)
         except BlockingIOError:
             time.sleep(min(left, _BACKLOG_PAUSE_S))
+        except (ConnectionRefusedError, FileNotFoundError) as e:
+            e.filename = path  # and so it is told from what a handler raises
+            raise
 
 
 def _refusal(answer: Refused | Compare) -> Exception:
@@ -234,15 +248,20 @@ def connect(
     transport: Transport = "window",
     window_size: int = lib.FC_WINDOW_DEFAULT,
     max_channels: int = 8,
+    message_max: int = lib.FC_MESSAGE_DEFAULT,
     policy: WaitPolicy | None = None,
     switch: str | None = None,
+    interceptors: Sequence[ClientInterceptor] = (),
 ) -> S:
     """A client of the server at socket `path`; it has the methods of `service`, and is its context manager.
 
     timeout: seconds each call may take, None for ever. connect_timeout: seconds a channel may take to be made.
-    window_size: bytes a request or a reply may have, with its header. max_channels: calls at the same time
-    (more wait for one another). policy, switch: how to wait (flipcall.lowlevel; a switch asked for by name is
-    used or refused, by default it is the best both sides can do). All methods are for any thread.
+    window_size: bytes of shared memory a channel has; what is larger crosses in parts. message_max: bytes that
+    a request, a reply or an item of a stream may have (or what the server allows, if that is less).
+    max_channels: calls at the same time (more wait for one another). policy, switch: how to wait
+    (flipcall.lowlevel; a switch asked for by name is used or refused, by default it is the best both sides can
+    do). interceptors: what each call passes, the first outermost (flipcall.interceptor). All methods are for
+    any thread.
 
     Raises OSError (no such socket, nobody listens, not permitted), CallError (the server refused: other
     signatures (FAILED_PRECONDITION), no room, not authorized), DeadlineExceeded, ProtocolError,
@@ -258,8 +277,10 @@ def connect(
         transport=transport,
         window_size=window_size,
         max_channels=max_channels,
+        message_max=message_max,
         policy=policy or WaitPolicy.balanced(),
         switch=switch,
+        interceptors=interceptors,
     )
     try:
         connection.open()
@@ -293,9 +314,12 @@ def _client(contract: Contract, connection: Connection, timeout: float | None) -
             call = _missing(method)
         else:
             call = _stub(method, number, connection, timeout)
+            if connection.interceptors:
+                make = _maker(method, number, connection)
+                call = client_chain(contract.name, method, connection.interceptors, timeout, make)
             known = len(connection.welcome.methods[number].params)
             if known < len(method.params):
-                call = _shorter(method, known, call)
+                call = _shorter(method, known + (method.stream_in is not None), call)
         setattr(client, method.name, call)
     own = {"close": connection.pool.close, "_flipcall": connection}  # the latter for with_options()
     vars(client).update(own)
@@ -313,13 +337,32 @@ def _missing(method: Method) -> Callable[..., Any]:
     return missing
 
 
+def _maker(method: Method, number: int, connection: Connection) -> ClientProceed:
+    """What makes a call that has passed the interceptors, with its own timeout and metadata."""
+
+    stub = _stream_stub if method.streaming else _bulk_stub
+
+    def make(call: ClientCall) -> Any:
+        if not call.metadata:
+            return method.call(stub(method, number, connection.pool, call.timeout), call.args)
+        metadata = dict(call.metadata)
+
+        def with_metadata(arguments: Any) -> bytes:
+            return wrapped(metadata, encode(arguments))
+
+        made = stub(method, number | WITH_METADATA, connection.pool, call.timeout, with_metadata)
+        return method.call(made, call.args)
+
+    return make
+
+
 def _shorter(method: Method, known: int, call: Callable[..., Any]) -> Callable[..., Any]:
     """`call`, of a method that has fewer parameters at the server: an older one, that lacks optional ones."""
 
     def shorter(*args: Any, **kwargs: Any) -> Any:
         bound = method.bind(args, kwargs)
         if len(bound) > known:
-            what = f"the server's {method.name} has no parameter {method.params[known].name}"
+            what = f"the server's {method.name} has no parameter {method.shape.params[known].name}"
             raise CallError(Status.UNIMPLEMENTED, what)
         return call(*args, **kwargs)
 
@@ -328,6 +371,8 @@ def _shorter(method: Method, known: int, call: Callable[..., Any]) -> Callable[.
 
 def _stub(method: Method, number: int, connection: Connection, timeout: float | None) -> Callable[..., Any]:
     """The call of one method, by the quickest way that carries it."""
+    if method.streaming:
+        return _stream_stub(method, number, connection.pool, timeout)
     if connection.transport == "window" and not method.bulk_params and not method.bulk_result:
         return _window_stub(method, number, connection.pool, timeout)
     return _bulk_stub(method, number, connection.pool, timeout)
@@ -342,13 +387,15 @@ def _window_stub(method: Method, number: int, pool: Pool, timeout: float | None)
     )  # fmt: skip
     fc_call, unpack = lib.fc_call, ffi.unpack
 
-    def late(body: bytes) -> Any:
+    def late(body: bytes, timeout: float | None = timeout) -> Any:
         return _decoded(method, ask(pool, timeout, number, body, b"").body)
 
     def call(*args: Any, **kwargs: Any) -> Any:
         if kwargs or len(args) != count:
             args = bind(args, kwargs)
         body = encode(args)
+        if serving and (limit := inherited(timeout)) is not timeout:
+            return late(body, limit)
         try:
             channel: Any = pop()
         except IndexError:
@@ -358,7 +405,7 @@ def _window_stub(method: Method, number: int, pool: Pool, timeout: float | None)
             if 0 <= result <= PLAIN_MAX:
                 reply = unpack(channel.answer, result)
             else:
-                reply = channel.settle(result, len(body)).body
+                reply = channel.settle(result, what, body).body
         except BaseException:
             mend(channel)
             raise
@@ -378,7 +425,13 @@ def _positions(method: Method) -> int:
     return -1 if method.keyword_only else len(method.params)
 
 
-def _bulk_stub(method: Method, number: int, pool: Pool, timeout: float | None) -> Callable[..., Any]:
+def _bulk_stub(
+    method: Method,
+    number: int,
+    pool: Pool,
+    timeout: float | None,
+    encode: Callable[[Any], bytes] = encode,
+) -> Callable[..., Any]:
     """A call whose arguments or result may travel as the attachment, over any transport."""
     count, bind, result_type = _positions(method), method.bind, method.result_type
 
@@ -394,8 +447,56 @@ def _bulk_stub(method: Method, number: int, pool: Pool, timeout: float | None) -
     return call
 
 
+def _stream_stub(
+    method: Method,
+    number: int,
+    pool: Pool,
+    timeout: float | None,
+    encode: Callable[[Any], bytes] = encode,
+) -> Callable[..., Any]:
+    """A call with items to send or to receive. With results to iterate over it begins when one is asked for."""
+    bind = method.bind
+
+    def results(
+        body: bytes, attachment: Attachment, requests: Iterator[Any] | None, last: list[Any]
+    ) -> Iterator[Any]:
+        limit = inherited(timeout) if serving else timeout
+        started = time.monotonic()
+        channel: Any = pool.take(limit)
+        try:
+            left = None if limit is None else max(0.0, limit - (time.monotonic() - started))
+            flow = channel.flow(method.stream_out)
+            flow.open(number, timeout_us(left), body, attachment)
+            for batch in steps(flow, method, requests):
+                yield from batch
+        except BaseException:  # GeneratorExit: the caller wants no more
+            pool.mend(channel)
+            raise
+        pool.give(channel)
+        outcome(flow)
+        last.append(flow)
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        given, source = method.part(bind(args, kwargs))
+        requests = as_requests(source, method.stream_name) if method.stream_in else None
+        slots, attachment = method.split(given)
+        last: list[Any] = []
+        made = results(encode(slots), attachment, requests, last)
+        if method.stream_out:
+            return Stream(made)
+        for _ in made:
+            raise ProtocolError(f"{method.name} has one result, and items came")
+        if method.bulk_result:
+            return method.result_type(last[0].attachment)
+        return _decoded(method, last[0].body)
+
+    return call
+
+
 def ask(pool: Pool, timeout: float | None, number: int, body: bytes, attachment: Attachment) -> Reply:
     """One call over a channel of the pool; waiting for the channel is part of the timeout."""
+    if serving:
+        timeout = inherited(timeout)
     limit = timeout_us(timeout)
     try:
         channel: Channel = pool.free.pop()

@@ -7,39 +7,53 @@ honest Python caller can pass them. A ProtocolError that a handler raises is an 
 of another connection, on which the handler is the client.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
 
-from .errors import CallError, ClosedError, ProtocolError
+from .context import context
+from .errors import CallError, ClosedError
 from .failure import describe
+from .interceptor import ServerInterceptor, server_chain
+from .items import Items
 from .limits import Gate
 from .method import Method, encode, octets
 from .service import Service, contract_of
 from .status import Status
+from .streams import BrokenRequest, Flow, give_all, received
 
 Answer = tuple[int, bytes, Any]  # status, body, attachment
 Decode = Callable[[bytes], tuple[Any, ...]]
 NOTHING = b""
 
 
-class BrokenRequest(ProtocolError):
-    """What no honest client sends."""
-
-
 class Dispatcher:
     """The methods of one implementation, by number. Any thread, as far as the implementation allows."""
 
-    def __init__(self, service: Service, tracebacks: bool, gate: Gate | None = None) -> None:
+    def __init__(
+        self,
+        service: Service,
+        tracebacks: bool,
+        interceptors: Sequence[ServerInterceptor] = (),
+        gate: Gate | None = None,
+    ) -> None:
         self.service = service
         self.tracebacks = tracebacks
         self.contract = contract = contract_of(type(service))
         self.name = contract.name
         self.methods = contract.methods
         self._handlers = [getattr(service, m.name) for m in self.methods]
+        if interceptors:
+            self._handlers = [
+                server_chain(self.name, m, interceptors, handler, context)
+                for m, handler in zip(self.methods, self._handlers, strict=True)
+            ]
         if gate is not None:
-            self._handlers = [gate.guard(handler) for handler in self._handlers]
+            self._handlers = [
+                gate.guard(handler, m.stream_out is not None)
+                for m, handler in zip(self.methods, self._handlers, strict=True)
+            ]
         self._draining = False
         self.plain = [self._plain(m) for m in self.methods]
 
@@ -47,7 +61,7 @@ class Dispatcher:
         """What a request without bulk goes through, so that a channel's loop can do it itself: the decoder of
         its arguments and the handler. None for a method that has bulk.
         """
-        if method.bulk_params or method.bulk_result:
+        if method.bulk_params or method.bulk_result or method.streaming:
             return None
         handler = self._handlers[method.number]
         if not method.keyword_only:
@@ -59,14 +73,19 @@ class Dispatcher:
         self._draining = True
         self.plain[:] = [None] * len(self.plain)
 
-    def answer(self, number: int, body: bytes, attachment: memoryview) -> Answer:
-        """The answer to a request; `attachment` is a view borrowed until the reply is sent.
+    def answer(self, number: int, body: bytes, attachment: memoryview, flow: Flow | None = None) -> Answer:
+        """The answer to a request; `attachment` is a view borrowed until the reply is sent, `flow` the stream it
+        has opened; control is this side's afterwards.
 
         Raises BrokenRequest; ClosedError, with nothing done, once draining.
         """
         if self._draining:
             raise ClosedError("this server is stopping")
         method = self._method(number)
+        if method.streaming is (flow is None):
+            raise BrokenRequest(
+                f"{method.name} was called as if it were {'no' if method.streaming else 'a'} stream"
+            )
         if attachment and not method.bulk_params:
             raise BrokenRequest(f"{method.name} was sent {len(attachment)} bytes it has no parameter for")
         try:
@@ -74,14 +93,41 @@ class Dispatcher:
         except BaseException as e:
             return self.undecodable(number, e)
         args = method.join(slots, attachment) if method.bulk_params else slots
+        if flow is not None:
+            return self._stream(method, args, flow)
         try:
-            result = method.call(self._handlers[number], args)
-            if not method.bulk_result:
-                return 0, encode(result), NOTHING
-            # A TypeError here is the handler's: it returned something else. Of any buffer, its bytes are sent.
-            return 0, NOTHING, result if type(result) is bytes else octets(result)
+            return self._result(method, method.call(self._handlers[number], args))
         except BaseException as e:
             return self.failed(e)
+
+    def _stream(self, method: Method, args: tuple[Any, ...], flow: Flow) -> Answer:
+        """The same for a call with items; whatever the handler did not want is not waited for."""
+        requests = received(flow, method.name)
+        try:
+            result = method.call(self._handlers[method.number], method.joined(args, requests))
+            if method.stream_out is None:
+                answer = self._result(method, result)
+            elif give_all(flow, result, method.stream_out.encode):
+                answer = 0, NOTHING, NOTHING
+            else:
+                answer = self.failed(CallError(Status.CANCELLED, "the caller gave up"))
+        except BrokenRequest:
+            raise
+        except BaseException as e:
+            answer = self.failed(e)
+        requests.close()
+        flow.regain()
+        return answer
+
+    def _result(self, method: Method, result: Any) -> Answer:
+        if not method.bulk_result:
+            return 0, encode(result), NOTHING
+        # A TypeError here is the handler's: it returned something else. Of any buffer, its bytes are sent.
+        return 0, NOTHING, result if type(result) is bytes else octets(result)
+
+    def incoming(self, number: int) -> Items | None:
+        """What decodes the items that method `number` is sent, None where it is sent none."""
+        return self._method(number).stream_in
 
     def undecodable(self, number: int, error: BaseException) -> Answer:
         """The answer to arguments that did not decode: wrong types are told, and what decoding them ran into

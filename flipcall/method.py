@@ -14,7 +14,8 @@ from typing import Annotated, Any
 import msgspec
 
 from .errors import MisuseError, ProtocolError
-from .shape import BULK, Parameter, method_shape
+from .items import BULK, Items, item_type
+from .shape import Parameter, method_shape
 
 _Length = Annotated[int, msgspec.Meta(ge=0, lt=2**32)]
 _encoder = msgspec.msgpack.Encoder()
@@ -27,6 +28,7 @@ class Param(msgspec.Struct, frozen=True):
     name: str
     required: bool
     bulk: bool
+    stream: bool = False
 
 
 class Method:
@@ -58,17 +60,28 @@ class Method:
             parameters=[p.replace(annotation=shown[p.name]) for p in parameters],
             return_annotation=shown["return"],
         )
-        self.types = [hints[p.name] for p in parameters]
         self.result_type = hints["return"]
+        streams = [i for i, p in enumerate(parameters) if item_type(hints[p.name]) is not None]
+        if len(streams) > 1 or any(parameters[i].default is not inspect.Parameter.empty for i in streams):
+            raise MisuseError(f"{where}: one parameter may be a stream, without a default")
+        self.stream_at = streams[0] if streams else -1
+        self.stream_name = parameters[streams[0]].name if streams else ""
+        self.stream_in = Items(item_type(hints[parameters[streams[0]].name]), where) if streams else None
+        given = item_type(self.result_type)
+        self.stream_out = None if given is None else Items(given, where)
+        self.streaming = self.stream_in is not None or self.stream_out is not None
+        self._all = parameters
+        parameters = [p for i, p in enumerate(parameters) if i != self.stream_at]
+        self.types = [hints[p.name] for p in parameters]
         self.params = tuple(Param(p.name, p.default is p.empty, hints[p.name] in BULK) for p in parameters)
         self.bulk_params = tuple(i for i, p in enumerate(self.params) if p.bulk)
         self.bulk_result = self.result_type in BULK
-        self.keyword_only = tuple(p.name for p in parameters if p.kind is p.KEYWORD_ONLY)
+        self.keyword_only = tuple(p.name for p in self._all if p.kind is p.KEYWORD_ONLY)
         self.decode_args = self._args_decoder(where)
-        self.decode_result: Callable[[bytes], Any] = self._decoder(self.result_type, where)
+        wire = type(None) if self.stream_out else self.result_type
+        self.decode_result: Callable[[bytes], Any] = self._decoder(wire, where)
         self.shape = method_shape(
-            [Parameter(p.name, p.required, kind) for p, kind in zip(self.params, self.types, strict=True)],
-            self.result_type,
+            [Parameter(p.name, p.default is p.empty, hints[p.name]) for p in self._all], self.result_type
         )
         self.fingerprint = self.shape.fingerprint()
 
@@ -145,11 +158,23 @@ class Method:
             raise ProtocolError(f"{self.name}: {at} attached bytes announced, {len(attachment)} came")
         return tuple(args)
 
+    def part(self, args: tuple[Any, ...]) -> tuple[tuple[Any, ...], Any]:
+        """Arguments in the order of the parameters, without the one that is a stream; and that."""
+        at = self.stream_at
+        return (args, None) if at < 0 else ((*args[:at], *args[at + 1 :]), args[at])
+
+    def joined(self, args: tuple[Any, ...], items: Any) -> tuple[Any, ...]:
+        """The reverse of part(). Raises ProtocolError where an argument before the stream is missing."""
+        at = self.stream_at
+        if at > len(args):
+            raise ProtocolError(f"{self.name}: {len(args)} arguments came, and the stream is number {at}")
+        return args if at < 0 else (*args[:at], items, *args[at:])
+
     def call(self, handler: Callable[..., Any], args: tuple[Any, ...]) -> Any:
         """Call `handler` with arguments in the order of the parameters."""
         if not self.keyword_only:
             return handler(*args)
-        at = len(self.params) - len(self.keyword_only)
+        at = len(self._all) - len(self.keyword_only)
         return handler(*args[:at], **dict(zip(self.keyword_only, args[at:], strict=False)))
 
     # ---- what the other side compares -------------------------------------------------------------------

@@ -28,7 +28,7 @@ from collections.abc import Callable
 from .channel import WindowChannel
 from .errors import ClosedError, DeadlineExceeded, FlipcallError, ForkedError
 from .outcome import State
-from .stream import SocketChannel
+from .socketchannel import SocketChannel
 
 Channel = WindowChannel | SocketChannel
 
@@ -79,6 +79,9 @@ class Pool:
             channel.cancel()
             with self._lock:
                 self._lent.append(channel)
+            # At once, too: a handler that has given control away in a stream hears of it only so.
+            if (back := self._reclaimed()) is not None:
+                self.give(back)
         else:
             self._drop(channel)
         self.notify()

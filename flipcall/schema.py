@@ -15,9 +15,10 @@ from typing import Any
 
 import msgspec
 
+from .items import BULK
 from .method import Method
 from .service import Contract
-from .shape import BULK, stream_item
+from .shape import stream_item
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _REF = "#/$defs/{name}"

@@ -21,17 +21,20 @@ from collections.abc import Callable, Sequence
 from types import FrameType, TracebackType
 from typing import Any, NoReturn
 
+from ._core import lib
 from .admission import Admission
 from .builtin import Builtins
 from .connection import Connections
 from .errors import ForkedError, MisuseError
 from .handover import Handover
+from .interceptor import ServerInterceptor
 from .limits import Gate, Places, room_for
 from .listener import Listener, Source
 from .liveness import Peer
 from .policy import WaitPolicy
 from .service import Service
 from .session import Implementation, Sessions
+from .stats import ServerStats
 from .switch import NOTIFY
 from .watcher import Watcher
 from .workers import Crew, StartMethod
@@ -56,10 +59,12 @@ class Server:
     makes one for each client (Peer -> Service; its on_disconnect() is called when that client is gone).
     path: of the socket, made with mode 0600. policy, switch: how to wait, as for connect(). authorize: which
     peers may connect; by default the same user and root. window_max: bytes of window a client may ask for.
-    max_channels, max_channels_per_client: connections at the same time, in all and of one process (None: as many
-    as in all). max_calls: calls served at the same time by one process (None: as many as channels). What is beyond
-    gets RESOURCE_EXHAUSTED. tracebacks: send those of handlers to clients. stop_with_parent: stop when the process
-    that started this one ends. statistics: count calls by method, some 30 ns each (flipcall.stats).
+    message_max: bytes a request, a reply or an item of a stream may have. max_channels, max_channels_per_client:
+    connections at the same time, in all and of one process (None: as many as in all). max_calls: calls served at
+    the same time by one process (None: as many as channels). What is beyond gets RESOURCE_EXHAUSTED. tracebacks:
+    send those of handlers to clients. stop_with_parent: stop when the process that started this one ends.
+    statistics: count calls by method, some 30 ns each (flipcall.stats). interceptors: wrapped around each handler,
+    the first outermost (flipcall.interceptor).
 
     Beside the implementation's service it has built-in ones at the same socket: flipcall.health.Health (what it
     says is set through `health`), flipcall.reflection.Reflection, flipcall.stats.Statistics.
@@ -83,6 +88,7 @@ class Server:
         policy: WaitPolicy | None = None,
         switch: str | None = None,
         window_max: int = 64 * 1024 * 1024,
+        message_max: int = lib.FC_MESSAGE_DEFAULT,
         max_channels: int = 1024,
         max_channels_per_client: int | None = None,
         max_calls: int | None = None,
@@ -93,20 +99,25 @@ class Server:
         tracebacks: bool = False,
         stop_with_parent: bool = False,
         statistics: bool = True,
+        interceptors: Sequence[ServerInterceptor] = (),
         _alone: bool = True,
     ) -> None:
+        if message_max < lib.FC_WINDOW_MIN:
+            raise MisuseError(f"message_max must be at least {lib.FC_WINDOW_MIN}, not {message_max}")
         if not isinstance(implementation, Service) and not callable(implementation):
             raise MisuseError(f"{implementation!r} is no service, nor makes one")
         self.path = os.fspath(path)
         self._places = Places(max_channels, max_channels_per_client)
-        sessions = Sessions(implementation, tracebacks, None if max_calls is None else Gate(max_calls))
-        builtins = Builtins(sessions, lambda: self._connections.observe(), statistics)
+        gate = None if max_calls is None else Gate(max_calls)
+        sessions = Sessions(implementation, tracebacks, tuple(interceptors), gate)
+        self._builtins = builtins = Builtins(sessions, lambda: self._connections.observe(), statistics)
         self.health = builtins.health
         admission = Admission(
             sessions,
             builtins.sessions,
             policy=policy or WaitPolicy.balanced(),
             window_max=window_max,
+            message_max=message_max,
             transports=tuple(transports),
             authorize=authorize,
             switch=switch,
@@ -121,7 +132,8 @@ class Server:
             options = {
                 "policy": policy, "switch": switch, "window_max": window_max, "max_channels": max_channels,
                 "max_calls": max_calls, "transports": transports, "authorize": authorize,
-                "tracebacks": tracebacks, "statistics": statistics, "_alone": False,
+                "tracebacks": tracebacks, "statistics": statistics, "message_max": message_max,
+                "interceptors": interceptors, "_alone": False,
             }  # fmt: skip
             recipe, sticky = (implementation, self.path, options), not isinstance(implementation, Service)
             self._crew = Crew(workers, start_method, _work, recipe, self._places, sticky)
@@ -234,6 +246,10 @@ class Server:
 
     def __reduce__(self) -> NoReturn:
         raise MisuseError("a server cannot be sent to another process: make one there, or ask for workers")
+
+    def statistics(self) -> ServerStats:
+        """What flipcall.stats.Statistics tells a client. Any thread."""
+        return self._builtins.statistics.read()
 
     def __enter__(self) -> "Server":
         self.start()

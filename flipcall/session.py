@@ -7,10 +7,11 @@ joins. The session ends with its last channel.
 import logging
 import secrets
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from .dispatch import Dispatcher
 from .errors import CallError
+from .interceptor import ServerInterceptor
 from .limits import Gate
 from .liveness import Peer
 from .service import Contract, Service, contract_of
@@ -39,15 +40,20 @@ class Session:
 class Sessions:
     """All clients of a server. Any thread."""
 
-    def __init__(self, implementation: Implementation, tracebacks: bool, gate: Gate | None = None) -> None:
+    def __init__(
+        self,
+        implementation: Implementation,
+        tracebacks: bool,
+        interceptors: Sequence[ServerInterceptor] = (),
+        gate: Gate | None = None,
+    ) -> None:
         self._implementation = implementation
-        self._tracebacks = tracebacks
-        self._gate = gate
+        self._options = tracebacks, interceptors, gate
         self._lock = threading.Lock()
         self._by_token: dict[bytes, Session] = {}
         self._known: Contract | None = None
         self._shared = (
-            Dispatcher(implementation, tracebacks, gate) if isinstance(implementation, Service) else None
+            Dispatcher(implementation, *self._options) if isinstance(implementation, Service) else None
         )
 
     def join(self, token: bytes, peer: Peer) -> Session:
@@ -94,6 +100,6 @@ class Sessions:
 
     def _made(self, peer: Peer) -> Dispatcher:
         assert not isinstance(self._implementation, Service)
-        dispatcher = Dispatcher(self._implementation(peer), self._tracebacks, self._gate)
+        dispatcher = Dispatcher(self._implementation(peer), *self._options)
         self._known = dispatcher.contract
         return dispatcher

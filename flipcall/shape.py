@@ -8,7 +8,6 @@ that are no strings, bytes, timestamps), and which each version of msgspec may w
 Classes stand in a method's `defs`, in the order in which they are met; where one is meant stands its number there.
 """
 
-import collections.abc
 import hashlib
 import math
 import typing
@@ -19,11 +18,7 @@ import msgspec
 from msgspec import Struct
 from msgspec import inspect as mi
 
-BULK: tuple[type, ...] = (bytes, bytearray, memoryview)
-_STREAMS = (
-    collections.abc.Iterator, collections.abc.Iterable, collections.abc.Generator,
-    collections.abc.AsyncIterator, collections.abc.AsyncIterable, collections.abc.AsyncGenerator,
-)  # fmt: skip
+from .items import BULK, item_type
 
 
 class Number(Struct, tag="number", omit_defaults=True):
@@ -155,9 +150,8 @@ def method_shape(params: Sequence[Parameter], result: Any) -> MethodShape:
 
 def stream_item(kind: Any) -> tuple[Any, bool]:
     """The type of a stream's items and True; any other type as it is, and False."""
-    if typing.get_origin(kind) in _STREAMS:
-        return typing.get_args(kind)[0], True
-    return kind, False
+    item = item_type(kind)
+    return (kind, False) if item is None else (item, True)
 
 
 _PLAIN: dict[type[mi.Type], str] = {

@@ -42,13 +42,16 @@ EVERYDAY = {
 # From the bottom up; a module imports from its own layer and from those below.
 LAYERS = [
     ["_core", "status", "errors", "syscalls", "process", "cpus", "kernel"],
-    ["fds", "window", "allocator", "named", "liveness", "handover", "limits"],
+    ["buffers", "fds", "window", "allocator", "named", "liveness", "handover", "limits"],
     ["policy", "switch", "notify", "placement", "outcome", "endpoint"],
-    ["frame", "meter", "shape", "compat", "method", "failure", "service", "schema", "handshake"],
-    ["channel", "stream", "pool", "context", "dispatch", "serving", "session", "listener"],
+    ["frame", "meter", "items", "shape", "compat", "method", "failure", "service", "schema", "handshake"],
+    ["context", "interceptor", "metadata"],
+    ["channel", "flow", "stream", "streams", "socketflow", "socketchannel"],
+    ["pool", "dispatch", "serving", "session", "listener"],
     ["agreement", "health", "reflection", "stats"],
     ["builtin"],
     ["admission", "connection", "watcher", "client", "workers", "server", "dynamic"],
+    ["retry", "calllog", "otel", "prometheus"],
     ["__init__", "lowlevel", "testing"],
     ["cli"],
 ]

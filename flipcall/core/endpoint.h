@@ -290,7 +290,7 @@ int64_t fc_split_came(struct fc_endpoint *ep, uint32_t len);
 /* items of a stream (items.c) */
 enum fc_published {
     FC_PUBLISHED = 0,
-    FC_STOPPED = 1, /* it is there, and nobody wants any more */
+    FC_STOPPED = 1, /* nobody wants any more, this one included */
     FC_FULL = 2,    /* it does not fit behind the others: give control away, then again */
     FC_FLIP = 3     /* it is there, and only giving control away wakes the peer */
 };
