@@ -41,6 +41,8 @@ from .workers import Crew, StartMethod
 
 Path = str | os.PathLike[str]
 
+_SIGNAL_S = 1.0
+
 _servers: "weakref.WeakSet[Server]" = weakref.WeakSet()
 
 
@@ -226,9 +228,21 @@ class Server:
         if self._watcher is None:
             self.start()
         try:
-            self._requests.get()
+            self._until_requested()
         finally:
             self.stop(grace)
+
+    def _until_requested(self) -> None:
+        """Wait for request_stop(). Not in one go: a signal that arrives when the interpreter has looked for signals
+        and does not sleep yet (milliseconds, if other threads want to run) wakes nobody, and its handler, which
+        calls request_stop(), would never run.
+        """
+        while True:
+            try:
+                self._requests.get(timeout=_SIGNAL_S)
+            except queue.Empty:
+                continue
+            return
 
     def request_stop(self) -> None:
         """Make serve_forever() return, also one that has not begun. Any thread, and signal handlers."""
@@ -289,7 +303,7 @@ class Server:
         room_for(self._max_channels)
         self._begin(handover)
         handover.ready()
-        self._requests.get()
+        self._until_requested()
         handover.leave()
         self.stop(grace)
 

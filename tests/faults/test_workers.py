@@ -31,6 +31,12 @@ pytestmark = [
 ]
 
 
+@pytest.fixture
+def transport() -> str:
+    """Where it makes no difference to workers, the one that is used most."""
+    return "window"
+
+
 @pytest.fixture(params=METHODS)
 def crew(request: pytest.FixtureRequest, serve: Start) -> flipcall.Server:
     """Two workers that share nothing."""
@@ -63,6 +69,7 @@ def test_the_less_busy_worker_is_next(pair: flipcall.Server, connect: Callable[.
     assert [connect(Staff).pid() for _ in range(3)] == [one] * 3
 
 
+@pytest.mark.parametrize("transport", ["window", "socket"])
 def test_kill_a_worker_while_idle(crew: flipcall.Server, connect: Callable[..., Staff]) -> None:
     """Its clients are told, and served again by their next call; the others do not notice; it is replaced."""
     clients = [connect(Staff) for _ in range(4)]
@@ -80,6 +87,7 @@ def test_kill_a_worker_while_idle(crew: flipcall.Server, connect: Callable[..., 
     wait_until(lambda: connect(Staff).pid() == newcomer)
 
 
+@pytest.mark.parametrize("transport", ["window", "socket"])
 def test_kill_a_worker_in_a_call(pair: flipcall.Server, connect: Callable[..., Staff], path: str) -> None:
     """The call under way ends with PeerDiedError soon, those of the other worker go on."""
     clients = [connect(Staff) for _ in range(2)]
