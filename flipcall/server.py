@@ -132,10 +132,10 @@ class Server:
             if switch == NOTIFY:
                 raise MisuseError("the switch notify wants one server process: it cannot have workers")
             options = {
-                "policy": policy, "switch": switch, "window_max": window_max, "max_channels": max_channels,
+                "policy": policy, "switch": switch, "window_max": window_max, "message_max": message_max,
+                "max_channels": max_channels,
                 "max_calls": max_calls, "transports": transports, "authorize": authorize,
-                "tracebacks": tracebacks, "statistics": statistics, "message_max": message_max,
-                "interceptors": interceptors, "_alone": False,
+                "tracebacks": tracebacks, "statistics": statistics, "interceptors": interceptors, "_alone": False,
             }  # fmt: skip
             recipe, sticky = (implementation, self.path, options), not isinstance(implementation, Service)
             self._crew = Crew(workers, start_method, _work, recipe, self._places, sticky)
@@ -233,9 +233,9 @@ class Server:
             self.stop(grace)
 
     def _until_requested(self) -> None:
-        """Wait for request_stop(). Not in one go: a signal that arrives when the interpreter has looked for signals
-        and does not sleep yet (milliseconds, if other threads want to run) wakes nobody, and its handler, which
-        calls request_stop(), would never run.
+        """Wait for request_stop(). Not in one go: a signal that arrives when the interpreter has looked for
+        signals and does not sleep yet (milliseconds, if other threads want to run) wakes nobody, and its handler,
+        which calls request_stop(), would never run.
         """
         while True:
             try:
