@@ -288,7 +288,7 @@ def connect(
     )
     try:
         connection.open()
-        client: S = _client(contract, connection, timeout)
+        client: S = client_of(contract, connection, timeout)
         return client
     except BaseException:
         connection.pool.close()
@@ -300,11 +300,11 @@ def with_options(client: S, *, timeout: float | None) -> S:
     connection = getattr(client, "_flipcall", None)
     if not isinstance(connection, Connection):
         raise MisuseError(f"{client!r} was not made by flipcall.connect()")
-    again: S = _client(contract_of(type(client)), connection, timeout)
+    again: S = client_of(contract_of(type(client)), connection, timeout)
     return again
 
 
-def _client(contract: Contract, connection: Connection, timeout: float | None) -> Any:
+def client_of(contract: Contract, connection: Connection, timeout: float | None) -> Any:
     """An object of a subclass of the contract, whose methods are calls."""
     assert connection.welcome is not None
     numbers = {m.name: number for number, m in enumerate(connection.welcome.methods)}
