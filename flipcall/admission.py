@@ -106,7 +106,7 @@ class Admission:
         transports: tuple[str, ...],
         authorize: Callable[[Peer], bool],
         switch: str | None,
-        metered: bool,
+        metered: bool = True,
         alone: bool = True,
     ) -> None:
         """alone: no other process serves at this socket. Else the switch notify, by which a client has one process

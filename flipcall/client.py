@@ -112,8 +112,11 @@ class Connection:
         deadline = latest if deadline is None else min(deadline, latest)
         try:
             return self._connected(deadline)
-        except ClosedError:
-            return self._connected(deadline)
+        except ClosedError as e:
+            try:
+                return self._connected(deadline)
+            except (ConnectionRefusedError, FileNotFoundError):
+                raise e from None  # it was the server that ended
 
     def _connected(self, deadline: float) -> Channel:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -142,6 +145,7 @@ class Connection:
             answer, fds = recv_message(sock, answer_decoder, deadline, max_fds=1, senders=senders)
             while isinstance(answer, Compare) and not fds:
                 send_message(sock, shapes_of(self._contract, answer))
+                senders.clear()
                 answer, fds = recv_message(sock, answer_decoder, deadline, max_fds=1, senders=senders)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 0)
             if not isinstance(answer, Welcome):
@@ -284,7 +288,7 @@ def connect(
     )
     try:
         connection.open()
-        client: S = _client(contract, connection, timeout)
+        client: S = client_of(contract, connection, timeout)
         return client
     except BaseException:
         connection.pool.close()
@@ -296,11 +300,11 @@ def with_options(client: S, *, timeout: float | None) -> S:
     connection = getattr(client, "_flipcall", None)
     if not isinstance(connection, Connection):
         raise MisuseError(f"{client!r} was not made by flipcall.connect()")
-    again: S = _client(contract_of(type(client)), connection, timeout)
+    again: S = client_of(contract_of(type(client)), connection, timeout)
     return again
 
 
-def _client(contract: Contract, connection: Connection, timeout: float | None) -> Any:
+def client_of(contract: Contract, connection: Connection, timeout: float | None) -> Any:
     """An object of a subclass of the contract, whose methods are calls."""
     assert connection.welcome is not None
     numbers = {m.name: number for number, m in enumerate(connection.welcome.methods)}
@@ -313,13 +317,13 @@ def _client(contract: Contract, connection: Connection, timeout: float | None) -
         if number is None:
             call = _missing(method)
         else:
-            call = _stub(method, number, connection, timeout)
+            call = stub(method, number, connection, timeout)
             if connection.interceptors:
                 make = _maker(method, number, connection)
                 call = client_chain(contract.name, method, connection.interceptors, timeout, make)
             known = len(connection.welcome.methods[number].params)
-            if known < len(method.params):
-                call = _shorter(method, known + (method.stream_in is not None), call)
+            if known < len(method.all_params):
+                call = _shorter(method, known, call)
         setattr(client, method.name, call)
     own = {"close": connection.pool.close, "_flipcall": connection}  # the latter for with_options()
     vars(client).update(own)
@@ -340,17 +344,17 @@ def _missing(method: Method) -> Callable[..., Any]:
 def _maker(method: Method, number: int, connection: Connection) -> ClientProceed:
     """What makes a call that has passed the interceptors, with its own timeout and metadata."""
 
-    stub = _stream_stub if method.streaming else _bulk_stub
+    kind = _stream_stub if method.streaming else _bulk_stub
 
     def make(call: ClientCall) -> Any:
         if not call.metadata:
-            return method.call(stub(method, number, connection.pool, call.timeout), call.args)
+            return method.call(kind(method, number, connection.pool, call.timeout), call.args)
         metadata = dict(call.metadata)
 
         def with_metadata(arguments: Any) -> bytes:
             return wrapped(metadata, encode(arguments))
 
-        made = stub(method, number | WITH_METADATA, connection.pool, call.timeout, with_metadata)
+        made = kind(method, number | WITH_METADATA, connection.pool, call.timeout, with_metadata)
         return method.call(made, call.args)
 
     return make
@@ -362,14 +366,14 @@ def _shorter(method: Method, known: int, call: Callable[..., Any]) -> Callable[.
     def shorter(*args: Any, **kwargs: Any) -> Any:
         bound = method.bind(args, kwargs)
         if len(bound) > known:
-            what = f"the server's {method.name} has no parameter {method.shape.params[known].name}"
+            what = f"the server's {method.name} has no parameter {method.all_params[known].name}"
             raise CallError(Status.UNIMPLEMENTED, what)
         return call(*args, **kwargs)
 
     return shorter
 
 
-def _stub(method: Method, number: int, connection: Connection, timeout: float | None) -> Callable[..., Any]:
+def stub(method: Method, number: int, connection: Connection, timeout: float | None) -> Callable[..., Any]:
     """The call of one method, by the quickest way that carries it."""
     if method.streaming:
         return _stream_stub(method, number, connection.pool, timeout)

@@ -38,7 +38,7 @@ class ServedConnection:
         self.builtin = False
 
     def begin(self, admitted: Admitted, builtin: bool) -> None:
-        """Hands were shaken. builtin: by a client of a built-in service."""
+        """Hands were shaken. builtin: it is a channel of a built-in service."""
         with self._lock:
             self._admitted, self._serving = admitted, admitted.serving
             self.builtin = builtin
@@ -51,7 +51,7 @@ class ServedConnection:
             return None if self._admitted is None else self._admitted.observed()
 
     def end(self) -> dict[str, Counts]:
-        """Nobody observes it any more; what it has counted. Its thread, after serve()."""
+        """Nobody observes it any more; what it has counted, by the method's name. Its thread, after serve()."""
         with self._lock:
             admitted, self._admitted = self._admitted, None
             return {} if admitted is None else admitted.counts(last=True)

@@ -2,7 +2,8 @@
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from types import MappingProxyType
 from typing import Protocol
 
@@ -94,6 +95,20 @@ def set_context(current: Context) -> None:
     _local.context = current
     if not serving:
         serving.append(True)
+
+
+@contextmanager
+def within(current: Context) -> Iterator[None]:
+    """A call that is served in the midst of another one's: what context() tells in this thread meanwhile."""
+    before = getattr(_local, "context", None)
+    set_context(current)
+    try:
+        yield
+    finally:
+        if before is None:
+            del _local.context
+        else:
+            _local.context = before
 
 
 def clear_context() -> None:

@@ -35,8 +35,8 @@ class Dispatcher:
         self,
         service: Service,
         tracebacks: bool,
-        interceptors: Sequence[ServerInterceptor] = (),
         gate: Gate | None = None,
+        interceptors: Sequence[ServerInterceptor] = (),
     ) -> None:
         self.service = service
         self.tracebacks = tracebacks
@@ -44,14 +44,14 @@ class Dispatcher:
         self.name = contract.name
         self.methods = contract.methods
         self._handlers = [getattr(service, m.name) for m in self.methods]
-        if interceptors:
-            self._handlers = [
-                server_chain(self.name, m, interceptors, handler, context)
-                for m, handler in zip(self.methods, self._handlers, strict=True)
-            ]
         if gate is not None:
             self._handlers = [
                 gate.guard(handler, m.stream_out is not None)
+                for m, handler in zip(self.methods, self._handlers, strict=True)
+            ]
+        if interceptors:
+            self._handlers = [
+                server_chain(self.name, m, interceptors, handler, context)
                 for m, handler in zip(self.methods, self._handlers, strict=True)
             ]
         self._draining = False

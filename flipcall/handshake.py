@@ -68,10 +68,18 @@ class Offered(msgspec.Struct):
     signature: str
     params: tuple[Param, ...]
     bulk_result: bool
+    stream_result: bool = False
 
     @classmethod
     def of(cls, method: Method) -> "Offered":
-        return cls(method.name, method.fingerprint, str(method), method.params, method.bulk_result)
+        return cls(
+            method.name,
+            method.fingerprint,
+            str(method),
+            method.all_params,
+            method.bulk_result,
+            method.stream_out is not None,
+        )
 
 
 class Welcome(msgspec.Struct, tag="welcome"):

@@ -74,6 +74,12 @@ class Method:
         parameters = [p for i, p in enumerate(parameters) if i != self.stream_at]
         self.types = [hints[p.name] for p in parameters]
         self.params = tuple(Param(p.name, p.default is p.empty, hints[p.name] in BULK) for p in parameters)
+        # With the stream in its place, as people count: for those who know the method from the handshake alone.
+        self.all_params = tuple(
+            Param(p.name, p.default is p.empty, hints[p.name] in BULK, i == self.stream_at)
+            for i, p in enumerate(self._all)
+        )
+        self.all_types = [hints[p.name] for p in self._all]
         self.bulk_params = tuple(i for i, p in enumerate(self.params) if p.bulk)
         self.bulk_result = self.result_type in BULK
         self.keyword_only = tuple(p.name for p in self._all if p.kind is p.KEYWORD_ONLY)

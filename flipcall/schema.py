@@ -26,7 +26,7 @@ _REF = "#/$defs/{name}"
 
 def service_schema(contract: Contract) -> dict[str, Any]:
     """The JSON Schema of all methods of a contract."""
-    kinds = [stream_item(kind)[0] for m in contract.methods for kind in (*m.types, m.result_type)]
+    kinds = [stream_item(kind)[0] for m in contract.methods for kind in (*m.all_types, m.result_type)]
     described = [kind for kind in dict.fromkeys(map(_Hashable, kinds)) if _describable(kind.kind)]
     schemas, defs = msgspec.json.schema_components([d.kind for d in described], ref_template=_REF)
     known = dict(zip(described, schemas, strict=True))
@@ -34,7 +34,7 @@ def service_schema(contract: Contract) -> dict[str, Any]:
         {
             "$schema": DIALECT,
             "title": contract.name,
-            "description": inspect.getdoc(contract.owner),
+            "description": contract.owner.__doc__ and inspect.cleandoc(contract.owner.__doc__),
             "type": "object",
             "properties": {m.name: _method(m, known) for m in contract.methods},
             "$defs": defs,
@@ -68,14 +68,14 @@ def _describable(kind: Any) -> bool:
 def _method(method: Method, known: dict[_Hashable, Any]) -> dict[str, Any]:
     parameters = method.signature.parameters.values()
     properties = {}
-    for parameter, kind in zip(parameters, method.types, strict=True):
+    for parameter, kind in zip(parameters, method.all_types, strict=True):
         properties[parameter.name] = _kind(kind, known)
         if parameter.default is not parameter.empty and (told := _default(parameter.default)) is not None:
             properties[parameter.name] = {**properties[parameter.name], "default": told[0]}
     arguments = {
         "type": "object",
         "properties": properties,
-        "required": [p.name for p in method.params if p.required],
+        "required": [p.name for p in method.all_params if p.required],
         "additionalProperties": False,
     }
     return _said(

@@ -27,6 +27,7 @@ from .builtin import Builtins
 from .connection import Connections
 from .errors import ForkedError, MisuseError
 from .handover import Handover
+from .health import HealthServer
 from .interceptor import ServerInterceptor
 from .limits import Gate, Places, room_for
 from .listener import Listener, Source
@@ -68,9 +69,6 @@ class Server:
     statistics: count calls by method, some 30 ns each (flipcall.stats). interceptors: wrapped around each handler,
     the first outermost (flipcall.interceptor).
 
-    Beside the implementation's service it has built-in ones at the same socket: flipcall.health.Health (what it
-    says is set through `health`), flipcall.reflection.Reflection, flipcall.stats.Statistics.
-
     workers: 0 serves in this process. More serve in so many processes of their own, which are replaced when they
     end, drained by stop(), and end with this process. start_method: of multiprocessing, which must bring the
     implementation (with "spawn" and "forkserver": by pickle, so a factory is a function or class of a module) and
@@ -78,6 +76,10 @@ class Server:
     copies a process in whatever state its other threads are. A client whose worker has ended gets PeerDiedError or
     ClosedError, and its next call a channel to another one; where each client has its own implementation, it
     connects anew.
+
+    Beside the implementation's service there are built-in ones at the same socket: flipcall.health.Health (what it
+    says is set through `health`), flipcall.reflection.Reflection, flipcall.stats.Statistics. Each worker tells of
+    itself.
 
     Raises MisuseError for what cannot be served.
     """
@@ -111,12 +113,11 @@ class Server:
         self.path = os.fspath(path)
         self._places = Places(max_channels, max_channels_per_client)
         gate = None if max_calls is None else Gate(max_calls)
-        sessions = Sessions(implementation, tracebacks, tuple(interceptors), gate)
-        self._builtins = builtins = Builtins(sessions, lambda: self._connections.observe(), statistics)
-        self.health = builtins.health
+        sessions = Sessions(implementation, tracebacks, gate, tuple(interceptors))
+        self._builtins = Builtins(sessions, lambda: self._connections.observe(), statistics)
         admission = Admission(
             sessions,
-            builtins.sessions,
+            self._builtins.sessions,
             policy=policy or WaitPolicy.balanced(),
             window_max=window_max,
             message_max=message_max,
@@ -126,7 +127,7 @@ class Server:
             metered=statistics,
             alone=_alone,
         )
-        self._connections = Connections(admission, builtins.ledger, self._places)
+        self._connections = Connections(admission, self._builtins.ledger, self._places)
         self._crew: Crew | None = None
         if workers:
             if switch == NOTIFY:
@@ -135,7 +136,8 @@ class Server:
                 "policy": policy, "switch": switch, "window_max": window_max, "message_max": message_max,
                 "max_channels": max_channels,
                 "max_calls": max_calls, "transports": transports, "authorize": authorize,
-                "tracebacks": tracebacks, "statistics": statistics, "interceptors": interceptors, "_alone": False,
+                "tracebacks": tracebacks, "statistics": statistics, "interceptors": interceptors,
+                "_alone": False,
             }  # fmt: skip
             recipe, sticky = (implementation, self.path, options), not isinstance(implementation, Service)
             self._crew = Crew(workers, start_method, _work, recipe, self._places, sticky)
@@ -210,12 +212,12 @@ class Server:
             self._stop_soon(grace)
             return
         self._listener.close()
+        self._builtins.health.drain()
         if self._crew is not None:
             self._watcher.stop()
             self._crew.stop(grace)
             atexit.unregister(self.stop)
             return
-        self.health.drain()
         self._connections.drain(grace)
         self._watcher.stop()  # from here on nobody comes any more
         self._connections.end()
@@ -223,11 +225,12 @@ class Server:
     def _stop_soon(self, grace: float = 5.0) -> None:
         threading.Thread(target=self.stop, args=(grace,), name="flipcall-stop", daemon=True).start()
 
-    def serve_forever(self, grace: float = 5.0) -> None:
-        """Start unless started, wait for request_stop() or the parent's end, drain."""
-        if self._watcher is None:
-            self.start()
+    def serve_forever(self, grace: float = 5.0, ready: Callable[[], None] | None = None) -> None:
+        """Start, call ready() once it serves, wait for request_stop() or the parent's end, drain."""
+        self.start()
         try:
+            if ready is not None:
+                ready()
             self._until_requested()
         finally:
             self.stop(grace)
@@ -261,8 +264,19 @@ class Server:
     def __reduce__(self) -> NoReturn:
         raise MisuseError("a server cannot be sent to another process: make one there, or ask for workers")
 
+    @property
+    def health(self) -> HealthServer:
+        """What flipcall.health.Health tells is set here. Raises MisuseError with workers."""
+        self._no_workers("health is")
+        return self._builtins.health
+
+    def _no_workers(self, what: str) -> None:
+        if self._crew is not None:
+            raise MisuseError(f"{what} each worker's own, out of reach of this process")
+
     def statistics(self) -> ServerStats:
-        """What flipcall.stats.Statistics tells a client. Any thread."""
+        """What flipcall.stats.Statistics tells a client. Any thread. Raises MisuseError with workers."""
+        self._no_workers("statistics are")
         return self._builtins.statistics.read()
 
     def __enter__(self) -> "Server":
@@ -340,7 +354,7 @@ def serve(
 ) -> None:
     """Serve until SIGTERM or SIGINT, then drain for up to `grace` seconds and return. Main thread only.
 
-    ready: called once when it listens. options: as for Server. Signal handlers are those of before afterwards. The
+    ready: called once when it serves. options: as for Server. Signal handlers are those of before afterwards. The
     limit of open descriptors is raised to what max_channels needs (three each), as far as the hard limit allows.
     """
     server = Server(implementation, path, **options)  # type: ignore[arg-type]
@@ -351,10 +365,7 @@ def serve(
 
     before = {n: signal.signal(n, on_signal) for n in (signal.SIGTERM, signal.SIGINT)}
     try:
-        server.start()
-        if ready is not None:
-            ready()
-        server.serve_forever(grace)
+        server.serve_forever(grace, ready)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

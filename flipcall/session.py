@@ -44,11 +44,11 @@ class Sessions:
         self,
         implementation: Implementation,
         tracebacks: bool,
-        interceptors: Sequence[ServerInterceptor] = (),
         gate: Gate | None = None,
+        interceptors: Sequence[ServerInterceptor] = (),
     ) -> None:
         self._implementation = implementation
-        self._options = tracebacks, interceptors, gate
+        self._options = tracebacks, gate, interceptors
         self._lock = threading.Lock()
         self._by_token: dict[bytes, Session] = {}
         self._known: Contract | None = None

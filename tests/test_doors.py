@@ -51,7 +51,7 @@ LAYERS = [
     ["agreement", "health", "reflection", "stats"],
     ["builtin"],
     ["admission", "connection", "watcher", "client", "workers", "server", "dynamic"],
-    ["retry", "calllog", "otel", "prometheus"],
+    ["inprocess", "retry", "calllog", "otel", "prometheus"],
     ["__init__", "lowlevel", "testing"],
     ["cli"],
 ]

@@ -32,10 +32,16 @@ def describe(path: str, timeout: float) -> dict[str, Any]:
                     "signature": method.signature,
                     "fingerprint": method.fingerprint,
                     "parameters": [
-                        {"name": param.name, "required": param.required, "bulk": param.bulk}
+                        {
+                            "name": param.name,
+                            "required": param.required,
+                            "bulk": param.bulk,
+                            "stream": param.stream,
+                        }
                         for param in method.params
                     ],
                     "bulk_result": method.bulk_result,
+                    "stream_result": method.stream_result,
                 }
                 for method in welcome.methods
             ],

@@ -2,7 +2,7 @@
 
 import hashlib
 from base64 import b64decode
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -85,6 +85,28 @@ def arguments(method: "Offered", text: str) -> list[Any] | dict[str, Any]:
     values = value if isinstance(value, list) else [value]
     names = [param.name for param in method.params]
     return [_unless_bulk(method, names[i] if i < len(names) else "", each) for i, each in enumerate(values)]
+
+
+def with_stream(
+    method: "Offered", given: list[Any] | dict[str, Any], items: Iterator[Any]
+) -> list[Any] | dict[str, Any]:
+    """The arguments with `items` for the parameter that is a stream. click.UsageError when there is none."""
+    streams = [i for i, param in enumerate(method.params) if param.stream]
+    if not streams:
+        raise click.UsageError(f"{method.signature} has no parameter that is a stream")
+    if isinstance(given, dict):
+        return {**given, method.params[streams[0]].name: items}
+    return [*given[: streams[0]], items, *given[streams[0] :]]
+
+
+def lines(text: Iterable[str]) -> Iterator[Any]:
+    """A value for each line that is not blank, as they come. click.UsageError for what is no JSON."""
+    for line in text:
+        if line.strip():
+            try:
+                yield msgspec.json.decode(line)
+            except msgspec.DecodeError as e:
+                raise click.UsageError(f"a line of stdin is not JSON: {e}") from e
 
 
 def _unless_bulk(method: "Offered", name: str, value: Any) -> Any:

@@ -4,7 +4,7 @@ import importlib
 import inspect
 import os
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
@@ -42,8 +42,7 @@ def load(name: str) -> "Implementation":
         return found if named else found()
     if not isinstance(found, Service) and not callable(found):
         raise click.UsageError(f"{name} is no service, nor makes one")
-    made: Implementation = found
-    return made
+    return cast("Implementation", found)
 
 
 @click.command("serve")

@@ -43,7 +43,7 @@ class Everything(flipcall.Service):
 
 
 class Streams(flipcall.Service):
-    def scan(self, near: Node) -> Iterator[Node]: ...
+    def scan(self, near: Node, points: Iterator[Node], blocks: int = 1) -> Iterator[bytes]: ...
 
 
 def test_the_schema_is_one() -> None:
@@ -65,6 +65,18 @@ def test_the_schema_is_one() -> None:
     assert not valid.is_valid({"tree": {"arguments": {**good, "more": 1}}})
     assert not valid.is_valid({"tree": {"arguments": {"root": {"value": -1}}}})
     assert not valid.is_valid({"tree": {"result": {"value": 0, "children": [{}]}}})
+
+
+def test_streams_are_arrays() -> None:
+    """In the place of the parameter, and of the result."""
+    schema = service_schema(contract_of(Streams))
+    jsonschema.Draft202012Validator.check_schema(schema)
+    scan = schema["properties"]["scan"]["properties"]
+    assert list(scan["arguments"]["properties"]) == ["near", "points", "blocks"]
+    assert scan["arguments"]["required"] == ["near", "points"]
+    assert scan["arguments"]["properties"]["points"]["items"] == {"$ref": "#/$defs/Node"}
+    assert scan["result"]["items"] == {"type": "string", "contentEncoding": "base64"}
+    assert "description" not in schema
 
 
 def test_reflection(serve: Callable[..., Any], connect: Callable[..., Any]) -> None:

@@ -20,11 +20,11 @@ def test_json(flipcall: Flipcall, shop: tuple[str, Child]) -> None:
     assert found["peer"] == {"pid": server.pid, "uid": os.getuid(), "gid": os.getgid()}
     assert found["limits"]["window_bytes"] > 0
     methods = {method["name"]: method for method in found["methods"]}
-    assert len(methods) == 11
+    assert len(methods) == 14
     assert methods["add"]["signature"] == "add(a: int, b: int = 2) -> int"
     assert methods["add"]["parameters"] == [
-        {"name": "a", "required": True, "bulk": False},
-        {"name": "b", "required": False, "bulk": False},
+        {"name": "a", "required": True, "bulk": False, "stream": False},
+        {"name": "b", "required": False, "bulk": False, "stream": False},
     ]
     assert methods["digest"]["parameters"][0]["bulk"]
     assert methods["blob"]["bulk_result"]
