@@ -1,5 +1,4 @@
-"""flipcall.testing.local passes the conformance suite, as far as it is about one service and not about processes."""
-processes."""
+"""flipcall.testing.local passes the conformance suite, as far as it is about a service and not about processes."""
 
 # ruff: noqa: F403
 from __future__ import annotations
