@@ -10,7 +10,7 @@ stop(grace): no more connections; idle channels retire at once, busy ones after 
 
 import atexit
 import contextlib
-import logging
+import multiprocessing
 import os
 import queue
 import signal
@@ -21,11 +21,13 @@ from collections.abc import Callable, Sequence
 from types import FrameType, TracebackType
 from typing import Any, NoReturn
 
+import msgspec
+
 from ._core import lib
 from .admission import Admission
 from .builtin import Builtins
 from .connection import Connections
-from .errors import ForkedError, MisuseError
+from .errors import CallError, ForkedError, MisuseError
 from .handover import Handover
 from .health import HealthServer
 from .interceptor import ServerInterceptor
@@ -35,7 +37,8 @@ from .liveness import Peer
 from .policy import WaitPolicy
 from .service import Service
 from .session import Implementation, Sessions
-from .stats import ServerStats
+from .stats import ServerStats, together
+from .status import Status
 from .switch import NOTIFY
 from .watcher import Watcher
 from .workers import Crew, StartMethod
@@ -43,6 +46,7 @@ from .workers import Crew, StartMethod
 Path = str | os.PathLike[str]
 
 _SIGNAL_S = 1.0
+_stats_decoder = msgspec.msgpack.Decoder(ServerStats)
 
 _servers: "weakref.WeakSet[Server]" = weakref.WeakSet()
 
@@ -50,9 +54,6 @@ _servers: "weakref.WeakSet[Server]" = weakref.WeakSet()
 def same_user(peer: Peer) -> bool:
     """The default of Server(authorize=): the server's own user, and root."""
     return peer.uid in (0, os.geteuid())
-
-
-_log = logging.getLogger("flipcall")
 
 
 class Server:
@@ -78,8 +79,8 @@ class Server:
     connects anew.
 
     Beside the implementation's service there are built-in ones at the same socket: flipcall.health.Health (what it
-    says is set through `health`), flipcall.reflection.Reflection, flipcall.stats.Statistics. Each worker tells of
-    itself.
+    says is set through `health`), flipcall.reflection.Reflection, flipcall.stats.Statistics (of all
+    workers; health is each worker's own).
 
     Raises MisuseError for what cannot be served.
     """
@@ -267,17 +268,20 @@ class Server:
     @property
     def health(self) -> HealthServer:
         """What flipcall.health.Health tells is set here. Raises MisuseError with workers."""
-        self._no_workers("health is")
+        if self._crew is not None:
+            raise MisuseError("health is each worker's own, out of reach of this process")
         return self._builtins.health
 
-    def _no_workers(self, what: str) -> None:
-        if self._crew is not None:
-            raise MisuseError(f"{what} each worker's own, out of reach of this process")
-
     def statistics(self) -> ServerStats:
-        """What flipcall.stats.Statistics tells a client. Any thread. Raises MisuseError with workers."""
-        self._no_workers("statistics are")
-        return self._builtins.statistics.read()
+        """What flipcall.stats.Statistics tells a client. Any thread. Raises CallError (UNAVAILABLE) when there are
+        to be workers, and none is there to tell.
+        """
+        if self._crew is None:
+            return self._builtins.statistics.read()
+        told = [_stats_decoder.decode(answer) for answer in self._crew.ask()]
+        if not told:
+            raise CallError(Status.UNAVAILABLE, "no worker is there to tell")
+        return together(os.getpid(), told)
 
     def __enter__(self) -> "Server":
         self.start()
@@ -313,7 +317,12 @@ class Server:
             grace = grace if asked is None else asked
             self.request_stop()
 
-        handover = Handover(lane, told_to_stop)
+        statistics = self._builtins.statistics
+        dispatcher = multiprocessing.parent_process()
+        assert dispatcher is not None
+        pid = dispatcher.pid or 0
+        handover = Handover(lane, told_to_stop, lambda: msgspec.msgpack.encode(statistics.own()))
+        statistics.whole = lambda own: together(pid, [own, *map(_stats_decoder.decode, handover.ask())])
         room_for(self._max_channels)
         self._begin(handover)
         handover.ready()

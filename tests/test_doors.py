@@ -42,7 +42,7 @@ EVERYDAY = {
 # From the bottom up; a module imports from its own layer and from those below.
 LAYERS = [
     ["_core", "status", "errors", "syscalls", "process", "cpus", "kernel"],
-    ["buffers", "fds", "window", "allocator", "named", "liveness", "handover", "limits"],
+    ["buffers", "fds", "window", "allocator", "named", "liveness", "handover", "survey", "limits"],
     ["policy", "switch", "notify", "placement", "outcome", "endpoint"],
     ["frame", "meter", "items", "shape", "compat", "method", "failure", "service", "schema", "handshake"],
     ["context", "interceptor", "metadata"],
@@ -50,7 +50,7 @@ LAYERS = [
     ["pool", "dispatch", "serving", "session", "listener"],
     ["agreement", "health", "reflection", "stats"],
     ["builtin"],
-    ["admission", "connection", "watcher", "client", "workers", "server", "dynamic"],
+    ["admission", "connection", "watcher", "client", "worker", "workers", "server", "dynamic"],
     ["inprocess", "retry", "calllog", "otel", "prometheus"],
     ["__init__", "lowlevel", "testing"],
     ["cli"],

@@ -12,11 +12,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from operator import gt
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import flipcall
-from flipcall import workers
+from flipcall import handover, workers
+from flipcall.stats import Statistics
 from tests.faults.programs import LedgerServer, Staff, StaffServer, StillbornServer, own_staff
 from tests.support import child, is_gone, wait_until
 
@@ -288,6 +290,61 @@ def test_a_session_stays_with_its_worker(serve: Start, connect: Callable[..., St
             assert (
                 max(calls for _, calls in seen) == 12
             )  # four times sleep, pid and calls, counted in one place
+
+
+def test_statistics_of_all(crew: flipcall.Server, connect: Callable[..., Any]) -> None:
+    """Statistics tell of all workers together, whichever is asked, and so does the server object."""
+    clients = [connect(Staff) for _ in range(4)]
+    for client in clients:
+        for i in range(5):
+            assert client.add(i, 1) == i + 1
+    told = [connect(Statistics).read() for _ in range(2)]
+    for stats in [*told, crew.statistics()]:
+        assert stats.pid == os.getpid()
+        assert stats.workers == crew.workers
+        assert [(m.name, m.counts.calls) for m in stats.methods] == [("add", 20)]
+        assert len(stats.channels) == 4
+        assert sum(c.calls for c in stats.channels) == 20
+
+
+@pytest.mark.parametrize("fault", ["killed", "stopped"])
+def test_statistics_without_one(
+    pair: flipcall.Server, connect: Callable[..., Any], fault: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker that dies or stands still is missing in the statistics, and keeps nobody from reading them."""
+    monkeypatch.setattr(handover, "_SURVEY_S", 0.3)
+    clients = [connect(Staff) for _ in range(2)]
+    victim, other = (client.pid() for client in clients)
+    statistics = next(s for s in (connect(Statistics) for _ in range(2)) if _asked(s) == other)
+    os.kill(victim, signal.SIGKILL if fault == "killed" else signal.SIGSTOP)
+    try:
+        for stats in (statistics.read(), pair.statistics()):
+            assert other in stats.workers
+            assert victim not in stats.workers
+            assert sum(m.counts.calls for m in stats.methods) == 1
+    finally:
+        if fault == "stopped":
+            os.kill(victim, signal.SIGCONT)
+    if fault == "stopped":
+        assert pair.statistics().workers == sorted([victim, other])
+
+
+def _asked(client: Any) -> int:
+    """The process that answers this client's first channel."""
+    pid: int = client._flipcall.peer_pid
+    return pid
+
+
+def test_many_ask_at_once(pair: flipcall.Server, connect: Callable[..., Any]) -> None:
+    """Surveys of several workers at the same time do not mix up, nor do connections that come meanwhile."""
+    readers = [connect(Statistics) for _ in range(4)]
+    with ThreadPoolExecutor(5) as threads:
+        come = threads.submit(lambda: [connect(Staff).pid() for _ in range(20)])
+        reads = [threads.submit(lambda r=r: [r.read().workers for _ in range(20)]) for r in readers]
+        assert set(come.result()) == set(pair.workers)
+        for read in reads:
+            assert read.result() == [pair.workers] * 20
+    assert pair.channels == 24
 
 
 def test_workers_that_keep_dying(serve: Start, path: str, caplog: pytest.LogCaptureFixture) -> None:
