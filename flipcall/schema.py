@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from .items import BULK
+from .bulk import OCTETS
 from .method import Method
 from .service import Contract
 from .shape import stream_item
@@ -56,7 +56,7 @@ class _Hashable:
 
 
 def _describable(kind: Any) -> bool:
-    if kind in BULK:
+    if kind in OCTETS:
         return False
     try:
         msgspec.json.schema(kind)
@@ -89,7 +89,7 @@ def _method(method: Method, known: dict[_Hashable, Any]) -> dict[str, Any]:
 
 def _kind(kind: Any, known: dict[_Hashable, Any]) -> dict[str, Any]:
     item, streamed = stream_item(kind)
-    if item in BULK:
+    if item in OCTETS:
         schema = {"type": "string", "contentEncoding": "base64"}
     else:
         schema = known.get(_Hashable(item)) or {"description": f"{item!r}, which JSON Schema cannot say"}

@@ -18,7 +18,8 @@ import msgspec
 from msgspec import Struct
 from msgspec import inspect as mi
 
-from .items import BULK, item_type
+from .bulk import bulk_of
+from .items import item_type
 
 
 class Number(Struct, tag="number", omit_defaults=True):
@@ -135,12 +136,13 @@ def method_shape(params: Sequence[Parameter], result: Any) -> MethodShape:
     cannot describe.
     """
     kinds = [stream_item(kind) for kind in (*(p.kind for p in params), result)]
-    known = [kind for kind, _ in kinds if kind not in BULK]
+    bulk = [bulk_of(kind) for kind, _ in kinds]
+    known = [kind for (kind, _), apart in zip(kinds, bulk, strict=True) if apart is None]
     infos = iter(mi.multi_type_info(known))
     writer = _Writer()
     shapes: list[Shape] = []
-    for kind, streamed in kinds:
-        shape = "bulk" if kind in BULK else writer.shape(next(infos))
+    for (_, streamed), apart in zip(kinds, bulk, strict=True):
+        shape = writer.shape(next(infos)) if apart is None else apart.schema
         shapes.append(Stream(shape) if streamed else shape)
     fields = [
         Field(p.name, shape, p.required, p.required) for p, shape in zip(params, shapes[:-1], strict=True)

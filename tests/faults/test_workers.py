@@ -20,7 +20,7 @@ import flipcall
 from flipcall import handover, workers
 from flipcall.stats import Statistics
 from tests.faults.programs import LedgerServer, Staff, StaffServer, StillbornServer, own_staff
-from tests.support import child, is_gone, wait_until
+from tests.support import child, is_gone, stop, wait_until
 
 METHODS = ["spawn", "fork", "forkserver"]
 SOON = 1.0  # seconds; the promise is 100 ms
@@ -134,7 +134,7 @@ def test_kill_a_worker_during_the_handshake(pair: flipcall.Server, path: str) ->
 def test_a_worker_that_stands_still(pair: flipcall.Server, path: str) -> None:
     """A stopped worker costs those it was given their connect timeout; the dispatcher and the other go on."""
     victim = pair.workers[0]
-    os.kill(victim, signal.SIGSTOP)
+    stop(victim)
     try:
         served = 0
         for _ in range(4):
@@ -199,7 +199,7 @@ def test_stop_kills_what_does_not_end(serve: Start, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(workers, "_LETTING_GO_S", 0.2)
     server = serve(StaffServer(), workers=1, start_method="fork")
     (pid,) = server.workers
-    os.kill(pid, signal.SIGSTOP)
+    stop(pid)
     server.stop(grace=0.0)
     assert is_gone(pid)
 
@@ -316,7 +316,11 @@ def test_statistics_without_one(
     clients = [connect(Staff) for _ in range(2)]
     victim, other = (client.pid() for client in clients)
     statistics = next(s for s in (connect(Statistics) for _ in range(2)) if _asked(s) == other)
-    os.kill(victim, signal.SIGKILL if fault == "killed" else signal.SIGSTOP)
+    if fault == "killed":
+        os.kill(victim, signal.SIGKILL)
+        wait_until(lambda: victim not in pair.workers)
+    else:
+        stop(victim)
     try:
         for stats in (statistics.read(), pair.statistics()):
             assert other in stats.workers
