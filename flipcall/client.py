@@ -89,7 +89,7 @@ class Connection:
         self._message_max = message_max
         self._wanted = {m.name: Wanted(m.fingerprint, str(m)) for m in contract.methods} if contract else {}
         self._service = contract.name if contract else ""
-        self._takes_fds = any(m.fd_result for m in contract.methods) if contract else False
+        self._takes_fds = any(m.fd_result for m in contract.methods) if contract else True
         self.welcome: Welcome | None = None
         self.peer_pid = 0  # of the first channel
         self.pool = Pool(self._channel, max_channels)

@@ -75,6 +75,9 @@ class DynamicClient:
                 parts.append(bytes(value))
                 slots[i] = len(value)
         reply = ask(self._connection.pool, self._timeout, number, encode(slots), b"".join(parts))
+        if reply.rights:
+            reply.rights.close()
+            raise MisuseError(f"{name} hands descriptors over, for which the service's class is needed")
         return reply.attachment if offered.bulk_result else _decode(reply.body)
 
     @property
