@@ -33,10 +33,6 @@ class Rights:
         self._claimed: list[Fd] = []
         self._lost = lost
 
-    def __bool__(self) -> bool:
-        """Whether there are any that nobody has claimed."""
-        return bool(self._left) or self._lost
-
     def claim(self, index: Any) -> Fd:
         """The descriptor of that index, once. Raises ValueError when there is none, or no more; CallError
         (RESOURCE_EXHAUSTED) when this process could not take them.
