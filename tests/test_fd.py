@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import itertools
 import os
+import pickle
 import socket
 import sys
 import warnings
@@ -64,6 +66,14 @@ def test_dup_leaves_the_source_alone() -> None:
         assert not os.get_inheritable(three.fileno())
     with pytest.raises(OSError, match="Bad file descriptor"):
         Fd.dup(10**6)
+
+
+def test_it_is_not_copied() -> None:
+    """Two owners of one number would close each other's file."""
+    with Fd(opened()) as fd:
+        for way in (copy.copy, copy.deepcopy, pickle.dumps):
+            with pytest.raises(TypeError, match=r"Fd\.dup"):
+                way(fd)
 
 
 @pytest.mark.parametrize("value", ["1", None, 1.0, True, -1, -(2**40)])
