@@ -124,6 +124,11 @@ class WindowChannel:
                 self.close()
             raise
 
+    @property
+    def unsent(self) -> bool:
+        """Whether the last call found the connection ended before it was given: the server knows nothing of it."""
+        return bool(self.ep.fault == lib.FC_FAULT_UNSENT)
+
     def settle(
         self, result: int, what: int, body: bytes, attachment: Any = b"", landing: Landing | None = None
     ) -> Reply:

@@ -19,7 +19,15 @@ from .bulk import Bulk
 from .channel import Attachment, Reply, WindowChannel
 from .context import inherited, serving
 from .endpoint import Endpoint
-from .errors import CallError, ClosedError, DeadlineExceeded, MisuseError, ProtocolError
+from .errors import (
+    CallError,
+    ClosedError,
+    DeadlineExceeded,
+    FlipcallError,
+    ForkedError,
+    MisuseError,
+    ProtocolError,
+)
 from .fd import Fd
 from .fds import close_fds
 from .frame import timeout_us
@@ -120,7 +128,7 @@ class Connection(Maker):
 
     def again(self, client: Any, timeout: float | None) -> Any:
         """See Maker."""
-        return _client(contract_of(type(client)), self, timeout)
+        return client_of(contract_of(type(client)), self, timeout)
 
     def channel(self, deadline: float | None = None) -> Channel:
         """A new channel, by the deadline (time.monotonic() seconds) and the connect timeout.
@@ -315,7 +323,7 @@ def connect(
     )
     try:
         connection.open()
-        client: S = _client(contract, connection, timeout)
+        client: S = client_of(contract, connection, timeout)
         return client
     except BaseException:
         connection.pool.close()
@@ -331,7 +339,7 @@ def with_options(client: S, *, timeout: float | None) -> S:
     return again
 
 
-def _client(contract: Contract, connection: Connection, timeout: float | None) -> Any:
+def client_of(contract: Contract, connection: Connection, timeout: float | None) -> Any:
     def make(method: Method, number: int) -> Callable[..., Any]:
         if not connection.interceptors:
             return stub(method, number, connection, timeout)
@@ -426,8 +434,8 @@ def _window_stub(method: Method, number: int, pool: Pool, timeout: float | None)
         pool.free.pop, pool.free.append, pool.waiters, pool.notify, pool.mend,
     )  # fmt: skip
 
-    def late(body: bytes, timeout: float | None = timeout) -> Any:
-        return decoded(method, ask(pool, timeout, number, body, b"").body)
+    def late(body: bytes, timeout: float | None = timeout, unsent: ClosedError | None = None) -> Any:
+        return decoded(method, ask(pool, timeout, number, body, b"", unsent).body)
 
     def call(*args: Any, **kwargs: Any) -> Any:
         if kwargs or len(args) != count:
@@ -443,8 +451,10 @@ def _window_stub(method: Method, number: int, pool: Pool, timeout: float | None)
             reply = channel.call(what, body)
             if reply.__class__ is not bytes:
                 reply = channel.settle(reply, what, body).body
-        except BaseException:
+        except BaseException as e:
             mend(channel)
+            if type(e) is ClosedError and channel.unsent:
+                return late(body, unsent=e)
             raise
         push(channel)
         if waiters:
@@ -560,9 +570,19 @@ def _stream_stub(
     return call
 
 
-def ask(pool: Pool, timeout: float | None, number: int, body: bytes, attachment: Attachment) -> Reply:
-    """One call over a channel of the pool; waiting for the channel is part of the timeout."""
-    channel, reply = _ask(pool, timeout, number, body, attachment)
+def ask(
+    pool: Pool,
+    timeout: float | None,
+    number: int,
+    body: bytes,
+    attachment: Attachment,
+    unsent: ClosedError | None = None,
+) -> Reply:
+    """One call over a channel of the pool; waiting for the channel is part of the timeout.
+
+    unsent: what an earlier attempt came to, at which the call was not given.
+    """
+    channel, reply = _ask(pool, timeout, number, body, attachment, unsent=unsent)
     pool.give(channel)
     return reply
 
@@ -575,22 +595,40 @@ def _ask(
     attachment: Attachment,
     fds: Sequence[Fd] = _NO_FDS,
     landing: Landing | None = None,
+    unsent: ClosedError | None = None,
 ) -> tuple[Channel, Reply]:
+    """See ask(). A channel that ended while it was idle (its worker was renewed, its server restarted) is no
+    reason for a call to fail: it was not given, so it is tried over another one, until there is none.
+    """
     if serving:
         timeout = inherited(timeout)
-    limit = timeout_us(timeout)
+    for _ in range(pool.limit + 1):
+        channel, limit = _taken(pool, timeout, unsent)
+        try:
+            return channel, channel.bulk(number, limit, body, attachment, fds, landing)
+        except BaseException as e:
+            pool.mend(channel)
+            if type(e) is not ClosedError or not channel.unsent or fds:
+                raise
+            unsent = e
+    assert unsent is not None
+    raise unsent
+
+
+def _taken(pool: Pool, timeout: float | None, unsent: ClosedError | None) -> tuple[Channel, int]:
+    """A channel, and how long the call may take then, microseconds."""
     try:
-        channel: Channel = pool.free.pop()
+        return pool.free.pop(), timeout_us(timeout)
     except IndexError:
         started = time.monotonic()
-        channel = pool.take(timeout)
-        if timeout is not None:
-            limit = timeout_us(max(0.0, timeout - (time.monotonic() - started)))
     try:
-        return channel, channel.bulk(number, limit, body, attachment, fds, landing)
-    except BaseException:
-        pool.mend(channel)
+        channel = pool.take(timeout)
+    except (DeadlineExceeded, ForkedError):
         raise
+    except (FlipcallError, OSError) as e:
+        raise e if unsent is None else unsent from e
+    left = None if timeout is None else max(0.0, timeout - (time.monotonic() - started))
+    return channel, timeout_us(left)
 
 
 def decoded(method: Method, body: bytes) -> Any:

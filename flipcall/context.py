@@ -1,7 +1,8 @@
 """The call a handler is serving: context() inside a handler, one object per channel, reused call after call."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from contextvars import ContextVar
 from types import MappingProxyType
 from typing import Protocol
@@ -92,6 +93,16 @@ def set_context(current: Context) -> None:
     _current.set(current)
     if not serving:
         serving.append(True)
+
+
+@contextmanager
+def within(current: Context) -> Iterator[None]:
+    """A call that is served in the midst of another one's: what context() tells in this thread meanwhile."""
+    before = _current.set(current)
+    try:
+        yield
+    finally:
+        _current.reset(before)
 
 
 def clear_context() -> None:

@@ -50,7 +50,10 @@ class Dispatcher:
         for handler in self._handlers:
             self._check(handler)
         if gate is not None:
-            self._handlers = [gate.guard(handler) for handler in self._handlers]
+            self._handlers = [
+                gate.guard(handler, m.stream_out is not None)
+                for m, handler in zip(self.methods, self._handlers, strict=True)
+            ]
         if interceptors:
             self._handlers = [
                 server_chain(self.name, m, interceptors, handler, context)

@@ -241,6 +241,13 @@ class Endpoint:
         with self._lock:
             return self._closed or bool(lib.fc_retire(self._ep))
 
+    def drain(self) -> None:
+        """Server: let the answer to the call under way be the last one; retire() then. Any thread."""
+        if self._pid == os.getpid():
+            with self._lock:
+                if not self._closed:
+                    lib.fc_drain(self._ep)
+
     def cancelled(self) -> bool:
         """Server: nobody waits for the call under way any more. Any thread."""
         if self._pid != os.getpid():

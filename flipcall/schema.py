@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 
 from .bulk import OCTETS
+from .fd import Fd
 from .method import Method
 from .service import Contract
 from .shape import stream_item
@@ -28,7 +29,9 @@ def service_schema(contract: Contract) -> dict[str, Any]:
     """The JSON Schema of all methods of a contract."""
     kinds = [stream_item(kind)[0] for m in contract.methods for kind in (*m.all_types, m.result_type)]
     described = [kind for kind in dict.fromkeys(map(_Hashable, kinds)) if _describable(kind.kind)]
-    schemas, defs = msgspec.json.schema_components([d.kind for d in described], ref_template=_REF)
+    schemas, defs = msgspec.json.schema_components(
+        [d.kind for d in described], schema_hook=_of_ours, ref_template=_REF
+    )
     known = dict(zip(described, schemas, strict=True))
     return _said(
         {
@@ -55,11 +58,17 @@ class _Hashable:
         return isinstance(other, _Hashable) and self.kind == other.kind
 
 
+def _of_ours(kind: type) -> dict[str, Any]:
+    if kind is not Fd:
+        raise NotImplementedError  # msgspec's way of saying that there is none
+    return {"description": "a file descriptor, which JSON cannot carry"}
+
+
 def _describable(kind: Any) -> bool:
     if kind in OCTETS:
         return False
     try:
-        msgspec.json.schema(kind)
+        msgspec.json.schema(kind, schema_hook=_of_ours)
     except (TypeError, ValueError):  # keys that are no strings, types of one's own
         return False
     return True

@@ -89,7 +89,7 @@ class WindowServing:
 
     def retire(self) -> bool:
         """See Serving.retire. An answer just given stays given: the state says so (proto/window.md)."""
-        self._dispatcher.drain()
+        self._endpoint.drain()
         return not self._ep.call and self._endpoint.retire()
 
     def close(self) -> None:
@@ -283,7 +283,7 @@ class SocketServing:
         self._frames = frames
         self._dispatcher = dispatcher
         self._idle = threading.Lock()  # held while a call is served
-        self._retired = False
+        self._draining = self._retired = False
         self._timeout_us = TIMEOUT_NONE
         self._arrived_ns = 0
         self._buffer = bytearray()
@@ -312,6 +312,9 @@ class SocketServing:
                     self._reply(frame.call_id, *answer)
                     if self._meters is not None:
                         self._count(frame, answer)
+                    if self._draining:
+                        frames.shutdown()
+                        return
         finally:
             clear_context()
 
@@ -353,7 +356,7 @@ class SocketServing:
 
     def retire(self) -> bool:
         """See Serving.retire."""
-        self._dispatcher.drain()
+        self._draining = True
         if not self._idle.acquire(blocking=False):
             return False
         self._retired = True

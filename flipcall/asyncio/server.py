@@ -21,12 +21,12 @@ from .._core import lib
 from ..acceptor import Acceptor
 from ..admission import HANDSHAKE_S, Admitted, refuse
 from ..builtin import Builtins
-from ..connection import cut
+from ..connection import cut, report
 from ..errors import CallError, MisuseError
 from ..listener import Listener
 from ..liveness import Peer
 from ..policy import WaitPolicy
-from ..server import Path, report, same_user
+from ..server import Path, same_user
 from ..service import Service
 from ..stats import Observed
 from ..status import Status

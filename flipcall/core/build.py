@@ -60,6 +60,7 @@ int fc_init(struct fc_endpoint *ep, void *window, uint32_t length, uint32_t side
 void fc_shutdown(struct fc_endpoint *ep);
 void fc_condemn(struct fc_endpoint *ep);
 int fc_retire(struct fc_endpoint *ep);
+void fc_drain(struct fc_endpoint *ep);
 int fc_ended(struct fc_endpoint *ep);
 int fc_seal(struct fc_endpoint *ep);
 void fc_forked(void);

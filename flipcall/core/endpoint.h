@@ -83,7 +83,8 @@ enum fc_fault {
     FC_FAULT_RESERVED, /* a reserved field held fault_value */
     FC_FAULT_PART,     /* a part of fault_value bytes: none, or more than were announced */
     FC_FAULT_ITEMS,    /* published went to fault_value */
-    FC_FAULT_SYSCALL   /* FC_ERR_OS: errno fault_value */
+    FC_FAULT_SYSCALL,  /* FC_ERR_OS: errno fault_value */
+    FC_FAULT_UNSENT    /* FC_ERR_SHUTDOWN, before the call was given: it has not been executed, nor will it be */
 };
 
 #define FC_NO_DEADLINE INT64_MAX
@@ -227,6 +228,7 @@ struct fc_endpoint {
     /* any thread */
     _Atomic uint32_t busy;
     _Atomic uint32_t sealed; /* fc_seal succeeded: busy for ever */
+    _Atomic uint32_t draining; /* this answer is the last one */
     _Atomic uint32_t stop; /* 0, or the result every wait must end with, as a positive number */
     _Atomic uint32_t hung_up; /* the peer has closed the socket it rings on, or its process has ended */
 };
@@ -238,6 +240,7 @@ void fc_leave(struct fc_endpoint *ep);
 void fc_shutdown(struct fc_endpoint *ep);
 void fc_condemn(struct fc_endpoint *ep);
 int fc_retire(struct fc_endpoint *ep);
+void fc_drain(struct fc_endpoint *ep);
 int fc_ended(const struct fc_endpoint *ep);
 int fc_seal(struct fc_endpoint *ep);
 int fc_break(struct fc_endpoint *ep, enum fc_result result, enum fc_fault what, int64_t value);

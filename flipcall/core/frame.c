@@ -305,6 +305,8 @@ static int64_t call(struct fc_endpoint *ep, struct fc_frame frame, const char *b
         ep->timeout_us = FC_TIMEOUT_NONE;
     }
     int result = fc_give(ep, (uint32_t)len, !stream);
+    if (result == FC_ERR_SHUTDOWN)
+        ep->fault = FC_FAULT_UNSENT;
     if (result != FC_OK)
         return result;
     return stream ? FC_TICK : fc_wait_frame(ep);
@@ -374,7 +376,13 @@ static int64_t reply(struct fc_endpoint *ep, uint32_t status, const char *body, 
     ep->in.at = ep->in.end; /* what was left of a request that is refused */
     ep->deadline = FC_NO_DEADLINE;
     ep->timeout_us = FC_TIMEOUT_NONE;
-    return fc_give(ep, (uint32_t)len, true);
+    int result = fc_give(ep, (uint32_t)len, true);
+    if (result == FC_OK && atomic_load_explicit(&ep->draining, memory_order_relaxed) && fc_retire(ep)) {
+        ep->owed = 0; /* fc_retire has woken the peer */
+        ep->turn = FC_TURN_OVER;
+        return FC_ERR_SHUTDOWN;
+    }
+    return result;
 }
 
 /* Server: answer and wait for the next request, in one step. `status` may carry flags. Precondition: MINE. */
