@@ -217,7 +217,8 @@ class Admission:
         try:
             if hello.transport == "socket":
                 send_message(sock, self._welcome(session, 0))
-                frames = FrameSocket(sock, self._message_max)
+                takes_fds = any(m.fd_params for m in session.dispatcher.methods)
+                frames = FrameSocket(sock, self._message_max, takes_fds=takes_fds)
                 serving = SocketServing(frames, session.dispatcher, meters)
                 return Admitted(serving, session, life, None, meters)
             window = self._allocator.allocate(hello.window)
@@ -238,7 +239,9 @@ class Admission:
                 raise
             if meters is not None:
                 meters.attach(endpoint.core()[0])
-            window_serving = WindowServing(endpoint, session.dispatcher, session.peer, self._message_max)
+            window_serving = WindowServing(
+                endpoint, session.dispatcher, session.peer, self._message_max, sock
+            )
             return Admitted(window_serving, session, life, endpoint, meters)
         except BaseException:
             life.close()

@@ -10,10 +10,10 @@ from types import TracebackType
 from typing import Any
 
 from ._core import lib
+from .bulk import OCTETS
 from .client import Connection, stub
 from .errors import MisuseError
 from .handshake import Offered, Transport, Welcome
-from .items import BULK
 from .method import Method
 from .policy import WaitPolicy
 
@@ -69,9 +69,11 @@ class DynamicClient:
         number, offered = self.method(name)
         slots = _in_order(offered, arguments)
         for value, param in zip(slots, offered.params, strict=False):
-            if param.bulk and not isinstance(value, BULK):
+            if param.bulk and not isinstance(value, OCTETS):
                 raise MisuseError(f"{name}: {param.name} takes bytes")
-            if param.stream and (not isinstance(value, Iterable) or isinstance(value, (str, Mapping, *BULK))):
+            if param.stream and (
+                not isinstance(value, Iterable) or isinstance(value, (str, Mapping, *OCTETS))
+            ):
                 raise MisuseError(f"{name}: {param.name} takes several values, one after the other")
         return stub(_method(offered, len(slots)), number, self._connection, self._timeout)(*slots)
 

@@ -13,21 +13,26 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from ._core import ffi
 from .channel import Attachment, Reply
 from .client import Connection, client_of
 from .context import NO_METADATA, Context, within
 from .dispatch import Dispatcher
 from .errors import ClosedError, DeadlineExceeded
 from .failure import rebuild
+from .fd import Fd
+from .fds import close_fds
 from .frame import CANCEL, END, ITEMS, MORE, REPLY, TIMEOUT_NONE
 from .handshake import VERSION, Offered, Welcome
 from .interceptor import ClientInterceptor, ServerInterceptor
 from .items import Items
+from .landing import Landing
 from .liveness import Peer
 from .metadata import WITH_METADATA, unwrapped
 from .method import encode
 from .outcome import State
 from .policy import WaitPolicy
+from .rights import Rights
 from .session import Implementation, Sessions
 
 _MESSAGE_MAX = 1 << 40  # bytes: memory is the limit
@@ -70,18 +75,35 @@ class LocalChannel:
         self._closed = False
         self._flow: LocalFlow | None = None  # of the streaming call under way
 
-    def bulk(self, number: int, timeout_us: int, body: bytes, attachment: Attachment) -> Reply:
+    def bulk(
+        self,
+        number: int,
+        timeout_us: int,
+        body: bytes,
+        attachment: Attachment,
+        fds: Sequence[Fd] = (),
+        landing: Landing | None = None,
+    ) -> Reply:
         """See WindowChannel.bulk."""
         if self._closed:
             raise ClosedError("this client is closed")
         number, call, body = _opened(number, timeout_us, body)
+        rights = _duplicates(fds)
         with within(Context(call)):
-            status, out, data = self._dispatcher.answer(number, body, memoryview(attachment))
+            try:
+                status, out, data, given = self._dispatcher.answer(
+                    number, body, memoryview(bytes(attachment)), rights
+                )
+            finally:
+                rights.close()
         if call.late:
             raise DeadlineExceeded("the handler took longer than the call's timeout")
         if status:
             raise rebuild(status, out)
-        return Reply(out, bytes(data))
+        landed = data = bytes(data)
+        if landing is not None:
+            landed = landing.copied(ffi.from_buffer("char[]", data), 0, len(data))
+        return Reply(out, landed, _duplicates(given))
 
     def flow(self, incoming: Items | None) -> "LocalFlow":
         """A streaming call, not opened yet."""
@@ -115,6 +137,19 @@ class LocalChannel:
         self._closed = True
         if self._flow is not None:
             self._flow.end()
+
+
+def _duplicates(fds: Sequence[Fd]) -> Rights:
+    """Descriptors as the other side of a message gets them. Raises OSError (EMFILE)."""
+    made: list[int] = []
+    try:
+        for fd in fds:
+            made.append(os.dup(fd.fileno()))
+            fd.mark_sent()
+    except BaseException:
+        close_fds(made)
+        raise
+    return Rights(made)
 
 
 class _Word(NamedTuple):
@@ -162,9 +197,11 @@ class LocalFlow:
         assert self.call is not None
         with within(Context(self.call)):
             try:
-                status, out, data = self._dispatcher.answer(number, body, memoryview(attachment), self)
+                status, out, data, _ = self._dispatcher.answer(
+                    number, body, memoryview(attachment), flow=self
+                )
             except BaseException as e:  # what would end a channel
-                status, out, data = self._dispatcher.failed(e)
+                status, out, data, _ = self._dispatcher.failed(e)
         self._say(_Word(REPLY, status, out, bytes(data)))
 
     @property

@@ -18,6 +18,7 @@ EVERYDAY = {
     "ClosedError",
     "Context",
     "DeadlineExceeded",
+    "Fd",
     "FlipcallError",
     "ForkedError",
     "MisuseError",
@@ -34,23 +35,26 @@ EVERYDAY = {
     "WindowError",
     "connect",
     "context",
+    "into",
     "register_error",
     "serve",
+    "view",
     "with_options",
 }
 
 # From the bottom up; a module imports from its own layer and from those below.
 LAYERS = [
     ["_core", "status", "errors", "syscalls", "process", "cpus", "kernel"],
-    ["buffers", "fds", "window", "allocator", "named", "liveness", "handover", "limits"],
+    ["buffers", "fd", "fds", "rights", "window", "allocator", "named", "liveness", "handover", "limits"],
     ["policy", "switch", "notify", "placement", "outcome", "endpoint"],
-    ["frame", "meter", "items", "shape", "compat", "method", "failure", "service", "schema", "handshake"],
+    ["frame", "meter", "landing", "bulk", "ndarray", "items", "shape", "compat", "method"],
+    ["failure", "service", "schema", "handshake"],
     ["context", "interceptor", "metadata"],
-    ["channel", "flow", "stream", "streams", "socketflow", "socketchannel"],
+    ["control", "channel", "flow", "stream", "streams", "socketflow", "socketchannel"],
     ["pool", "dispatch", "serving", "session", "listener"],
     ["agreement", "health", "reflection", "stats"],
     ["builtin"],
-    ["admission", "connection", "watcher", "client", "workers", "server", "dynamic"],
+    ["admission", "connection", "watcher", "client", "views", "workers", "server", "dynamic"],
     ["inprocess", "retry", "calllog", "otel", "prometheus"],
     ["__init__", "lowlevel", "testing"],
     ["cli"],
@@ -82,7 +86,7 @@ def _imports(path: Path) -> set[str]:
 def test_the_everyday_door_has_these_names_and_no_more() -> None:
     """A name is added on purpose, and the door stays small."""
     assert sorted(flipcall.__all__) == sorted(EVERYDAY)
-    assert len(EVERYDAY) <= 25
+    assert len(EVERYDAY) <= 27
 
 
 @pytest.mark.parametrize("door", [flipcall, flipcall.lowlevel], ids=lambda d: d.__name__)
