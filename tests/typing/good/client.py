@@ -8,7 +8,7 @@ import msgspec
 
 import flipcall
 from flipcall.calllog import log_calls
-from flipcall.interceptor import ClientCall, ClientProceed, ServerCall, ServerProceed
+from flipcall.interceptor import ClientCall, ClientInterceptor, ClientProceed, ServerCall, ServerProceed
 from flipcall.metadata import forward
 from flipcall.retry import Retry
 from flipcall.stats import Statistics
@@ -80,7 +80,7 @@ def check(call: ServerCall, proceed: ServerProceed) -> object:
 
 def watched() -> None:
     """Interceptors, built-in services, a client without a connection."""
-    interceptors = [log, log_calls(), Retry({"distance"}), forward("user")]
+    interceptors: list[ClientInterceptor] = [log, log_calls(), Retry({"distance"}), forward("user")]
     with (
         flipcall.Server(made, "s", interceptors=[check, log_calls()]) as server,
         flipcall.connect(Geo, "s", interceptors=interceptors) as geo,
