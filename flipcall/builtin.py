@@ -16,14 +16,16 @@ from .stats import Ledger, Observed, StatisticsServer
 
 class Builtins:
     """The built-in services of one server. `sessions` are those of its own service, `observe` tells of the
-    channels there are now.
+    channels there are now. workers: processes that serve at its socket.
     """
 
-    def __init__(self, sessions: Sessions, observe: Callable[[], list[Observed]], metered: bool) -> None:
+    def __init__(
+        self, sessions: Sessions, observe: Callable[[], list[Observed]], metered: bool, workers: int
+    ) -> None:
         self._own = sessions
         self.ledger = Ledger()
         self.health = HealthServer(self._names)
-        self.statistics = StatisticsServer(lambda: self._names()[0], self.ledger, observe, metered)
+        self.statistics = StatisticsServer(lambda: self._names()[0], self.ledger, observe, metered, workers)
         servers: list[Service] = [self.health, ReflectionServer(self.contracts), self.statistics]
         self.sessions = {contract_of(type(s)).name: Sessions(s, False) for s in servers}
         own = sessions.contract()

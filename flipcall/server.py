@@ -107,7 +107,7 @@ class Server:
         stop_with_parent: bool = False,
         statistics: bool = True,
         interceptors: Sequence[ServerInterceptor] = (),
-        _alone: bool = True,
+        _crew: int = 1,
     ) -> None:
         if message_max < lib.FC_WINDOW_MIN:
             raise MisuseError(f"message_max must be at least {lib.FC_WINDOW_MIN}, not {message_max}")
@@ -117,7 +117,7 @@ class Server:
         self._places = Places(max_channels, max_channels_per_client)
         gate = None if max_calls is None else Gate(max_calls)
         sessions = Sessions(implementation, tracebacks, gate, tuple(interceptors))
-        self._builtins = Builtins(sessions, self._observe, statistics)
+        self._builtins = Builtins(sessions, self._observe, statistics, _crew)
         self._admission = Admission(
             sessions,
             self._builtins.sessions,
@@ -128,7 +128,7 @@ class Server:
             authorize=authorize,
             switch=switch,
             metered=statistics,
-            alone=_alone,
+            alone=_crew == 1,
         )
         self._crew: Crew | None = None
         if workers:
@@ -139,7 +139,7 @@ class Server:
                 "max_channels": max_channels,
                 "max_calls": max_calls, "transports": transports, "authorize": authorize,
                 "tracebacks": tracebacks, "statistics": statistics, "interceptors": interceptors,
-                "_alone": False,
+                "_crew": workers,
             }  # fmt: skip
             recipe, sticky = (implementation, self.path, options), not isinstance(implementation, Service)
             self._crew = Crew(workers, start_method, _work, recipe, self._places, sticky)

@@ -54,6 +54,7 @@ class ServerStats(msgspec.Struct):
     service: str
     uptime_s: float
     metered: bool  # else methods are not counted: Server(statistics=False)
+    workers: int  # processes that serve at this socket; each tells of itself
     methods: list[MethodStats]
     channels: list[ChannelStats]
 
@@ -105,11 +106,13 @@ class StatisticsServer(Statistics):
         ledger: Ledger,
         observe: Callable[[], list[Observed]],
         metered: bool,
+        workers: int,
     ) -> None:
         self._service = service
         self._ledger = ledger
         self._observe = observe
         self._metered = metered
+        self._workers = workers
         self._started = time.monotonic()
 
     def read(self) -> ServerStats:
@@ -120,6 +123,7 @@ class StatisticsServer(Statistics):
             self._service(),
             time.monotonic() - self._started,
             self._metered,
+            self._workers,
             [method_stats(name, total[name]) for name in sorted(total)],
             [each.channel for each in seen],
         )

@@ -11,14 +11,13 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from . import remote
 from .text import console, print_json, print_json_line, printable
 
 if TYPE_CHECKING:
-    from ..stats import ServerStats, Statistics
+    from ..stats import ServerStats
+    from .crew import Crew
 
 _NONE = "–"
-_WINDOW = 1 << 22  # bytes: a thousand channels are described in some 200 KiB
 
 
 def rates(before: "ServerStats", now: "ServerStats") -> dict[str, Any]:
@@ -48,6 +47,7 @@ def rates(before: "ServerStats", now: "ServerStats") -> dict[str, Any]:
     return {
         "service": now.service,
         "pid": now.pid,
+        "workers": now.workers,
         "uptime_s": now.uptime_s,
         "seconds": seconds,
         "metered": now.metered,
@@ -105,13 +105,18 @@ def _command(pid: int) -> str:
         return ""
 
 
-def _readings(statistics: "Statistics", interval: float) -> Iterator[dict[str, Any]]:
-    """What happened in each interval, as it ends."""
-    before = statistics.read()
+def _readings(crew: "Crew", interval: float) -> Iterator[dict[str, Any]]:
+    """What happened in each interval, as it ends, in the workers that were there all the time."""
+    from .crew import added_up
+
+    before = crew.read()
     while True:
         time.sleep(interval)
-        now = statistics.read()
-        yield rates(before, now)
+        now = crew.read()
+        stayed = [pid for pid in now if pid in before]
+        if stayed:
+            found = rates(*(added_up([each[pid] for pid in stayed]) for each in (before, now)))
+            yield {**found, "pids": sorted(now)}
         before = now
 
 
@@ -138,7 +143,7 @@ def _screen(found: dict[str, Any]) -> RenderableType:
     """The tables of one reading."""
     head = Text.assemble(
         (printable(found["service"]) or "?", "bold"),
-        f"  pid {found['pid']}  up {_duration(found['uptime_s'])}  "
+        f"  {_processes(found)}  up {_duration(found['uptime_s'])}  "
         f"{len(found['clients'])} clients, {found['channels']} channels  ",
         (f"{_rate(found['calls_per_s'])} calls/s", "bold green"),
         "  ",
@@ -191,6 +196,14 @@ def _screen(found: dict[str, Any]) -> RenderableType:
     return Group(head, Text(""), *unmetered, methods, Text(""), clients)
 
 
+def _processes(found: dict[str, Any]) -> str:
+    pids = ", ".join(map(str, found["pids"]))
+    if found["workers"] == 1:
+        return f"pid {pids}"
+    seen = len(found["pids"])
+    return f"{'' if seen == found['workers'] else f'{seen} of '}{found['workers']} workers (pid {pids})"
+
+
 def _duration(seconds: float) -> str:
     minutes, s = divmod(int(seconds), 60)
     hours, m = divmod(minutes, 60)
@@ -217,10 +230,10 @@ def command(path: str, interval: float, once: bool, as_json: bool) -> None:
     which a client's calls were being answered; skipped, of the wakes that were not needed because the client was
     awake.
     """
-    from ..stats import Statistics
+    from .crew import crew
 
-    with remote.typed(Statistics, path, window_size=_WINDOW) as statistics:
-        readings = _readings(statistics, interval)
+    with crew(path) as workers:
+        readings = _readings(workers, interval)
         if once:
             found = next(readings)
             print_json(found) if as_json else console().print(_screen(found))

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -17,7 +17,7 @@ import pytest
 from flipcall.cli.top import _duration, _rate, _time
 from flipcall.dynamic import DynamicClient
 from tests.cli.conftest import Flipcall, one_line_error
-from tests.support import PATIENCE_S, Child
+from tests.support import PATIENCE_S, Child, child
 
 Shop = tuple[str, Child]
 
@@ -125,3 +125,49 @@ def test_times() -> None:
     """In the unit that suits them."""
     assert [_time(t) for t in (None, 1.234, 999.4, 2500, 3e6)] == ["–", "1.23 µs", "999 µs", "2.5 ms", "3 s"]
     assert [_duration(s) for s in (5, 3725, 90061)] == ["00:00:05", "01:02:05", "1 d 01:01:01"]
+
+
+def serve_with_workers(path: str) -> None:
+    """Two workers; runs in the child, forked, for a spawned one would look for a main module."""
+    import os
+
+    import flipcall
+
+    class Pids(flipcall.Service):
+        def pid(self) -> int: ...
+
+    class Server(Pids):
+        def pid(self) -> int:
+            return os.getpid()
+
+    server = flipcall.Server(Server(), path, workers=2, start_method="fork", stop_with_parent=True)
+    server.start()
+    print("listening", flush=True)
+    os.read(0, 1)  # not sys.stdin, whose lock a worker that is forked meanwhile would find taken
+    server.stop()
+
+
+def test_workers_are_added_up(tmp_path: Path) -> None:
+    """Every worker's calls are told, and a worker that dies is replaced in what is shown, too."""
+    path = str(tmp_path / "pids.sock")
+    with child(serve_with_workers, path) as server:
+        server.expect("listening")
+        with ExitStack() as stack:
+            clients = [stack.enter_context(DynamicClient(path)) for _ in range(2)]
+            pids = {client.call("pid") for client in clients}
+            assert len(pids) == 2
+            top = stack.enter_context(following(path, "--json"))
+            assert top.stdout is not None
+            while True:
+                found = json.loads(top.stdout.readline())
+                assert found["workers"] == 2
+                for client in clients:
+                    client.call("pid")
+                if set(found["pids"]) == pids and found["calls_per_s"] and len(found["clients"]) == 1:
+                    break
+            assert found["clients"][0]["channels"] == 2
+            os.kill(min(pids), signal.SIGKILL)
+            while len(set(found["pids"]) - pids) != 1:
+                found = json.loads(top.stdout.readline())
+        server.tell("")
+        assert server.wait() == 0
