@@ -24,7 +24,7 @@
  * server cannot make block (it could an eventfd, whose flags are shared). The same socket hangs up when either
  * process dies, and shutdown(2) on it ends the sleep of both sides.
  *
- * Invariants, each a known fault in proto/model/notify.pml when broken:
+ * Invariants (proto/model/notify.pml breaks them one by one; of 2 and 3 either is enough, and is a fence for the other):
  *   1. A trap does not look at conn_state, so one can come after the answer it waits for. The server answers such a
  *      one when it next parks; where it never parks again, the client's watch ends the trap with its slice.
  *   2. A trap that ends without the turn (signal, deadline, a stray answer) may have woken nobody: then ring.
