@@ -7,9 +7,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 BUILT := $(VENV)/.built-from
 # What the extension and the environment are made from: a change of any of these rebuilds them.
-SOURCES := pyproject.toml setup.py proto/flipcall.h $(wildcard flipcall/core/*.[ch]) $(wildcard flipcall/core/*.py)
+SOURCES := pyproject.toml setup.py examples/gofer/pyproject.toml proto/flipcall.h $(wildcard flipcall/core/*.[ch]) $(wildcard flipcall/core/*.py)
 
 comma := ,
+# pyfuse3 is built against libfuse3 (Debian: libfuse3-dev, pkg-config); without it there is no mount, and its tests skip.
+GOFER_EXTRAS := fsspec$(shell pkg-config --exists fuse3 2>/dev/null && echo $(comma)fuse)
 CTEST_DIR := build/ctest
 CTEST_FLAGS := -std=gnu11 -O1 -g -Wall -Wextra -Wno-unused-parameter -Werror -fno-omit-frame-pointer \
 	-fsanitize=address,undefined -fno-sanitize-recover=all -pthread -Iproto -Iflipcall/core
@@ -57,11 +59,11 @@ venv: $(BUILT)
 # pip alone knows whether an environment is whole, and takes seconds to say so: hence the stamp, written last.
 $(BUILT): $(SOURCES)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]' --editable 'examples/gofer[$(GOFER_EXTRAS)]'
 	@touch $@
 
 demo: venv
-	$(BIN)/python -m examples.gofer.demo $(DIR)
+	$(BIN)/python -m gofer.demo $(DIR)
 
 test: lint types ctest ctest-tsan pytest
 

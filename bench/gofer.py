@@ -1,7 +1,8 @@
 """The seed's BM_Open: files through the gofer, over window and Unix socket, beside the system call.
 
-open_close is what a user does, GoferClient.open_raw(path).close(): three round trips (walk, open, close),
-against one openat and one close. The file is in the page cache, so the way to it is what takes the time.
+open_close is what a user does, GoferClient.open_raw(path).close(): one round trip, and a share of the one in which
+FIDs are given back together, against one openat and one close. The file is in the page cache, so the way to it is
+what takes the time. The servers are confined as `gofer serve` is, so that what that costs is in the figures.
 """
 
 from __future__ import annotations
@@ -18,20 +19,36 @@ from typing import Literal
 import msgspec
 
 from bench.measure import Contender, CpuTimes, Effort, Sample, sample_calls
+from bench.mount import measure_mounts
 from bench.peer import GoferConfig
 from bench.placement import Placement
 from bench.policies import switch_of
 from bench.process import PeerProcess
 from bench.rows import Labels, Row, find_row, ratio
 from bench.run import Case, Progress, measure_group
-from examples.gofer.client import GoferClient
-from examples.gofer.export import Export
-from examples.gofer.server import GoferServer
+from gofer.client import GoferClient
+from gofer.confine import Confinement, confine
+from gofer.export import Export
+from gofer.server import GoferServer
 
 NAME = "file.bin"
-FILE_BYTES = 1 << 20
+READ_BYTES = 1 << 20
+FILE_BYTES = 32 * READ_BYTES
+"""Read from the beginning to the end, again and again: more than a CPU's own caches hold."""
+DEEP = "a/b/c/d/e/f"
+"""A path of six names."""
+MANY = 10_000
 TRANSPORTS: dict[str, Literal["window", "socket"]] = {"flipcall": "window", "socket": "socket"}
-SIZES: dict[str, int | None] = {"open_close": None, "stat": None, "read_4k": 4096, "read_1m": FILE_BYTES}
+SIZES: dict[str, int | None] = {
+    "open_close": None,
+    "stat": None,
+    "stat_deep": None,
+    "getdents_10000": None,
+    "read_4k": 4096,
+    "read_1m": READ_BYTES,
+}
+"""The cases, and bytes moved where that is what they are about."""
+
 
 Operations = dict[str, Callable[[], object]]
 
@@ -63,14 +80,36 @@ def measure_family(effort: Effort, progress: Progress) -> tuple[list[Row], dict[
     with ExitStack() as stack:
         directory = Path(stack.enter_context(TemporaryDirectory(prefix="flipcall-bench-")))
         root = directory / "root"
-        root.mkdir()
-        (root / NAME).write_bytes(os.urandom(FILE_BYTES))
+        _plant(root)
         progress("starting the gofers")
         ways = [_proxied(stack, transport, directory, root) for transport in TRANSPORTS]
         ways.append(_direct(stack, root))
         for case in SIZES:
             rows += measure_group([_case(case, way) for way in ways], effort, progress)
-    return rows, ratios(rows)
+    mounted, mount_ratios = measure_mounts(effort, progress)
+    return [*rows, *mounted], {**ratios(rows), **mount_ratios}
+
+
+def _plant(root: Path) -> None:
+    (root / DEEP).parent.mkdir(parents=True)
+    (root / DEEP).touch()
+    (root / NAME).write_bytes(os.urandom(READ_BYTES) * (FILE_BYTES // READ_BYTES))
+    (root / "many").mkdir()
+    for number in range(MANY):
+        (root / "many" / f"entry{number:05}").touch()
+
+
+class _Sequence:
+    """Reads of `size` bytes, one after the other, from the beginning again after the end."""
+
+    def __init__(self, read: Callable[[int, int], object], size: int) -> None:
+        self._read = read
+        self._size = size
+        self._offset = 0
+
+    def __call__(self) -> None:
+        self._read(self._size, self._offset)
+        self._offset = (self._offset + self._size) % FILE_BYTES
 
 
 def ratios(rows: list[Row]) -> dict[str, float | None]:
@@ -84,12 +123,15 @@ def ratios(rows: list[Row]) -> dict[str, float | None]:
         name = "open" if case == "open_close" else case
         found[f"{name}_socket_over_flipcall"] = over(case, "socket", "flipcall")
         found[f"{name}_flipcall_over_direct"] = over(case, "flipcall", "direct")
+    found["getdents_10000_over_scandir"] = over("getdents_10000", "flipcall", "direct")
+    found["read_1mib_over_pread_bandwidth"] = over("read_1m", "direct", "flipcall")
     return found
 
 
 def serve(config: GoferConfig, ready: Callable[[], None], until: Callable[[], object]) -> None:
-    """The server process: a read-only gofer over `config.root`, until `until` returns."""
-    export = Export(config.root, read_only=True)
+    """The server process: a gofer over `config.root`, until `until` returns."""
+    export = Export(config.root, read_only=config.read_only)
+    confine(export, config.path, Confinement.PARTIAL)
     try:
         with GoferServer(export, config.path):
             ready()
@@ -105,6 +147,8 @@ def _proxied(stack: ExitStack, transport: str, directory: Path, root: Path) -> _
     opened = stack.enter_context(client.open_raw(NAME))
     if opened.pread(FILE_BYTES, 0) != (root / NAME).read_bytes():
         raise AssertionError("the gofer's file is not what was written")
+    if len(list(client.scandir("many"))) != MANY:
+        raise AssertionError("the gofer's directory is not what was made")
 
     def open_close() -> None:
         client.open_raw(NAME).close()
@@ -112,8 +156,10 @@ def _proxied(stack: ExitStack, transport: str, directory: Path, root: Path) -> _
     operations: Operations = {
         "open_close": open_close,
         "stat": partial(client.stat, NAME),
+        "stat_deep": partial(client.stat, DEEP),
+        "getdents_10000": lambda: list(client.scandir("many")),
         "read_4k": partial(opened.pread, 4096, 0),
-        "read_1m": partial(opened.pread, FILE_BYTES, 0),
+        "read_1m": _Sequence(opened.pread, READ_BYTES),
     }
     return _Way(transport, operations, peer.cpu_times)
 
@@ -129,10 +175,17 @@ def _direct(stack: ExitStack, root: Path) -> _Way:
     operations: Operations = {
         "open_close": open_close,
         "stat": partial(os.stat, path),
+        "stat_deep": partial(os.stat, os.fspath(root / DEEP)),
+        "getdents_10000": partial(_scandir, os.fspath(root / "many")),
         "read_4k": partial(os.pread, fd, 4096, 0),
-        "read_1m": partial(os.pread, fd, FILE_BYTES, 0),
+        "read_1m": _Sequence(partial(os.pread, fd), READ_BYTES),
     }
     return _Way("direct", operations, lambda: CpuTimes(client=time.process_time_ns(), server=None))
+
+
+def _scandir(path: str) -> list[tuple[str, os.stat_result]]:
+    with os.scandir(path) as entries:
+        return [(entry.name, entry.stat(follow_symlinks=False)) for entry in entries]
 
 
 def _case(case: str, way: _Way) -> Case:

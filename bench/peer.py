@@ -6,6 +6,7 @@ import ctypes
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable
 
 import msgspec
@@ -48,13 +49,28 @@ class EchoConfig(msgspec.Struct, frozen=True, tag="echo"):
 
 
 class GoferConfig(msgspec.Struct, frozen=True, tag="gofer"):
-    """Serve the directory `root` through examples.gofer at `path`."""
+    """Serve the directory `root` through gofer at `path`."""
 
     path: str
     root: str
+    read_only: bool = True
 
 
-Config = EndpointConfig | ClientConfig | EchoConfig | GoferConfig
+class ViewsConfig(msgspec.Struct, frozen=True, tag="views"):
+    """Serve bench.views at `path`."""
+
+    path: str
+
+
+class MountConfig(msgspec.Struct, frozen=True, tag="mount"):
+    """Mount a tree on `mountpoint`: of the gofer at socket `source`, or the directory `source` passed through."""
+
+    source: str
+    mountpoint: str
+    through_gofer: bool
+
+
+Config = EndpointConfig | ClientConfig | EchoConfig | GoferConfig | ViewsConfig | MountConfig
 
 
 def main(arguments: list[str]) -> int:
@@ -82,6 +98,12 @@ def serve(config: Config, parent: int) -> None:
         serve_runs(config)
     elif isinstance(config, EchoConfig):
         serve_echo(config)
+    elif isinstance(config, ViewsConfig):
+        from bench.views import serve as serve_views
+
+        serve_views(config, ready)
+    elif isinstance(config, MountConfig):
+        serve_mount(config)
     else:
         serve_gofer(config)
 
@@ -118,6 +140,22 @@ def serve_gofer(config: GoferConfig) -> None:
     serve(config, ready, sys.stdin.read)
 
 
+def serve_mount(config: MountConfig) -> None:
+    """Be a file system, until standard input ends."""
+    from bench.passthrough import mount_passthrough
+    from gofer.fuse import mount
+
+    # SIGTERM, so that the mount goes before its process does.
+    _die_with(os.getppid(), signal.SIGTERM)
+
+    def unmount_at_end() -> None:
+        sys.stdin.read()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=unmount_at_end, daemon=True).start()
+    (mount if config.through_gofer else mount_passthrough)(config.source, config.mountpoint, ready=ready)
+
+
 def pin(cpu: int) -> None:
     """Run on `cpu` alone; -1 changes nothing."""
     if cpu >= 0:
@@ -135,11 +173,11 @@ def say(line: str) -> None:
     sys.stdout.flush()
 
 
-def _die_with(parent: int) -> None:
+def _die_with(parent: int, number: int = signal.SIGKILL) -> None:
     """Be killed when the bench dies, however it dies."""
     libc = ctypes.CDLL(None, use_errno=True)
     prctl: Callable[..., int] = libc.prctl
-    if prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
+    if prctl(PR_SET_PDEATHSIG, number, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")
     if os.getppid() != parent:  # it died before the request took effect
         raise SystemExit(1)

@@ -18,6 +18,8 @@ LOADS = {
 OPERATIONS = {
     "open_close": "Open and close",
     "stat": "Stat",
+    "stat_deep": "Stat of a path of six names",
+    "getdents_10000": "List and stat 10,000 files",
     "read_4k": "Read 4 KiB",
     "read_1m": "Read 1 MiB",
 }

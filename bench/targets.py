@@ -57,5 +57,13 @@ TARGETS: dict[str, list[Target]] = {
         _ratio("typed_socket_over_flipcall", ">=", 10.0),
         _ratio("idle_server_cpu_percent", "<", 0.5, " %"),
     ],
-    "gofer": [_ratio("open_socket_over_flipcall", ">=", 4.0)],
+    "gofer": [
+        _p50("open_close", 20.0, transport="flipcall"),
+        _ratio("open_socket_over_flipcall", ">=", 5.0),
+        _ratio("stat_socket_over_flipcall", ">=", 8.0),
+        _ratio("getdents_10000_over_scandir", "<=", 3.0),
+        _ratio("read_1mib_over_pread_bandwidth", ">=", 0.6),
+        _ratio("fuse_git_status_over_passthrough", "<=", 1.5),
+        _ratio("fuse_tar_over_passthrough", "<=", 1.5),
+    ],
 }

@@ -56,17 +56,24 @@ class Admission:
         *,
         policy: WaitPolicy,
         window_max: int,
+        message_max: int,
         transports: tuple[str, ...],
         authorize: Callable[[Peer], bool],
         switch: str | None,
+        alone: bool = True,
     ) -> None:
+        """alone: no other process serves at this socket. Else the switch notify, by which a client has one process
+        as its server, is not for its channels, which may be several processes'.
+        """
         self.sessions = sessions
         self._policy = policy
         self._window_max = window_max
+        self._message_max = message_max
         self._transports = transports
         self._authorize = authorize
         self._switch = switch
         self._switches = offered(switch)
+        self._notify = alone and switch in (None, NOTIFY)
         self._allocator = MemfdAllocator()
 
     def admit(self, sock: socket.socket) -> tuple[Serving, Session, Liveness]:
@@ -108,7 +115,7 @@ class Admission:
             close_fds(fds)
             raise
         try:
-            if fds and self._switch in (None, NOTIFY) and hello.transport == "window":
+            if fds and self._notify and hello.transport == "window":
                 fds, descriptors = [], fds
                 link = NotifyLink.adopt(descriptors, hello.notify, peer.pid)
             return self._channel(sock, hello, session, link)
@@ -122,7 +129,9 @@ class Admission:
 
     def _able(self, hello: Hello) -> list[str]:
         """The switches that can be taken: notify is the client's to install, so one that has sent it can do it."""
-        return [*self._switches, NOTIFY] if self._switch is None and hello.notify else self._switches
+        if hello.notify and self._notify and self._switch is None:
+            return [*self._switches, NOTIFY]
+        return self._switches
 
     def _checked(self, hello: Hello, peer: Peer) -> Session:
         if not self._authorize(peer):
@@ -159,7 +168,8 @@ class Admission:
         try:
             if hello.transport == "socket":
                 send_message(sock, self._welcome(session, 0))
-                frames = FrameSocket(sock, self._window_max)
+                takes_fds = any(m.fd_params for m in session.dispatcher.methods)
+                frames = FrameSocket(sock, self._message_max, takes_fds=takes_fds)
                 return SocketServing(frames, session.dispatcher), session, life
             window = self._allocator.allocate(hello.window)
             endpoint = Endpoint(
@@ -177,7 +187,8 @@ class Admission:
             except BaseException:
                 endpoint.close()
                 raise
-            return WindowServing(endpoint, session.dispatcher, session.peer), session, life
+            serving = WindowServing(endpoint, session.dispatcher, session.peer, self._message_max, sock)
+            return serving, session, life
         except BaseException:
             life.close()
             raise
@@ -185,7 +196,7 @@ class Admission:
     def _welcome(self, session: Session, window: int) -> Welcome:
         dispatcher = session.dispatcher
         offered = [Offered.of(m) for m in dispatcher.methods]
-        return Welcome(VERSION, dispatcher.name, offered, session.token, window, self._window_max)
+        return Welcome(VERSION, dispatcher.name, offered, session.token, window, self._message_max)
 
 
 def _agree(hello: Hello, dispatcher: Dispatcher) -> None:

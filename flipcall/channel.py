@@ -4,101 +4,216 @@ States are the endpoint's: a channel that is ACTIVE can be called; WAITING, its 
 answer has not come back yet (reclaim() says when); OVER and CLOSED, it is done for.
 """
 
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from socket import socket as UnixSocket
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ._core import ffi, lib
+from .buffers import address, fresh
+from .control import drop, hand_over, take
 from .endpoint import Endpoint
-from .errors import CallError
+from .errors import CallError, ClosedError, MisuseError, ProtocolError
 from .failure import rebuild
+from .fd import Fd
+from .flow import WindowFlow, too_large
+from .items import Items
+from .landing import PRIVATE, Landing
 from .outcome import State
-from .status import Status
+from .rights import NO_RIGHTS, Rights
 
 Attachment = bytes | bytearray | memoryview
 _TICK: int = lib.FC_TICK
+_SPLIT: int = lib.FC_FLAG_SPLIT << lib.FC_FRAME_FLAGS_SHIFT
+FDS_SENT: int = lib.FC_FLAG_FDS << lib.FC_WHAT_FLAGS_SHIFT
+FDS_CAME: int = lib.FC_FLAG_FDS << lib.FC_FRAME_FLAGS_SHIFT
 PLAIN_MAX = (1 << lib.FC_FRAME_CODE_SHIFT) - 1  # a result up to here: code OK, no attachment
 
 
 class Reply(NamedTuple):
-    """An OK reply: the msgpack body and the bulk bytes behind it, both private copies."""
+    """An OK reply: the msgpack body, the bulk bytes behind it (private bytes, or what a Landing made of them), and
+    its descriptors.
+    """
 
     body: bytes
-    attachment: bytes
-
-
-def message_size(body_len: int, attach_len: int) -> int:
-    """Bytes of a datagram: header, body, and when there is one, the attachment with its padding."""
-    if not attach_len:
-        return int(lib.FC_FRAME_HEADER) + body_len
-    return int(lib.fc_attach_offset(body_len)) - int(lib.FC_PACKET_HEADER) + attach_len
+    attachment: Any
+    rights: Rights = NO_RIGHTS
 
 
 class WindowChannel:
-    """One channel. One thread at a time, but close() is for any. Owns endpoint and socket."""
+    """One channel. One thread at a time, but close() is for any. Owns endpoint and socket.
 
-    __slots__ = ("__weakref__", "answer", "endpoint", "ep", "socket", "window")
+    message_max: bytes of body and attachment that the server takes, and that are taken from it.
+    """
 
-    def __init__(self, endpoint: Endpoint, sock: UnixSocket) -> None:
+    __slots__ = ("__weakref__", "_inside", "answer", "endpoint", "ep", "message_max", "socket", "window")
+
+    def __init__(self, endpoint: Endpoint, sock: UnixSocket, message_max: int) -> None:
         self.endpoint = endpoint
         self.socket = sock
+        sock.setblocking(False)
+        self.message_max = message_max
+        self._inside = threading.Lock()  # so that the socket is not closed under a system call
         self.ep, self.window = endpoint.core()
         self.answer = self.window + lib.FC_PACKET_HEADER + lib.FC_FRAME_HEADER
 
-    def bulk(self, number: int, timeout_us: int, body: bytes, attachment: Attachment) -> Reply:
-        """Call method `number`; the request and the reply may have an attachment.
+    def bulk(
+        self,
+        number: int,
+        timeout_us: int,
+        body: bytes,
+        attachment: Attachment,
+        fds: Sequence[Fd] = (),
+        landing: Landing | None = None,
+    ) -> Reply:
+        """Call method `number`; the request and the reply may have an attachment and descriptors.
 
-        Raises what the call raises; CallError (RESOURCE_EXHAUSTED), naming both sizes, for a request larger than
-        the window.
+        landing: where the reply's attachment goes; by default it is bytes.
+
+        Raises what the call raises; CallError (RESOURCE_EXHAUSTED), naming both sizes, for a request or a reply
+        larger than message_max.
         """
         what = number | timeout_us << lib.FC_CALL_TIMEOUT_SHIFT
-        if len(attachment) > self.endpoint.data_cap:  # and perhaps more than a u32 can say
-            result = lib.FC_ERR_SIZE
-        elif attachment:
-            with memoryview(attachment) as view, ffi.from_buffer("char[]", view) as data:
-                result = lib.fc_call_attached(self.ep, what, body, len(body), data, len(data))
-        else:
-            result = lib.fc_call(self.ep, what, body, len(body))
-        return self.settle(result, len(body), len(attachment))
+        if fds:
+            return self._bulk_with_fds(what, body, attachment, fds, landing)
+        return self._bulk(what, body, attachment, landing)
 
-    def settle(self, result: int, body_len: int, attach_len: int = 0) -> Reply:
+    def _bulk(self, what: int, body: bytes, attachment: Attachment, landing: Landing | None) -> Reply:
+        if not attachment:
+            return self.settle(lib.fc_call(self.ep, what, body, len(body)), what, body, b"", landing)
+        if type(attachment) is bytes and len(attachment) <= self.endpoint.data_cap:  # most often, and quicker
+            result = lib.fc_call_attached(self.ep, what, body, len(body), attachment, len(attachment))
+            return self.settle(result, what, body, attachment, landing)
+        with memoryview(attachment) as view, ffi.from_buffer("char[]", view) as data:
+            if len(data) > self.endpoint.data_cap:  # and perhaps more than a u32 can say
+                result = lib.FC_ERR_SIZE
+            else:
+                result = lib.fc_call_attached(self.ep, what, body, len(body), data, len(data))
+            return self.settle(result, what, body, view, landing)
+
+    def _bulk_with_fds(
+        self, what: int, body: bytes, attachment: Attachment, fds: Sequence[Fd], landing: Landing | None
+    ) -> Reply:
+        self._check_size(body, attachment)
+        call_id, sent = self.ep.call_id % 0xFFFFFFFF + 1, True
+        try:
+            with self._guarded():
+                try:
+                    hand_over(self.socket, call_id, fds)
+                except (CallError, MisuseError):
+                    sent = False
+                    raise
+            return self._bulk(what | FDS_SENT, body, attachment, landing)
+        except BaseException:
+            if sent and self.ep.call_id != call_id:
+                # They may have gone, and their frame has not: the next call would have its number, and find them.
+                self.close()
+            raise
+
+    def settle(
+        self, result: int, what: int, body: bytes, attachment: Any = b"", landing: Landing | None = None
+    ) -> Reply:
         """What the C core's `result` of a call means: wait on over ticks, then the reply, or the error raised.
 
-        body_len, attach_len: of the request, for the error when it was too big.
+        what, body, attachment: of the request, which goes in parts if it was too big.
         """
+        if result == lib.FC_ERR_SIZE:
+            result = self._split(what, body, attachment)
         while result == _TICK:
             result = lib.fc_call_resume(self.ep)
-        if result == lib.FC_ERR_SIZE:
-            raise self._too_big(message_size(body_len, attach_len))
         if result < 0:
             self.endpoint.fail(result)
-        body = ffi.unpack(self.answer, result & PLAIN_MAX)
+        rights = self._taken() if result & FDS_CAME else NO_RIGHTS
+        frame = self.ep.received
         code = (result >> lib.FC_FRAME_CODE_SHIFT) & 0xFFFF
         if code:
+            landing = None
+        if result & _SPLIT:
+            body, attachment = self._gathered(frame.whole_body, frame.whole_attach, landing)
+        else:
+            body = ffi.unpack(self.answer, result & PLAIN_MAX)
+            attachment = self._landed(frame.attach_off, frame.attach_len, landing)
+        if code:
             raise rebuild(code, body)
-        frame = self.ep.received
-        return Reply(body, ffi.unpack(self.window + frame.attach_off, frame.attach_len))
+        return Reply(body, attachment, rights)
 
-    def _too_big(self, need: int) -> CallError:
-        have = self.endpoint.data_cap
-        return CallError(
-            Status.RESOURCE_EXHAUSTED,
-            f"the request needs {need} bytes, the window has {have}: connect with a larger window_size",
-        )
+    def _landed(self, start: int, size: int, landing: Landing | None) -> Any:
+        if landing is not None:
+            return landing.copied(self.window, start, size)
+        return ffi.unpack(self.window + start, size) if size else b""
+
+    def _taken(self) -> Rights:
+        try:
+            with self._guarded():
+                return take(self.socket, self.ep.call_id)
+        except ProtocolError:
+            self.close()
+            raise
+
+    @contextmanager
+    def _guarded(self) -> Iterator[None]:
+        """The socket is not closed meanwhile: close() leaves that to whoever is inside."""
+        if self._closed() or not self._inside.acquire(blocking=False):
+            raise ClosedError("this channel is closed")
+        try:
+            yield
+        finally:
+            self._inside.release()
+            if self._closed():
+                self.close()
+
+    def _closed(self) -> bool:
+        return self.endpoint.state is State.CLOSED
+
+    def _split(self, what: int, body: bytes, attachment: Any) -> int:
+        """Send a request in parts; bodies stay where they are until the answer is there."""
+        self._check_size(body, attachment)
+        with ffi.from_buffer("char[]", body) as start, ffi.from_buffer("char[]", attachment) as data:
+            result: int = lib.fc_call_split(self.ep, what, start, len(start), data, len(data))
+            while result == _TICK:
+                result = lib.fc_call_resume(self.ep)
+        return result
+
+    def _check_size(self, body: bytes, attachment: Attachment) -> None:
+        if len(body) + len(attachment) > self.message_max:
+            raise too_large("a request", len(body) + len(attachment), self.message_max)
+
+    def _gathered(self, body_len: int, attach_len: int, landing: Landing | None) -> tuple[bytes, Any]:
+        """Body and attachment of a reply that comes in parts."""
+        if body_len + attach_len > self.message_max:
+            raise too_large("a reply", body_len + attach_len, self.message_max)
+        body, (landed, place) = fresh(body_len), (landing or PRIVATE).room(attach_len)
+        with address(body) as to, place as behind:
+            result: int = _TICK
+            while result == _TICK:
+                result = lib.fc_gather(self.ep, to, body_len, behind, attach_len)
+        if result < 0:
+            self.endpoint.fail(result)
+        return body, landed
+
+    def flow(self, incoming: Items | None) -> WindowFlow:
+        """A streaming call over this channel, not opened yet."""
+        return WindowFlow(self.endpoint, self.ep, self.window, incoming, self.message_max)
 
     def cancel(self) -> None:
-        """Tell the server that nobody waits for the call under way."""
+        """Tell the server that nobody waits for the rest of the call under way."""
         lib.fc_cancel(self.ep)
 
     @property
     def state(self) -> State:
-        """What the channel can do next."""
-        return self.endpoint.state
+        """What the channel can do next. WAITING also when control is here in the middle of a call."""
+        state = self.endpoint.state
+        return State.WAITING if state is State.ACTIVE and self.ep.call else state
 
     def reclaim(self) -> bool:
-        """Whether control is back, without waiting. Raises when the channel is over."""
+        """Whether the call that was given up is over, without waiting. Raises when the channel is."""
         result: int = lib.fc_reclaim(self.ep)
         if result not in (lib.FC_OK, _TICK):
             self.endpoint.fail(result)
+        if result != _TICK:
+            with self._guarded():
+                drop(self.socket)  # descriptors that came with the answer
         return result != _TICK
 
     def abandon(self) -> None:
@@ -108,7 +223,9 @@ class WindowChannel:
     def close(self) -> None:
         """End it. Any thread, idempotent."""
         self.endpoint.close()
-        self.socket.close()
+        if self._inside.acquire(blocking=False):
+            self.socket.close()
+            self._inside.release()
 
     def __del__(self) -> None:
         if hasattr(self, "window"):

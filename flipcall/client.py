@@ -8,15 +8,17 @@ import os
 import socket
 import time
 import weakref
-from collections.abc import Callable
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NoReturn, TypeVar
 
 from msgspec import DecodeError
 
 from ._core import ffi, lib
+from .bulk import Bulk
 from .channel import PLAIN_MAX, Attachment, Reply, WindowChannel
 from .endpoint import Endpoint
 from .errors import CallError, ClosedError, DeadlineExceeded, MisuseError, ProtocolError
+from .fd import Fd
 from .fds import close_fds
 from .frame import timeout_us
 from .handshake import (
@@ -30,15 +32,19 @@ from .handshake import (
     recv_message,
     send_message,
 )
+from .landing import Landing
 from .liveness import Liveness, Peer, hang_up
 from .method import Method, encode
 from .notify import NotifyLink
 from .outcome import Side
 from .policy import WaitPolicy
 from .pool import Channel, Pool
+from .rights import pack
 from .service import Contract, Service, contract_of
+from .socketchannel import SocketChannel
 from .status import Status
-from .stream import FrameSocket, SocketChannel
+from .stream import FrameSocket
+from .streams import Stream, as_requests, outcome, steps
 from .switch import NOTIFY, offered
 from .window import PacketWindow
 
@@ -47,6 +53,8 @@ Path = str | os.PathLike[str]
 
 _BACKLOG_PAUSE_S = 0.005
 _UNDECODABLE = (DecodeError, UnicodeDecodeError, RecursionError)  # what msgspec raises for a hostile body
+
+_NO_FDS: Sequence[Fd] = ()
 
 _clients: "weakref.WeakSet[Connection]" = weakref.WeakSet()
 
@@ -63,6 +71,7 @@ class Connection:
         transport: Transport,
         window_size: int,
         max_channels: int,
+        message_max: int = lib.FC_MESSAGE_DEFAULT,
         policy: WaitPolicy,
         switch: str | None = None,
     ) -> None:
@@ -77,8 +86,10 @@ class Connection:
         self._switches = offered(switch)
         self._connect_timeout = connect_timeout
         self._window_size = window_size
+        self._message_max = message_max
         self._wanted = {m.name: Wanted(m.fingerprint, str(m)) for m in contract.methods} if contract else {}
         self._service = contract.name if contract else ""
+        self._takes_fds = any(m.fd_result for m in contract.methods) if contract else False
         self.welcome: Welcome | None = None
         self.peer_pid = 0  # of the first channel
         self.pool = Pool(self._channel, max_channels)
@@ -91,13 +102,23 @@ class Connection:
         return self.welcome
 
     def _channel(self, deadline: float | None = None) -> Channel:
-        """A new channel, by the deadline (time.monotonic() seconds) and the connect timeout."""
+        """A new channel, by the deadline (time.monotonic() seconds) and the connect timeout.
+
+        One that was hung up on without a word is tried once more: a worker that was just ending had it.
+        """
         latest = time.monotonic() + self._connect_timeout
         deadline = latest if deadline is None else min(deadline, latest)
+        try:
+            return self._connected(deadline)
+        except ClosedError:
+            return self._connected(deadline)
+
+    def _connected(self, deadline: float) -> Channel:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         link: NotifyLink | None = None
         try:
             _reach(sock, self.path, deadline)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)  # a worker may answer for who listens
             session = self.welcome.session if self.welcome else b""
             if self.switch == NOTIFY and self.transport == "window":
                 link = NotifyLink.make(Peer.of(sock).pid)
@@ -115,11 +136,13 @@ class Connection:
                 send_message(sock, hello, link.descriptors() if link else ())
             except ClosedError:
                 pass  # a server that is full says so and hangs up without listening: hear it
-            answer, fds = recv_message(sock, answer_decoder, deadline, max_fds=1)
+            senders: list[int] = []
+            answer, fds = recv_message(sock, answer_decoder, deadline, max_fds=1, senders=senders)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 0)
             if isinstance(answer, Refused):
                 close_fds(fds)
                 raise _refusal(answer)
-            return self._welcomed(sock, answer, fds, deadline, link)
+            return self._welcomed(sock, answer, fds, deadline, link, senders[0])
         except ClosedError as e:
             with sock:
                 raise hang_up(Peer.of(sock), str(e)) from None
@@ -142,8 +165,9 @@ class Connection:
         fds: list[int],
         deadline: float,
         link: NotifyLink | None,
+        server: int,
     ) -> Channel:
-        pid = Liveness.of(sock)
+        pid = Liveness.of(sock, server)
         try:
             if welcome.version != VERSION:
                 raise ProtocolError(
@@ -156,9 +180,8 @@ class Connection:
                 raise CallError(Status.FAILED_PRECONDITION, what)
             if self.transport == "socket":
                 pid.close()
-                channel: Channel = SocketChannel(
-                    FrameSocket(sock, min(welcome.message_max, lib.FC_WINDOW_MAX))
-                )
+                frames = FrameSocket(sock, self._most(welcome), pid.pid, takes_fds=self._takes_fds)
+                channel: Channel = SocketChannel(frames)
             else:
                 window = PacketWindow.attach(fds.pop(), welcome.window)
                 window.drop_fd()
@@ -167,7 +190,7 @@ class Connection:
                 endpoint = Endpoint(
                     window, Side.CLIENT, peer=pid, policy=self.policy, switch=self.switch, notify=link
                 )
-                channel = WindowChannel(endpoint, sock)
+                channel = WindowChannel(endpoint, sock, self._most(welcome))
                 try:
                     endpoint.connect(deadline_ns=int(deadline * 1e9))
                 except BaseException:
@@ -180,6 +203,10 @@ class Connection:
         if self.welcome is None:
             self.welcome, self.peer_pid = welcome, pid.pid
         return channel
+
+    def _most(self, welcome: Welcome) -> int:
+        """The largest message, bytes: the smaller limit of both sides."""
+        return min(welcome.message_max, self._message_max)
 
 
 def _reach(sock: socket.socket, path: str, deadline: float) -> None:
@@ -212,15 +239,18 @@ def connect(
     transport: Transport = "window",
     window_size: int = lib.FC_WINDOW_DEFAULT,
     max_channels: int = 8,
+    message_max: int = lib.FC_MESSAGE_DEFAULT,
     policy: WaitPolicy | None = None,
     switch: str | None = None,
 ) -> S:
     """A client of the server at socket `path`; it has the methods of `service`, and is its context manager.
 
     timeout: seconds each call may take, None for ever. connect_timeout: seconds a channel may take to be made.
-    window_size: bytes a request or a reply may have, with its header. max_channels: calls at the same time
-    (more wait for one another). policy, switch: how to wait (flipcall.lowlevel; a switch asked for by name is
-    used or refused, by default it is the best both sides can do). All methods are for any thread.
+    window_size: bytes of shared memory a channel has; what is larger crosses in parts. message_max: bytes that a
+    request, a reply or an item of a stream may have (or what the server allows, if that is less). max_channels:
+    calls at the same time (more wait for one another). policy, switch: how to wait (flipcall.lowlevel; a switch
+    asked for by name is used or refused, by default it is the best both sides can do). All methods are for any
+    thread.
 
     Raises OSError (no such socket, nobody listens, not permitted), CallError (the server refused: other
     signatures (FAILED_PRECONDITION), no room, not authorized), DeadlineExceeded, ProtocolError,
@@ -236,6 +266,7 @@ def connect(
         transport=transport,
         window_size=window_size,
         max_channels=max_channels,
+        message_max=message_max,
         policy=policy or WaitPolicy.balanced(),
         switch=switch,
     )
@@ -263,7 +294,7 @@ def _client(contract: Contract, connection: Connection, timeout: float | None) -
     numbers = {m.name: number for number, m in enumerate(connection.welcome.methods)}
     # The names are in the class, too, so that a contract may have abstract methods.
     names = dict.fromkeys((m.name for m in contract.methods), None)
-    namespace: dict[str, Any] = {"__init__": lambda self: None, **names}
+    namespace: dict[str, Any] = {"__init__": lambda self: None, "__reduce__": _not_sent, **names}
     client = type(f"{contract.name}Client", (contract.owner,), namespace)()
     for method in contract.methods:
         number = numbers.get(method.name)
@@ -272,6 +303,10 @@ def _client(contract: Contract, connection: Connection, timeout: float | None) -
     own = {"close": connection.pool.close, "_flipcall": connection}  # the latter for with_options()
     vars(client).update(own)
     return client
+
+
+def _not_sent(client: object) -> NoReturn:
+    raise MisuseError("a client cannot be sent to another process: connect there")
 
 
 def _missing(method: Method) -> Callable[..., Any]:
@@ -283,9 +318,12 @@ def _missing(method: Method) -> Callable[..., Any]:
 
 def _stub(method: Method, number: int, connection: Connection, timeout: float | None) -> Callable[..., Any]:
     """The call of one method, by the quickest way that carries it."""
-    if connection.transport == "window" and not method.bulk_params and not method.bulk_result:
+    if method.streaming:
+        return _stream_stub(method, number, connection.pool, timeout)
+    plain = not (method.bulk_params or method.bulk_result or method.fd_params or method.fd_result)
+    if connection.transport == "window" and plain:
         return _window_stub(method, number, connection.pool, timeout)
-    return _bulk_stub(method, number, connection.pool, timeout)
+    return BulkCall(method, number, connection.pool, timeout)
 
 
 def _window_stub(method: Method, number: int, pool: Pool, timeout: float | None) -> Callable[..., Any]:
@@ -313,7 +351,7 @@ def _window_stub(method: Method, number: int, pool: Pool, timeout: float | None)
             if 0 <= result <= PLAIN_MAX:
                 reply = unpack(channel.answer, result)
             else:
-                reply = channel.settle(result, len(body)).body
+                reply = channel.settle(result, what, body).body
         except BaseException:
             mend(channel)
             raise
@@ -333,24 +371,102 @@ def _positions(method: Method) -> int:
     return -1 if method.keyword_only else len(method.params)
 
 
-def _bulk_stub(method: Method, number: int, pool: Pool, timeout: float | None) -> Callable[..., Any]:
-    """A call whose arguments or result may travel as the attachment, over any transport."""
-    count, bind, result_type = _positions(method), method.bind, method.result_type
+class BulkCall:
+    """A call whose arguments or result may travel beside the body, over any transport: a stub. Any thread."""
+
+    def __init__(self, method: Method, number: int, pool: Pool, timeout: float | None) -> None:
+        self.method = method
+        self.pool = pool
+        self._number = number
+        self._timeout = timeout
+        self._count = _positions(method)
+        self._landing = method.result_bulk.landing if method.result_bulk else None
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        method = self.method
+        reply = self.ask(args, kwargs, self._landing)
+        if method.fd_result:
+            return _decoded_with_fds(method, reply)
+        if method.result_bulk is None:
+            return _decoded(method, reply.body)
+        return _unpacked(method, method.result_bulk, reply.body, reply.attachment)
+
+    def ask(self, args: tuple[Any, ...], kwargs: dict[str, Any], landing: Landing | None) -> Reply:
+        """The reply, its attachment where `landing` says. Raises what the call raises."""
+        channel, reply = self.ask_and_hold(args, kwargs, landing)
+        self.pool.give(channel)
+        return reply
+
+    def ask_and_hold(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], landing: Landing | None
+    ) -> tuple[Channel, Reply]:
+        """The same, and the channel, which is the caller's to give back."""
+        method = self.method
+        if kwargs or len(args) != self._count:
+            args = method.bind(args, kwargs)
+        slots, attachment = method.split(args)
+        body, fds = pack(slots) if method.fd_params else (encode(slots), _NO_FDS)
+        return _ask(self.pool, self._timeout, self._number, body, attachment, fds, landing)
+
+    def __repr__(self) -> str:
+        return f"<call of {self.method}>"
+
+
+def _stream_stub(method: Method, number: int, pool: Pool, timeout: float | None) -> Callable[..., Any]:
+    """A call with items to send or to receive. With results to iterate over it begins when one is asked for."""
+    bind = method.bind
+
+    def results(
+        body: bytes, attachment: Attachment, requests: Iterator[Any] | None, last: list[Any]
+    ) -> Iterator[Any]:
+        started = time.monotonic()
+        channel: Any = pool.take(timeout)
+        try:
+            left = None if timeout is None else max(0.0, timeout - (time.monotonic() - started))
+            flow = channel.flow(method.stream_out)
+            flow.open(number, timeout_us(left), body, attachment)
+            for batch in steps(flow, method, requests):
+                yield from batch
+        except BaseException:  # GeneratorExit: the caller wants no more
+            pool.mend(channel)
+            raise
+        pool.give(channel)
+        outcome(flow)
+        last.append(flow)
 
     def call(*args: Any, **kwargs: Any) -> Any:
-        if kwargs or len(args) != count:
-            args = bind(args, kwargs)
-        slots, attachment = method.split(args)
-        reply = ask(pool, timeout, number, encode(slots), attachment)
-        if method.bulk_result:
-            return reply.attachment if result_type is bytes else result_type(reply.attachment)
-        return _decoded(method, reply.body)
+        given, source = method.part(bind(args, kwargs))
+        requests = as_requests(source, method.stream_name) if method.stream_in else None
+        slots, attachment = method.split(given)
+        last: list[Any] = []
+        made = results(encode(slots), attachment, requests, last)
+        if method.stream_out:
+            return Stream(made)
+        for _ in made:
+            raise ProtocolError(f"{method.name} has one result, and items came")
+        if method.result_bulk is not None:
+            return _unpacked(method, method.result_bulk, last[0].body, last[0].attachment)
+        return _decoded(method, last[0].body)
 
     return call
 
 
 def ask(pool: Pool, timeout: float | None, number: int, body: bytes, attachment: Attachment) -> Reply:
     """One call over a channel of the pool; waiting for the channel is part of the timeout."""
+    channel, reply = _ask(pool, timeout, number, body, attachment)
+    pool.give(channel)
+    return reply
+
+
+def _ask(
+    pool: Pool,
+    timeout: float | None,
+    number: int,
+    body: bytes,
+    attachment: Attachment,
+    fds: Sequence[Fd] = _NO_FDS,
+    landing: Landing | None = None,
+) -> tuple[Channel, Reply]:
     limit = timeout_us(timeout)
     try:
         channel: Channel = pool.free.pop()
@@ -360,12 +476,10 @@ def ask(pool: Pool, timeout: float | None, number: int, body: bytes, attachment:
         if timeout is not None:
             limit = timeout_us(max(0.0, timeout - (time.monotonic() - started)))
     try:
-        reply = channel.bulk(number, limit, body, attachment)
+        return channel, channel.bulk(number, limit, body, attachment, fds, landing)
     except BaseException:
         pool.mend(channel)
         raise
-    pool.give(channel)
-    return reply
 
 
 def _decoded(method: Method, body: bytes) -> Any:
@@ -374,6 +488,22 @@ def _decoded(method: Method, body: bytes) -> Any:
         return method.decode_result(body)
     except _UNDECODABLE as e:
         raise _garbled(method, e) from e
+
+
+def _unpacked(method: Method, bulk: Bulk, body: bytes, attachment: Any) -> Any:
+    try:
+        return method.unpack_result(bulk, body, attachment)
+    except (*_UNDECODABLE, ValueError) as e:
+        raise _garbled(method, e) from e
+
+
+def _decoded_with_fds(method: Method, reply: Reply) -> Any:
+    try:
+        value = reply.rights.decode(method.decode_result, reply.body)
+    except _UNDECODABLE as e:
+        raise _garbled(method, e) from e
+    reply.rights.close()
+    return value
 
 
 def _garbled(method: Method, error: Exception) -> ProtocolError:

@@ -51,7 +51,8 @@ class Context:
         """`n` bytes to fill as this call's bulk result: return the view, or its beginning, and nothing is copied.
 
         On a packet window this *is* the window, so a bulk parameter annotated memoryview may lie in the same
-        bytes: read it first. Raises MisuseError when n bytes do not fit a reply.
+        bytes: read it first. More than fits the window is a buffer of this channel, used again call after call.
+        Raises MisuseError for more than a message may have.
         """
         return self._call.reply_view(n)
 

@@ -47,9 +47,11 @@ _owned: "weakref.WeakSet[PacketWindow]" = weakref.WeakSet()
 _NO_DEADLINE: int = lib.FC_NO_DEADLINE
 _TICK: int = lib.FC_TICK
 _send_recv = lib.fc_send_recv  # looked up once: an attribute of lib costs 30 ns
-_WATCHED_SLICE_NS = (
-    2_000_000_000  # a thousand idle channels then wake five hundred times a second, not 20,000
-)
+# A wait that somebody else watches over looks for itself so often: a thousand idle channels wake 17 times a
+# second, not 20,000. Nothing an honest peer does needs it, dead or alive: answers, shutdown() and condemn() wake
+# the waiter, and the last two set `stop` first, which it looks at before it sleeps and after. What it bounds is a
+# peer that writes the word back between a look and the sleep: that keeps a thread and a window for so much longer.
+_WATCHED_SLICE_NS = 60_000_000_000
 
 
 class Endpoint:

@@ -11,6 +11,12 @@ LENGTH = struct.Struct("=I")  # bytes of header, body and attachment that follow
 
 REQUEST: int = lib.FC_REQUEST
 REPLY: int = lib.FC_REPLY
+MORE: int = lib.FC_MORE
+ITEMS: int = lib.FC_ITEMS
+END: int = lib.FC_END
+CANCEL: int = lib.FC_CANCEL
+STREAM: int = lib.FC_FLAG_STREAM
+FLAG_FDS: int = lib.FC_FLAG_FDS
 TIMEOUT_NONE: int = lib.FC_TIMEOUT_NONE
 PREFIX: int = LENGTH.size + HEADER.size
 

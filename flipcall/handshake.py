@@ -17,7 +17,7 @@ import msgspec
 
 from ._core import lib
 from .errors import ClosedError, DeadlineExceeded, MisuseError, ProtocolError
-from .fds import close_fds, recv_fds, send_fds
+from .fds import close_fds, recv_fds, recv_fds_and_sender, send_fds
 from .frame import LENGTH
 from .method import Method, Param, encode
 
@@ -98,20 +98,25 @@ def send_message(sock: socket.socket, message: msgspec.Struct, fds: tuple[int, .
 
 
 def recv_message(
-    sock: socket.socket, decoder: msgspec.msgpack.Decoder[M], deadline: float, max_fds: int = 0
+    sock: socket.socket,
+    decoder: msgspec.msgpack.Decoder[M],
+    deadline: float,
+    max_fds: int = 0,
+    senders: list[int] | None = None,
 ) -> tuple[M, list[int]]:
     """Read one handshake message and the descriptors that came with it, which are the caller's.
 
+    senders: for a socket with SO_PASSCRED, takes the numbers of the processes that have sent it.
     deadline: time.monotonic() seconds. Raises DeadlineExceeded, ClosedError at the end of the stream,
     ProtocolError; no descriptor is left open then.
     """
     fds: list[int] = []
     try:
-        head = _read(sock, LENGTH.size, deadline, max_fds, fds)
+        head = _read(sock, LENGTH.size, deadline, max_fds, fds, senders)
         (size,) = LENGTH.unpack(head)
         if size > lib.FC_HANDSHAKE_MAX:
             raise ProtocolError(f"a handshake message of {size} bytes, allowed are {lib.FC_HANDSHAKE_MAX}")
-        body = _read(sock, size, deadline, max_fds, fds)
+        body = _read(sock, size, deadline, max_fds, fds, senders)
         try:
             return decoder.decode(body), fds
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as e:
@@ -121,7 +126,9 @@ def recv_message(
         raise
 
 
-def _read(sock: socket.socket, size: int, deadline: float, max_fds: int, fds: list[int]) -> bytes:
+def _read(
+    sock: socket.socket, size: int, deadline: float, max_fds: int, fds: list[int], senders: list[int] | None
+) -> bytes:
     data = b""
     while len(data) < size:
         left = deadline - time.monotonic()
@@ -129,7 +136,11 @@ def _read(sock: socket.socket, size: int, deadline: float, max_fds: int, fds: li
             raise DeadlineExceeded("the handshake was not finished in time")
         sock.settimeout(left)
         try:
-            part, more = recv_fds(sock, size - len(data), max_fds - len(fds))
+            if senders is None:
+                part, more = recv_fds(sock, size - len(data), max_fds - len(fds))
+            else:
+                part, more, sender = recv_fds_and_sender(sock, size - len(data), max_fds - len(fds))
+                senders.append(sender)
         except TimeoutError:
             continue
         except ConnectionResetError:

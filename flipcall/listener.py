@@ -8,9 +8,33 @@ import secrets
 import socket
 import stat
 from collections.abc import Iterator
+from typing import Protocol
 
-_BACKLOG = 128
+_Socket = socket.socket
+_BACKLOG = 4096  # the kernel takes net.core.somaxconn, if that is less
 _PATH_MAX = 107  # bytes, and a NUL (unix(7))
+
+
+class Source(Protocol):
+    """Where a server's connections come from: a Listener, or in a worker the dispatcher (handover.py)."""
+
+    socket: _Socket  # readable when accept() has something to do
+
+    def accept(self) -> _Socket:
+        """The next connection. Raises BlockingIOError when there is none, OSError."""
+        ...
+
+    def left(self, connection: _Socket) -> None:
+        """A connection that came from here has ended. Any thread."""
+        ...
+
+    def close(self) -> None:
+        """Take no more. Idempotent."""
+        ...
+
+    def disown(self) -> None:
+        """In a forked child: it is the parent's."""
+        ...
 
 
 class Listener:
@@ -48,6 +72,13 @@ class Listener:
         except BaseException:
             os.unlink(made)
             raise
+
+    def accept(self) -> _Socket:
+        """The next connection. Raises BlockingIOError when there is none, OSError."""
+        return self.socket.accept()[0]
+
+    def left(self, connection: _Socket) -> None:
+        """A connection has ended: nobody else wants to know."""
 
     def close(self) -> None:
         """Close, and remove the name if it is still this socket's. Idempotent.

@@ -64,6 +64,19 @@ def hang_up(peer: Peer, what: str) -> FlipcallError:
     return ClosedError(f"{what} (process {peer.pid or '?'} lives on)")
 
 
+def _peer_pidfd(sock: UnixSocket) -> int:
+    """A pidfd of the process that connected or listened on the other end. Raises OSError."""
+    try:
+        pidfd = sock.getsockopt(SOL_SOCKET, SO_PEERPIDFD)
+    except OSError:  # before Linux 6.5
+        pid = Peer.of(sock).pid
+        if not pid:
+            raise
+        return os.pidfd_open(pid)
+    os.set_inheritable(pidfd, False)
+    return pidfd
+
+
 class Liveness:
     """Descriptors that tell when the peer is gone. Owns its pidfd; borrows the socket, which must outlive it."""
 
@@ -87,20 +100,18 @@ class Liveness:
                 raise UnsupportedError(f"cannot watch process {pid}: pidfd_open: {e.strerror}") from e
 
     @classmethod
-    def of(cls, sock: UnixSocket) -> "Liveness":
-        """Watch the process at the other end of a connected Unix socket, and the socket."""
-        peer = Peer.of(sock)
+    def of(cls, sock: UnixSocket, pid: int = 0) -> "Liveness":
+        """Watch the process at the other end of a connected Unix socket, and the socket.
+
+        pid: of that process, where it is another than the one that connected or listened.
+        """
+        other = Peer.of(sock).pid
         life = cls(socket=sock)
-        life.pid = peer.pid
+        life.pid = pid or other
         try:
-            life.pidfd = sock.getsockopt(SOL_SOCKET, SO_PEERPIDFD)
-            os.set_inheritable(life.pidfd, False)
-        except OSError:  # before Linux 6.5, or the peer is gone: its hang-up will tell
-            if peer.pid:
-                try:
-                    life.pidfd = os.pidfd_open(peer.pid)
-                except OSError:
-                    life.pidfd = -1
+            life.pidfd = _peer_pidfd(sock) if life.pid == other else os.pidfd_open(life.pid)
+        except OSError:  # gone, or not to be watched: its hang-up will tell
+            pass
         return life
 
     @classmethod

@@ -7,8 +7,12 @@
                          └─ OVER, CLOSED ────────► closed
 
 take() and give() are on the hot path: a list's pop and append, which the interpreter makes atomic. A waiter
-announces itself, then looks at `free` once more; give() appends, then looks for waiters: none is missed. A
-client's hottest path (client._window_stub) does both itself.
+stands in line, then looks at `free` once more; give() appends, then looks for waiters: none is missed. A client's
+hottest path (client._window_stub) does both itself.
+
+Whoever waits is served in turn: notify() hands the free channel to the first in line, before the thread that gave
+it back can take it again. Rejected: waking the waiter to look for itself. The giver, which need not be woken, is
+always quicker, and a thread that calls without pause keeps a channel for ever.
 
 A signal can raise between any two bytecodes, so also between take() and the caller's try: a channel can be lost.
 The pool therefore holds the channels in use only weakly: a lost one is collected, closes itself, and no longer
@@ -24,9 +28,12 @@ from collections.abc import Callable
 from .channel import WindowChannel
 from .errors import ClosedError, DeadlineExceeded, FlipcallError, ForkedError
 from .outcome import State
-from .stream import SocketChannel
+from .socketchannel import SocketChannel
 
 Channel = WindowChannel | SocketChannel
+
+_PATIENCE_S = 1.0
+_LENT_S = 0.005
 
 
 class Pool:
@@ -34,7 +41,7 @@ class Pool:
 
     def __init__(self, connect: Callable[[float | None], Channel], limit: int) -> None:
         self.free: list[Channel] = []
-        self.waiters: deque[threading.Lock] = deque()
+        self.waiters: deque[_Ticket] = deque()  # in line
         self.limit = limit
         self._connect = connect
         self._lock = threading.Lock()  # _all, _lent, _closed, _making
@@ -54,15 +61,7 @@ class Pool:
         except IndexError:
             pass
         deadline = None if timeout is None else time.monotonic() + timeout
-        while True:
-            channel = self._reclaimed() or self._grown(deadline)
-            if channel is not None:
-                return channel
-            self._wait(deadline)
-            try:
-                return self.free.pop()
-            except IndexError:
-                pass
+        return self._reclaimed() or self._grown(deadline) or self._queued(deadline)
 
     def give(self, channel: Channel) -> None:
         """The caller is done and the channel ACTIVE."""
@@ -80,6 +79,9 @@ class Pool:
             channel.cancel()
             with self._lock:
                 self._lent.append(channel)
+            # At once, too: a handler that has given control away in a stream hears of it only so.
+            if (back := self._reclaimed()) is not None:
+                self.give(back)
         else:
             self._drop(channel)
         self.notify()
@@ -94,8 +96,8 @@ class Pool:
         self.free.clear()
         for channel in channels:
             channel.close()
-        while self.waiters:
-            self.notify()
+        for ticket in list(self.waiters):
+            ticket.ring()
 
     def forget(self) -> None:
         """In a forked child: these channels are the parent's. Using the pool raises ForkedError from now on."""
@@ -165,29 +167,78 @@ class Pool:
             self._all.discard(channel)
         channel.close()
 
-    def _wait(self, deadline: float | None) -> None:
-        """Until a channel is given back, or may be; lent ones are looked after every few milliseconds."""
-        ticket = threading.Lock()
-        ticket.acquire()
+    def _queued(self, deadline: float | None) -> Channel:
+        """The channel that is this caller's turn; lent ones are looked after every few milliseconds."""
+        ticket = _Ticket()
         self.waiters.append(ticket)
         try:
-            if self.free or self._closed:
-                return
-            left = None if deadline is None else deadline - time.monotonic()
-            if left is not None and left <= 0:
-                raise DeadlineExceeded(f"all {self.limit} channels were in use until the deadline")
-            patience = 0.005 if self._lent else 1.0
-            ticket.acquire(timeout=patience if left is None else min(left, patience))
+            self.notify()  # what was given back before it stood in line
+            while not ticket.channels:
+                left = None if deadline is None else deadline - time.monotonic()
+                if left is not None and left <= 0:
+                    raise DeadlineExceeded(f"all {self.limit} channels were in use until the deadline")
+                patience = _LENT_S if self._lent else _PATIENCE_S
+                if not ticket.wait(patience if left is None else min(left, patience)):
+                    self._stay(ticket)
+                if not ticket.channels:
+                    channel = self._reclaimed() or self._grown(deadline)
+                    if channel is not None:
+                        return channel
+            return ticket.channels.pop()
         finally:
-            try:
-                self.waiters.remove(ticket)
-            except ValueError:  # notified: if not needed here, another may want it
-                if self.free:
-                    self.notify()
+            self._leave(ticket)
+
+    def _stay(self, ticket: "_Ticket") -> None:
+        """A caller that took the ticket out of the line and was interrupted before it said so: line up again."""
+        if ticket not in self.waiters and not ticket.channels:
+            self.waiters.append(ticket)
+
+    def _leave(self, ticket: "_Ticket") -> None:
+        """Out of line; what was handed over meanwhile is the next one's."""
+        try:
+            self.waiters.remove(ticket)
+        except ValueError:
+            pass
+        for channel in ticket.channels:
+            self.give(channel)
 
     def notify(self) -> None:
-        """Wake a waiter, if there is one: a channel is free, or may be."""
+        """A channel is free, or one more may be made: the first in line gets it, or is woken to see."""
+        while self.free and self.waiters:
+            try:
+                channel = self.free.pop()
+            except IndexError:
+                return
+            try:
+                self.waiters.popleft().hand(channel)
+            except IndexError:  # it has just left
+                self.free.append(channel)
         try:
-            self.waiters.popleft().release()
+            self.waiters[0].ring()
         except IndexError:
             pass
+
+
+class _Ticket:
+    """A caller that waits for a channel."""
+
+    __slots__ = ("_bell", "channels")
+
+    def __init__(self) -> None:
+        self.channels: list[Channel] = []  # handed over; a second one only after an interrupt: see _stay
+        self._bell = threading.Lock()
+        self._bell.acquire()
+
+    def hand(self, channel: Channel) -> None:
+        self.channels.append(channel)
+        self.ring()
+
+    def ring(self) -> None:
+        try:
+            self._bell.release()
+        except RuntimeError:
+            pass  # it has been rung already
+
+    def wait(self, seconds: float) -> bool:
+        """Whether it was rung."""
+        return self._bell.acquire(timeout=seconds)

@@ -1,11 +1,15 @@
 """Server: one Unix socket, a thread a channel, and one thread that watches over them.
 
+With workers=N the threads are in N processes, and this one hands connections out (workers.py).
+
 start() ──► watcher: accepts; sees hang-ups and deaths and condemns those channels (watcher.py)
               │ a thread a channel: handshake ──► serve until the channel ends ──► leave
 stop(grace): no more connections; idle channels retire at once, busy ones after their answer;
              what is left after `grace` seconds is shut down
 """
 
+import atexit
+import contextlib
 import logging
 import os
 import queue
@@ -16,17 +20,23 @@ import time
 import weakref
 from collections.abc import Callable, Sequence
 from types import FrameType, TracebackType
+from typing import Any, NoReturn
 
+from ._core import lib
 from .admission import Admission, refuse
-from .errors import CallError, FlipcallError, MisuseError, ProtocolError
-from .listener import Listener
+from .connection import ServedConnection
+from .errors import CallError, FlipcallError, ForkedError, MisuseError, ProtocolError
+from .handover import Handover
+from .limits import Gate, Places, room_for
+from .listener import Listener, Source
 from .liveness import Peer
 from .policy import WaitPolicy
 from .service import Service
-from .serving import Serving
 from .session import Implementation, Sessions
 from .status import Status
+from .switch import NOTIFY
 from .watcher import Watcher
+from .workers import Crew, StartMethod
 
 Path = str | os.PathLike[str]
 
@@ -51,8 +61,19 @@ class Server:
     makes one for each client (Peer -> Service; its on_disconnect() is called when that client is gone).
     path: of the socket, made with mode 0600. policy, switch: how to wait, as for connect(). authorize: which
     peers may connect; by default the same user and root. window_max: bytes of window a client may ask for.
-    max_channels: connections at the same time; more are refused. tracebacks: send those of handlers to clients.
-    stop_with_parent: stop when the process that started this one ends.
+    message_max: bytes a request, a reply or an item of a stream may have.
+    max_channels, max_channels_per_client: connections at the same time, in all and of one process (None: as many
+    as in all). max_calls: calls served at the same time by one process (None: as many as channels). What is beyond
+    gets RESOURCE_EXHAUSTED. tracebacks: send those of handlers to clients. stop_with_parent: stop when the process
+    that started this one ends.
+
+    workers: 0 serves in this process. More serve in so many processes of their own, which are replaced when they
+    end, drained by stop(), and end with this process. start_method: of multiprocessing, which must bring the
+    implementation (with "spawn" and "forkserver": by pickle, so a factory is a function or class of a module) and
+    the options into them, and asks the program for its `if __name__ == "__main__"`. "fork" needs neither, but
+    copies a process in whatever state its other threads are. A client whose worker has ended gets PeerDiedError or
+    ClosedError, and its next call a channel to another one; where each client has its own implementation, it
+    connects anew.
 
     Raises MisuseError for what cannot be served.
     """
@@ -65,49 +86,97 @@ class Server:
         policy: WaitPolicy | None = None,
         switch: str | None = None,
         window_max: int = 64 * 1024 * 1024,
+        message_max: int = lib.FC_MESSAGE_DEFAULT,
         max_channels: int = 1024,
+        max_channels_per_client: int | None = None,
+        max_calls: int | None = None,
+        workers: int = 0,
+        start_method: StartMethod = "spawn",
         transports: Sequence[str] = ("window", "socket"),
         authorize: Callable[[Peer], bool] = same_user,
         tracebacks: bool = False,
         stop_with_parent: bool = False,
+        _alone: bool = True,
     ) -> None:
+        if message_max < lib.FC_WINDOW_MIN:
+            raise MisuseError(f"message_max must be at least {lib.FC_WINDOW_MIN}, not {message_max}")
         if not isinstance(implementation, Service) and not callable(implementation):
             raise MisuseError(f"{implementation!r} is no service, nor makes one")
         self.path = os.fspath(path)
-        self._max_channels = max_channels
+        self._places = Places(max_channels, max_channels_per_client)
         self._admission = Admission(
-            Sessions(implementation, tracebacks),
+            Sessions(implementation, tracebacks, None if max_calls is None else Gate(max_calls)),
             policy=policy or WaitPolicy.balanced(),
             window_max=window_max,
+            message_max=message_max,
             transports=tuple(transports),
             authorize=authorize,
             switch=switch,
+            alone=_alone,
         )
+        self._crew: Crew | None = None
+        if workers:
+            if switch == NOTIFY:
+                raise MisuseError("the switch notify wants one server process: it cannot have workers")
+            options = {
+                "policy": policy, "switch": switch, "window_max": window_max, "message_max": message_max,
+                "max_channels": max_channels,
+                "max_calls": max_calls, "transports": transports, "authorize": authorize,
+                "tracebacks": tracebacks, "_alone": False,
+            }  # fmt: skip
+            recipe, sticky = (implementation, self.path, options), not isinstance(implementation, Service)
+            self._crew = Crew(workers, start_method, _work, recipe, self._places, sticky)
         self._stop_with_parent = stop_with_parent
         self._parent_pid = os.getppid()
-        self._listener: Listener | None = None
+        self._max_channels = max_channels
+        self._listener: Source | None = None
         self._watcher: Watcher | None = None
         self._lock = threading.Lock()  # _connections
-        self._connections: set[_Connection] = set()
+        self._connections: set[ServedConnection] = set()
         self._stopping = False
+        self._inherited = False
         # Not an Event: a signal handler that sets one deadlocks when it interrupts the thread that waits for it.
         self._requests: queue.SimpleQueue[None] = queue.SimpleQueue()
         _servers.add(self)
 
     def start(self) -> None:
-        """Listen, and serve in the background. Raises OSError (path in use, not permitted), MisuseError."""
-        if self._listener is not None or self._stopping:
+        """Listen, and serve in the background; workers serve when it returns. Raises OSError (path in use, not
+        permitted), MisuseError (a worker cannot be started, too).
+        """
+        self.listen()
+        assert self._listener is not None
+        self._begin(self._listener)
+
+    def listen(self) -> None:
+        """Make the socket; clients can connect, and wait for start(), which else does this itself. For a program
+        that afterwards confines itself to what its handlers need. Idempotent. Raises OSError as start() does.
+        """
+        if self._inherited:
+            raise ForkedError("this server is the parent process's: make one after fork()")
+        if self._watcher is not None or self._stopping:
             raise MisuseError("a server starts once")
-        self._listener = Listener(self.path)
+        if self._listener is None:
+            self._listener = Listener(self.path)
+
+    def _begin(self, source: Source) -> None:
+        self._listener = source
         try:
-            self._watcher = Watcher(self._listener, self._taken, self._stop_soon)
+            if self._crew is not None:
+                self._crew.start()
+                atexit.register(self.stop)  # before multiprocessing waits for its processes
+            if self._crew is None:
+                self._watcher = Watcher(source, self._taken, self._stop_soon, contextlib.nullcontext())
+            else:
+                self._watcher = Watcher(source, self._crew.hand_out, self._stop_soon, self._crew.accepting)
             if self._stop_with_parent:
                 self._watcher.watch_parent(self._parent_pid)
             self._watcher.start()
         except BaseException:
-            self._listener.close()
+            source.close()
             if self._watcher is not None:
                 self._watcher.stop()
+            if self._crew is not None:
+                self._crew.stop(0.0)
             raise
 
     def stop(self, grace: float = 5.0) -> None:
@@ -118,12 +187,20 @@ class Server:
         """
         self._stopping = True
         self._requests.put(None)
-        if self._listener is None or self._watcher is None:
+        if self._watcher is None:
+            if self._listener is not None:
+                self._listener.close()
             return
+        assert self._listener is not None
         if threading.current_thread() in {c.thread for c in self._live()}:
             self._stop_soon(grace)
             return
         self._listener.close()
+        if self._crew is not None:
+            self._watcher.stop()
+            self._crew.stop(grace)
+            atexit.unregister(self.stop)
+            return
         deadline = time.monotonic() + grace
         while (left := self._live()) and time.monotonic() < deadline:
             for connection in left:
@@ -155,7 +232,15 @@ class Server:
     @property
     def channels(self) -> int:
         """Connections there are now, those shaking hands included."""
-        return len(self._live())
+        return len(self._live()) if self._crew is None else self._crew.channels
+
+    @property
+    def workers(self) -> list[int]:
+        """The worker processes that serve or are about to, by pid; none where this process serves itself."""
+        return [] if self._crew is None else self._crew.pids
+
+    def __reduce__(self) -> NoReturn:
+        raise MisuseError("a server cannot be sent to another process: make one there, or ask for workers")
 
     def __enter__(self) -> "Server":
         self.start()
@@ -168,31 +253,38 @@ class Server:
 
     # ---- connections ------------------------------------------------------------------------------------
 
-    def _live(self) -> list["_Connection"]:
+    def _live(self) -> list[ServedConnection]:
         with self._lock:
             return list(self._connections)
 
     def _taken(self, sock: socket.socket) -> None:
         """A client has connected. Only the watcher calls this."""
-        connection = _Connection(self, sock)
-        with self._lock:
-            full = len(self._connections) >= self._max_channels
-            if not full and not self._stopping:
+        connection = ServedConnection(sock, self._live_out)
+        try:
+            with self._lock:  # stop() sets _stopping, then takes it to see who is there
+                if self._stopping:
+                    raise CallError(Status.UNAVAILABLE, "the server is stopping")
+                self._places.take(connection.client)
                 self._connections.add(connection)
-        if full or self._stopping:
-            why = CallError(Status.RESOURCE_EXHAUSTED, f"all {self._max_channels} channels are in use")
-            refuse(sock, CallError(Status.UNAVAILABLE, "the server is stopping") if self._stopping else why)
-            self._ended(connection)
+        except CallError as e:
+            refuse(sock, e)
+            self._closed(connection)
             return
         try:
             connection.thread.start()
-        except BaseException:
-            with self._lock:
-                self._connections.discard(connection)
+        except BaseException as e:
+            refuse(sock, CallError(Status.RESOURCE_EXHAUSTED, f"the server cannot serve one more: {e}"))
+            self._ended(connection)
             raise
 
-    def _serve(self, connection: "_Connection") -> None:
+    def _live_out(self, connection: ServedConnection) -> None:
         """The whole life of a connection, in its thread."""
+        try:
+            self._serve(connection)
+        finally:
+            self._ended(connection)
+
+    def _serve(self, connection: ServedConnection) -> None:
         assert self._watcher is not None
         try:
             serving, session, life = self._admission.admit(connection.socket)
@@ -213,76 +305,54 @@ class Server:
                 self._admission.sessions.leave(session)
 
     def _forked(self) -> None:
-        """In a forked child: this server is the parent's. Close what was inherited, tell nobody, do no more."""
+        """In a forked child: this server is the parent's. Close what was inherited, tell nobody, do no more. One
+        that has not begun is as much the child's as the parent's.
+        """
         self._lock = threading.Lock()  # its holder may be a thread that this process does not have
+        if self._listener is None:
+            return
         connections, self._connections = self._connections, set()
         for connection in connections:
             connection.socket.close()
-        if self._listener is not None and self._watcher is not None:
-            self._listener.disown()
+        self._listener.disown()
+        if self._watcher is not None:
             self._watcher.disown()
+        if self._crew is not None:
+            self._crew.disown()
+            atexit.unregister(self.stop)
         self._listener = self._watcher = None
-        self._stopping = True
+        self._inherited = self._stopping = True
 
-    def _ended(self, connection: "_Connection") -> None:
-        connection.socket.close()
+    def _ended(self, connection: ServedConnection) -> None:
         with self._lock:
+            counted = connection in self._connections
             self._connections.discard(connection)
+        if counted:
+            self._places.give(connection.client)
+        self._closed(connection)
 
+    def _closed(self, connection: ServedConnection) -> None:
+        source = self._listener
+        if source is not None:
+            source.left(connection.socket)
+        connection.socket.close()
 
-class _Connection:
-    """A channel of the server: its socket, its thread, and once hands were shaken what serves it."""
+    def _work(self, lane: socket.socket) -> None:
+        """A worker's life: serve the connections that come over `lane`."""
+        grace = 5.0
 
-    def __init__(self, server: Server, sock: socket.socket) -> None:
-        self.socket = sock
-        self.thread = threading.Thread(target=self._run, name="flipcall-channel", daemon=True)
-        self._server = server
-        self._lock = threading.Lock()
-        self._serving: Serving | None = None
-        self._stopped = False
+        def told_to_stop(asked: float | None) -> None:
+            nonlocal grace
+            grace = grace if asked is None else asked
+            self.request_stop()
 
-    def _run(self) -> None:
-        try:
-            self._server._serve(self)
-        finally:
-            self._server._ended(self)
-
-    def begin(self, serving: Serving) -> None:
-        with self._lock:
-            self._serving = serving
-            if self._stopped:
-                serving.stop()
-
-    def retire(self) -> None:
-        """End it if no call is under way; none is while hands are shaken."""
-        with self._lock:
-            if self._serving is not None:
-                self._serving.retire()
-            else:
-                self._stopped = True
-                _hang_up(self.socket)
-
-    def stop(self) -> None:
-        """End it now."""
-        with self._lock:
-            self._stopped = True
-            if self._serving is not None:
-                self._serving.stop()
-            else:
-                _hang_up(self.socket)  # still shaking hands
-
-    def condemn(self) -> None:
-        """Its client is gone."""
-        with self._lock:
-            if self._serving is not None:
-                self._serving.condemn()
-
-
-def _hang_up(sock: socket.socket) -> None:
-    try:
-        sock.shutdown(socket.SHUT_RDWR)
-    except OSError:
-        pass  # it has gone already
+        handover = Handover(lane, told_to_stop)
+        room_for(self._max_channels)
+        self._begin(handover)
+        handover.ready()
+        self._requests.get()
+        handover.leave()
+        self.stop(grace)
 
 
 def _report(error: Exception) -> None:
@@ -303,12 +373,31 @@ def _after_fork() -> None:
 os.register_at_fork(after_in_child=_after_fork)
 
 
+def _work(lane: socket.socket, implementation: Implementation, path: str, options: dict[str, Any]) -> None:
+    """What a worker process runs. Ctrl-C reaches all processes of a terminal: the dispatcher says what follows."""
+    server = Server(implementation, path, **options)
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGTERM:
+            server.request_stop()
+
+    signal.set_wakeup_fd(-1)
+    for number in (
+        signal.SIGTERM,
+        signal.SIGINT,
+    ):  # not SIG_IGN, which programs that handlers start would inherit
+        signal.signal(number, on_signal)
+    server._work(lane)
+
+
 def serve(implementation: Implementation, path: Path, *, grace: float = 5.0, **options: object) -> None:
     """Serve until SIGTERM or SIGINT, then drain for up to `grace` seconds and return. Main thread only.
 
-    options: as for Server. Signal handlers are those of before afterwards.
+    options: as for Server. Signal handlers are those of before afterwards. The limit of open descriptors is raised
+    to what max_channels needs (three each), as far as the hard limit allows.
     """
     server = Server(implementation, path, **options)  # type: ignore[arg-type]
+    room_for(server._max_channels)
 
     def on_signal(number: int, frame: FrameType | None) -> None:
         server.request_stop()

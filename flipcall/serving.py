@@ -10,17 +10,23 @@ import threading
 from typing import Any, Protocol
 
 from ._core import ffi, lib
-from .channel import PLAIN_MAX, message_size
+from .buffers import address, fresh
+from .channel import FDS_CAME, FDS_SENT, PLAIN_MAX
 from .context import Context, clear_context, set_context
-from .dispatch import NOTHING, Dispatcher
+from .control import hand_over, take
+from .dispatch import NOTHING, Answer, Dispatcher
 from .endpoint import Endpoint
 from .errors import CallError, MisuseError
 from .failure import describe, shortened
-from .frame import REPLY, REQUEST, TIMEOUT_NONE
+from .fd import Fd
+from .flow import WindowFlow, too_large
+from .frame import CANCEL, REPLY, REQUEST, TIMEOUT_NONE
 from .liveness import Peer
 from .method import encode
+from .rights import NO_RIGHTS
+from .socketflow import SocketFlow
 from .status import Status
-from .stream import FrameSocket
+from .stream import Frame, FrameSocket
 
 _TICK: int = lib.FC_TICK
 _TOO_BIG: int = lib.FC_ERR_SIZE
@@ -52,10 +58,16 @@ class Serving(Protocol):
 
 
 class WindowServing:
-    """A channel over a packet window. Owns the endpoint."""
+    """A channel over a packet window. Owns the endpoint, borrows the control socket from the server."""
 
-    def __init__(self, endpoint: Endpoint, dispatcher: Dispatcher, peer: Peer) -> None:
+    def __init__(
+        self, endpoint: Endpoint, dispatcher: Dispatcher, peer: Peer, message_max: int, control: socket.socket
+    ) -> None:
         self.peer = peer
+        self._control = control
+        control.setblocking(False)
+        self._message_max = message_max
+        self._buffer = bytearray()  # for a reply_view larger than the window
         self._endpoint = endpoint
         self._dispatcher = dispatcher
         self._ep, self._window = endpoint.core()
@@ -74,7 +86,7 @@ class WindowServing:
     def retire(self) -> bool:
         """See Serving.retire. An answer just given stays given: the state says so (proto/window.md)."""
         self._dispatcher.drain()
-        return self._endpoint.retire()
+        return not self._ep.call and self._endpoint.retire()
 
     def close(self) -> None:
         """See Serving.close. Unmaps now: an exception of a handler that is kept has this object in its frames."""
@@ -110,51 +122,97 @@ class WindowServing:
                 continue
             request = reply_request(ep, 0, out, len(out))
             if request == _TOO_BIG:
-                request = self._reply_too_big(len(out), 0)
+                request = self._reply(0, out, NOTHING, [])
 
     def _answer(self, request: int) -> int:
-        """Answer a request with an attachment, or a method with bulk; the next request.
+        """Answer a request that is large, has an attachment or opens a stream, or of a method with bulk; the next.
 
-        The attachment stays in the window, as a view released when the reply has gone.
+        An attachment that fits stays in the window, as a view released when the reply has gone.
         """
         frame = self._ep.received
-        start = frame.attach_off - lib.FC_PACKET_HEADER
-        body = ffi.unpack(self._window + _BODY, request & PLAIN_MAX)
         number = (request >> lib.FC_FRAME_CODE_SHIFT) & 0xFFFF
-        view = self._endpoint.data[start : start + frame.attach_len]
+        flags = request >> lib.FC_FRAME_FLAGS_SHIFT
+        rights = take(self._control, frame.call_id) if request & FDS_CAME else NO_RIGHTS
+        view, flow = memoryview(b""), None
         try:
-            return self._reply(*self._dispatcher.answer(number, body, view))
+            if flags & lib.FC_FLAG_SPLIT:
+                body, attachment = self._gathered(frame.whole_body, frame.whole_attach)
+                view = memoryview(attachment)
+            else:
+                start = frame.attach_off - lib.FC_PACKET_HEADER
+                body = ffi.unpack(self._window + frame.body_off, request & PLAIN_MAX)
+                view = self._endpoint.data[start : start + frame.attach_len]
+            if flags & lib.FC_FLAG_STREAM:
+                incoming = self._dispatcher.incoming(number)
+                flow = WindowFlow(self._endpoint, self._ep, self._window, incoming, self._message_max)
+            return self._reply(*self._dispatcher.answer(number, body, view, rights, flow), flow)
+        except CallError as e:  # what came in parts was too large, or was given up
+            return self._reply(*self._dispatcher.failed(e))
         finally:
             _release(view)
+            rights.close()
 
-    def _reply(self, status: int, out: bytes, data: Any) -> int:
-        if data is NOTHING:
-            result: int = lib.fc_reply_request(self._ep, status, out, len(out))
-        elif len(data) > self._endpoint.data_cap:  # and perhaps more than a u32 can say
+    def _gathered(self, body_len: int, attach_len: int) -> tuple[bytes, bytes]:
+        """A request that comes in parts."""
+        if body_len + attach_len > self._message_max:
+            raise too_large("a request", body_len + attach_len, self._message_max)
+        body, attachment = fresh(body_len), fresh(attach_len)
+        with address(body) as to, address(attachment) as behind:
+            result: int = _TICK
+            while result == _TICK:
+                result = lib.fc_gather(self._ep, to, body_len, behind, attach_len)
+        if result < 0:
+            self._endpoint.fail(result)
+        if result:
+            raise CallError(Status.CANCELLED, "the caller gave up")
+        return body, attachment
+
+    def _reply(
+        self, status: int, out: bytes, data: Any, fds: list[Fd], flow: WindowFlow | None = None
+    ) -> int:
+        """Answer, in parts if need be; the next request."""
+        if fds:
+            return self._reply_with_fds(status, out, fds)
+        if type(data) is bytes and len(data) <= self._endpoint.data_cap:  # most often, and quicker
+            result: int = lib.fc_reply_request_attached(self._ep, status, out, len(out), data, len(data))
+            if result != _TOO_BIG:
+                return result
+        with memoryview(data) as view, ffi.from_buffer("char[]", view) as pointer:
             result = _TOO_BIG
-        else:
-            with memoryview(data) as view, ffi.from_buffer("char[]", view) as pointer:
+            if len(pointer) <= self._endpoint.data_cap:  # else perhaps more than a u32 can say
                 result = lib.fc_reply_request_attached(self._ep, status, out, len(out), pointer, len(pointer))
-        if result != _TOO_BIG:
-            return result
+            if result == _TOO_BIG and flow is not None:
+                flow.flip()  # let the items in front of it be taken
+                result = lib.fc_reply_request_attached(self._ep, status, out, len(out), pointer, len(pointer))
+            if result != _TOO_BIG:
+                return result
+            size = len(out) + len(pointer)
+            if size <= self._message_max:
+                with ffi.from_buffer("char[]", out) as start:
+                    result = lib.fc_reply_split(self._ep, status, start, len(start), pointer, len(pointer))
+                    while result == _TICK and self._ep.call:  # until it has gone
+                        result = lib.fc_request(self._ep)
+                return result
         if status:  # an error: some of it is better than another one
-            out = shortened(out, self._endpoint.data_cap - int(lib.FC_FRAME_HEADER))
-            return int(lib.fc_reply_request(self._ep, status, out, len(out)))
-        return self._reply_too_big(len(out), len(data))
+            return self._reply(status, shortened(out, self._message_max), NOTHING, [])
+        return self._reply(*self._dispatcher.failed(too_large("a reply", size, self._message_max)))
+
+    def _reply_with_fds(self, status: int, out: bytes, fds: list[Fd]) -> int:
+        if len(out) > self._message_max:
+            return self._reply(*self._dispatcher.failed(too_large("a reply", len(out), self._message_max)))
+        try:
+            hand_over(self._control, self._ep.received.call_id, fds)
+        except (CallError, MisuseError) as e:
+            return self._reply(*self._dispatcher.failed(e))
+        finally:
+            fds.clear()  # now, and not when the next request has come
+        return self._reply(status | FDS_SENT, out, NOTHING, [])
 
     def _settle(self, result: int) -> int:
         while result == _TICK:
             result = lib.fc_request(self._ep)
         if result < 0:
             self._endpoint.fail(result)
-        return result
-
-    def _reply_too_big(self, body_len: int, attach_len: int) -> int:
-        need = message_size(body_len, attach_len)
-        have = self._endpoint.data_cap
-        what = f"the reply needs {need} bytes, the window has {have}: connect with a larger window_size"
-        status, out = describe(CallError(Status.RESOURCE_EXHAUSTED, what))
-        result: int = lib.fc_reply_request(self._ep, status, out, len(out))
         return result
 
     # ---- what context() tells ---------------------------------------------------------------------------
@@ -171,9 +229,13 @@ class WindowServing:
     def reply_view(self, n: int) -> memoryview:
         """See Context.reply_view."""
         start = lib.fc_attach_offset(0) - lib.FC_PACKET_HEADER
-        if not 0 <= n <= self._endpoint.data_cap - start:
-            raise MisuseError(f"a reply has room for {self._endpoint.data_cap - start} bytes, not {n}")
-        return self._endpoint.data[start : start + n]
+        if not 0 <= n <= self._message_max:
+            raise MisuseError(f"a reply has room for {self._message_max} bytes, not {n}")
+        if n <= self._endpoint.data_cap - start:
+            return self._endpoint.data[start : start + n]
+        if n > len(self._buffer):
+            self._buffer = bytearray(n)
+        return memoryview(self._buffer)[:n]
 
 
 class SocketServing:
@@ -194,26 +256,47 @@ class SocketServing:
     def serve(self) -> None:
         """See Serving.serve."""
         set_context(Context(self))
-        frames, dispatcher = self._frames, self._dispatcher
+        frames, last = self._frames, 0
         try:
             while True:
-                frame = frames.receive(REQUEST, None)
+                frame = frames.receive(None)
+                if frame.kind == CANCEL and frame.call_id == last:
+                    continue  # it has crossed the reply
+                if frame.kind != REQUEST or not frame.call_id:
+                    raise frames.nonsense(
+                        f"frame kind {frame.kind}, call {frame.call_id}, instead of a request"
+                    )
+                last = frame.call_id
                 with self._idle:
                     if self._retired:
                         return  # it was read at the moment the channel ended: do not half do it
                     self._timeout_us, self._arrived_ns = frame.timeout_us, lib.fc_now()
-                    answer = dispatcher.answer(frame.code, frame.body, memoryview(frame.attachment))
-                    self._reply(frame.call_id, *answer)
+                    self._reply(frame.call_id, *self._answer(frame))
         finally:
             clear_context()
 
-    def _reply(self, call_id: int, status: int, out: bytes, data: Any) -> None:
+    def _answer(self, frame: Frame) -> Answer:
+        flow = None
+        if frame.flags & lib.FC_FLAG_STREAM:
+            incoming = self._dispatcher.incoming(frame.code)
+            flow = SocketFlow(self._frames, incoming, frame.call_id, self.deadline_ns())
         try:
-            self._frames.send(REPLY, status, call_id, 0, out, data)
-        except CallError as e:  # too big; of an error, some is better than another one
-            most = self._frames.frame_max - int(lib.FC_FRAME_HEADER)
+            return self._dispatcher.answer(
+                frame.code, frame.body, memoryview(frame.attachment), frame.rights, flow
+            )
+        finally:
+            frame.rights.close()
+
+    def _reply(self, call_id: int, status: int, out: bytes, data: Any, fds: list[Fd]) -> None:
+        try:
+            self._frames.send(REPLY, status, call_id, 0, out, data, fds=fds)
+        except (CallError, MisuseError) as e:
+            # Too big, or its descriptors cannot go; of an error, some is better than another one.
+            most = self._frames.message_max
             status, out = (status, shortened(out, most)) if status else describe(e)
             self._frames.send(REPLY, status, call_id, 0, out, NOTHING)
+        finally:
+            fds.clear()  # now, and not when the next request has come
 
     def retire(self) -> bool:
         """See Serving.retire."""
@@ -244,7 +327,7 @@ class SocketServing:
 
     def reply_view(self, n: int) -> memoryview:
         """See Context.reply_view: here a buffer of this channel, used again call after call."""
-        room = self._frames.frame_max - lib.FC_FRAME_HEADER
+        room = self._frames.message_max
         if not 0 <= n <= room:
             raise MisuseError(f"a reply has room for {room} bytes, not {n}")
         if n > len(self._buffer):

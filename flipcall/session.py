@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from .dispatch import Dispatcher
 from .errors import CallError
+from .limits import Gate
 from .liveness import Peer
 from .service import Service
 from .status import Status
@@ -34,12 +35,15 @@ class Session:
 class Sessions:
     """All clients of a server. Any thread."""
 
-    def __init__(self, implementation: Implementation, tracebacks: bool) -> None:
+    def __init__(self, implementation: Implementation, tracebacks: bool, gate: Gate | None = None) -> None:
         self._implementation = implementation
         self._tracebacks = tracebacks
+        self._gate = gate
         self._lock = threading.Lock()
         self._by_token: dict[bytes, Session] = {}
-        self._shared = Dispatcher(implementation, tracebacks) if isinstance(implementation, Service) else None
+        self._shared = (
+            Dispatcher(implementation, tracebacks, gate) if isinstance(implementation, Service) else None
+        )
 
     def join(self, token: bytes, peer: Peer) -> Session:
         """The session of a new channel, to be left again. Raises CallError (UNAUTHENTICATED) for a token that
@@ -77,4 +81,4 @@ class Sessions:
 
     def _made(self, peer: Peer) -> Dispatcher:
         assert not isinstance(self._implementation, Service)
-        return Dispatcher(self._implementation(peer), self._tracebacks)
+        return Dispatcher(self._implementation(peer), self._tracebacks, self._gate)

@@ -7,50 +7,65 @@ fair peer: one write and one read a message where it is small, no poll() beside 
 
 import socket
 import struct
-import threading
 import time
+from collections.abc import Sequence
 from typing import NamedTuple
 
-from .channel import Attachment, Reply
+from .channel import Attachment
+from .control import unsent
 from .errors import (
-    BusyError,
-    CallError,
     ClosedError,
     DeadlineExceeded,
-    MisuseError,
     ProtocolError,
 )
-from .failure import rebuild
-from .frame import HEADER, LENGTH, PREFIX, REPLY, REQUEST, TIMEOUT_NONE
-from .liveness import Peer, hang_up
-from .outcome import State
-from .status import Status
+from .fd import Fd
+from .fds import SCM_MAX_FD, close_fds, collect, rights_of
+from .flow import too_large
+from .frame import CANCEL, END, FLAG_FDS, HEADER, ITEMS, LENGTH, MORE, PREFIX, REPLY, REQUEST, STREAM
+from .liveness import Peer
+from .rights import NO_RIGHTS, Rights
 
 _BUFFER = 65536  # bytes read at once; up to here one copy into one buffer is cheaper than a second write
 _TRUSTED = 16 << 20  # bytes of memory that a mere announcement gets
 _TIMEVAL = struct.Struct("@ll")
+_FRAME_MAX = 0x7FFFFFFF  # bytes: a u32 has room for twice that
+_KINDS = (REQUEST, REPLY, MORE, ITEMS, END, CANCEL)
 
 
 class Frame(NamedTuple):
     """A frame that came: private copies."""
 
+    kind: int
+    flags: int
     code: int
     call_id: int
     timeout_us: int
     body: bytes
     attachment: bytes
+    rights: Rights = NO_RIGHTS
 
 
 class FrameSocket:
-    """A connected stream socket that carries frames, strictly one way at a time. One thread at a time."""
+    """A connected stream socket that carries frames. One thread at a time.
 
-    def __init__(self, sock: socket.socket, frame_max: int) -> None:
+    message_max: bytes of body and attachment that are sent and taken. pid: of the process at the other end, where
+    it is another than the one that connected or listened. takes_fds: frames with descriptors may come; else the
+    kernel drops them.
+    """
+
+    def __init__(
+        self, sock: socket.socket, message_max: int, pid: int = 0, *, takes_fds: bool = False
+    ) -> None:
         sock.settimeout(None)
         self.socket = sock
-        self.frame_max = frame_max
+        self.message_max = min(message_max, _FRAME_MAX - HEADER.size)
         self.peer = Peer.of(sock)
+        self.peer.pid = pid or self.peer.pid
         self._buffer = bytearray(_BUFFER)
         self._into = memoryview(self._buffer)
+        self._takes_fds = takes_fds
+        self._fds: list[int] = []  # that came and belong to the frame under way, or the next
+        self._fds_lost = False  # this process could not take all of them
         self._got = 0  # bytes of the frame under way: a timeout in its middle loses nothing
         self._timeout = 0.0  # SO_RCVTIMEO as it is set, seconds; 0 for none
         self._send_timeout = 0.0  # SO_SNDTIMEO
@@ -64,34 +79,50 @@ class FrameSocket:
         body: bytes,
         attachment: Attachment,
         deadline: float | None = None,
+        flags: int = 0,
+        fds: Sequence[Fd] = (),
     ) -> None:
-        """Write a frame. deadline: time.monotonic() seconds, None for none.
+        """Write a frame, its descriptors with its first byte. deadline: time.monotonic() seconds, None for none.
 
-        Raises CallError naming both sizes when it is too big: nothing was written then. After DeadlineExceeded a
-        part of it may have gone, and after ClosedError: nothing can follow.
+        Raises CallError naming both sizes when it is too big, and as control.hand_over does: nothing was written
+        then. After DeadlineExceeded a part of it may have gone, and after ClosedError: nothing can follow.
         """
         size = HEADER.size + len(body) + len(attachment)
-        if size > self.frame_max:
-            what = f"the frame needs {size} bytes, this connection allows {self.frame_max}"
-            raise CallError(Status.RESOURCE_EXHAUSTED, what)
-        head = LENGTH.pack(size) + HEADER.pack(kind, 0, code, call_id, len(body), timeout_us)
+        if size - HEADER.size > self.message_max:
+            raise too_large("a message", size - HEADER.size, self.message_max)
+        flags |= FLAG_FDS if fds else 0
+        head = LENGTH.pack(size) + HEADER.pack(kind, flags, code, call_id, len(body), timeout_us)
         if size <= _BUFFER:
-            self._write(head + body + attachment, deadline)
+            self._write(head + body + attachment, deadline, fds)
         else:
-            self._write(head + body, deadline)
+            self._write(head + body, deadline, fds)
             self._write(attachment, deadline)
 
-    def _write(self, data: Attachment, deadline: float | None) -> None:
+    def _write(self, data: Attachment, deadline: float | None, fds: Sequence[Fd] = ()) -> None:
         left = memoryview(data)
         while left:
             self._send_timeout = self._limit(socket.SO_SNDTIMEO, deadline, self._send_timeout)
             try:
-                left = left[self.socket.send(left, socket.MSG_NOSIGNAL) :]
+                left = left[self._send(left, fds) :]
+                fds = ()
             except BlockingIOError:
                 if deadline is None or time.monotonic() >= deadline:
                     raise self._late() from None
             except (BrokenPipeError, ConnectionResetError):
                 raise self._gone() from None
+
+    def _send(self, data: memoryview, fds: Sequence[Fd]) -> int:
+        if not fds:
+            return self.socket.send(data, socket.MSG_NOSIGNAL)
+        try:
+            n = self.socket.sendmsg([data], rights_of([fd.fileno() for fd in fds]), socket.MSG_NOSIGNAL)
+        except (BlockingIOError, BrokenPipeError, ConnectionResetError):
+            raise
+        except OSError as e:
+            raise unsent(e, len(fds)) from None
+        for fd in fds:
+            fd.mark_sent()
+        return n
 
     def _limit(self, option: int, deadline: float | None, now: float) -> float:
         """Let the next read or write end at the deadline; what is set then, seconds, 0 for none."""
@@ -103,8 +134,9 @@ class FrameSocket:
         self.socket.setsockopt(socket.SOL_SOCKET, option, value)
         return timeout
 
-    def receive(self, kind: int, deadline: float | None) -> Frame:
-        """Read a frame. deadline: time.monotonic() seconds, None for none.
+    def receive(self, deadline: float | None) -> Frame:
+        """Read a frame; whether it may come now is the caller's to judge. deadline: time.monotonic() seconds, None
+        for none.
 
         Raises DeadlineExceeded (what came so far is kept: call again), ClosedError at the end of the stream,
         ProtocolError.
@@ -112,19 +144,32 @@ class FrameSocket:
         while self._got < LENGTH.size:
             self._read(deadline)
         (size,) = LENGTH.unpack_from(self._into)
-        if not HEADER.size <= size <= self.frame_max:
-            raise self._nonsense(f"a frame of {size} bytes is outside {HEADER.size}..{self.frame_max}")
+        most = HEADER.size + self.message_max
+        if not HEADER.size <= size <= most:
+            raise self.nonsense(f"a frame of {size} bytes is outside {HEADER.size}..{most}")
         end = LENGTH.size + size
         while self._got < end:
             if end > len(self._into):
                 self._grow(end)
             self._read(deadline)
-        if self._got > end:
-            raise self._nonsense(f"{self._got - end} bytes after a frame, out of turn")
-        frame = self._parse(kind, end)
-        self._got = 0
+        frame = self._parse(end)
+        left = self._into[end : self._got]  # of a stream, frames may follow one another
+        self._got -= end
         self._into = memoryview(self._buffer)
+        self._into[: self._got] = left
         return frame
+
+    def waiting(self) -> bool:
+        """Whether something has come that was not received yet; never waits."""
+        if self._got:
+            return True
+        try:
+            self.socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return False
+        except OSError:
+            pass  # receive() finds out
+        return True
 
     def _grow(self, end: int) -> None:
         """Room for a frame that ends there; for a very large one only as fast as it comes."""
@@ -136,20 +181,37 @@ class FrameSocket:
         larger[: self._got] = self._into[: self._got]
         self._into = larger
 
-    def _parse(self, kind: int, end: int) -> Frame:
-        got, flags, code, call_id, body_len, timeout_us = HEADER.unpack_from(self._into, LENGTH.size)
+    def _parse(self, end: int) -> Frame:
+        kind, flags, code, call_id, body_len, timeout_us = HEADER.unpack_from(self._into, LENGTH.size)
         body_end = PREFIX + body_len
-        if got != kind or flags or body_end > end:
-            raise self._nonsense(f"frame kind {got}, flags {flags:#x}, body_len {body_len}")
-        if timeout_us if kind == REPLY else not call_id:
-            raise self._nonsense(f"call {call_id}, timeout {timeout_us}")
+        if kind not in _KINDS or flags & ~(STREAM | FLAG_FDS) or body_end > end:
+            raise self.nonsense(f"frame kind {kind}, flags {flags:#x}, body_len {body_len}")
+        if kind != REQUEST and timeout_us:
+            raise self.nonsense(f"frame kind {kind}, timeout {timeout_us}")
+        rights = self._rights(bool(flags & FLAG_FDS), self._got > end) if self._takes_fds else NO_RIGHTS
+        body = bytes(self._into[PREFIX:body_end])
         attachment = bytes(self._into[body_end:end]) if body_end < end else b""
-        return Frame(code, call_id, timeout_us, bytes(self._into[PREFIX:body_end]), attachment)
+        return Frame(kind, flags, code, call_id, timeout_us, body, attachment, rights)
+
+    def _rights(self, announced: bool, more: bool) -> Rights:
+        """The descriptors of a frame. more: bytes of another one came with it, whose they may be."""
+        if not announced and (more or not self._fds):
+            return NO_RIGHTS
+        fds, self._fds = self._fds, []
+        lost, self._fds_lost = self._fds_lost, False
+        if lost:
+            close_fds(fds)
+            return Rights(lost=True)
+        if announced and fds:
+            return Rights(fds)
+        close_fds(fds)
+        raise self.nonsense(f"{len(fds)} descriptors, {'some' if announced else 'none'} announced")
 
     def _read(self, deadline: float | None) -> None:
         self._timeout = self._limit(socket.SO_RCVTIMEO, deadline, self._timeout)
         try:
-            n = self.socket.recv_into(self._into[self._got :])
+            into = self._into[self._got :]
+            n = self._collect(into) if self._takes_fds else self.socket.recv_into(into)
         except BlockingIOError:
             if deadline is not None and time.monotonic() < deadline:
                 return  # rounding: a moment is left
@@ -160,14 +222,28 @@ class FrameSocket:
             raise self._gone()
         self._got += n
 
+    def _collect(self, into: memoryview) -> int:
+        room = SCM_MAX_FD - len(self._fds)
+        n, fds, flags, _ = collect(self.socket, into, room)
+        self._fds += fds
+        if flags & socket.MSG_CTRUNC:
+            if len(fds) == room:
+                raise self.nonsense(f"more than {SCM_MAX_FD} descriptors with a frame")
+            self._fds_lost = True
+        return n
+
     def _gone(self) -> ClosedError:
         return ClosedError(f"the peer (process {self.peer.pid or '?'}) closed the stream")
 
     def _late(self) -> DeadlineExceeded:
         return DeadlineExceeded(f"process {self.peer.pid or '?'} did not answer before the deadline")
 
-    def _nonsense(self, what: str) -> ProtocolError:
+    def nonsense(self, what: str) -> ProtocolError:
+        """The error for what the peer may not send."""
         return ProtocolError(f"the peer (process {self.peer.pid}) broke the protocol: {what}", self.peer.pid)
+
+    def __del__(self) -> None:
+        close_fds(getattr(self, "_fds", ()))
 
     def shutdown(self) -> None:
         """End it, from any thread: a read under way returns."""
@@ -175,110 +251,3 @@ class FrameSocket:
             self.socket.shutdown(socket.SHUT_RDWR)
         except OSError:
             pass  # closed or reset already
-
-
-class SocketChannel:
-    """The client's end of a channel over the socket; the same doors as WindowChannel."""
-
-    def __init__(self, frames: FrameSocket) -> None:
-        self._frames = frames
-        self._call_id = 0
-        self._inside = threading.Lock()  # so that no descriptor is closed under a system call
-        self._state = State.ACTIVE
-        self._closed = False
-
-    @property
-    def state(self) -> State:
-        """What the channel can do next."""
-        return State.CLOSED if self._closed else self._state
-
-    def bulk(self, number: int, timeout_us: int, body: bytes, attachment: Attachment) -> Reply:
-        """See WindowChannel.bulk."""
-        if self._closed:
-            raise ClosedError("this channel is closed")
-        if self.state is not State.ACTIVE or not self._inside.acquire(blocking=False):
-            raise BusyError("this channel waits for an answer")
-        try:
-            frame = self._exchange(number, timeout_us, body, attachment)
-        finally:
-            self._leave()
-        if frame.code:
-            raise rebuild(frame.code, frame.body)
-        return Reply(frame.body, frame.attachment)
-
-    def _exchange(self, number: int, timeout_us: int, body: bytes, attachment: Attachment) -> Frame:
-        frames = self._frames
-        self._call_id = self._call_id % 0xFFFFFFFF + 1
-        deadline = None if timeout_us == TIMEOUT_NONE else time.monotonic() + timeout_us / 1e6
-        # Over, unless it ends well: an exception, also a signal's, may come with half a frame written or read.
-        self._state = State.OVER
-        try:
-            frames.send(REQUEST, number, self._call_id, timeout_us, body, attachment, deadline)
-        except CallError:  # too big: nothing was written
-            self._state = State.ACTIVE
-            raise
-        except ClosedError as e:
-            raise self._ended(e) from None
-        return self._receive(deadline)
-
-    def _receive(self, deadline: float | None) -> Frame:
-        """The answer; the channel is ACTIVE then, WAITING after DeadlineExceeded, else OVER."""
-        self._state = State.OVER
-        try:
-            frame = self._frames.receive(REPLY, deadline)
-        except DeadlineExceeded:
-            self._state = State.WAITING
-            raise
-        except (ClosedError, OSError) as e:
-            raise self._ended(e) from None
-        if frame.call_id != self._call_id:
-            what = f"the peer answered call {frame.call_id}, asked was {self._call_id}"
-            raise ProtocolError(what, self._frames.peer.pid)
-        self._state = State.ACTIVE
-        return frame
-
-    def _ended(self, error: Exception) -> Exception:
-        """The error for a stream that has ended, or whose descriptor close() has taken away."""
-        if self._closed:
-            return ClosedError("this channel is closed")
-        return hang_up(self._frames.peer, str(error)) if isinstance(error, ClosedError) else error
-
-    def _leave(self) -> None:
-        self._inside.release()
-        if self._closed:
-            self.close()
-
-    def cancel(self) -> None:
-        """A stream cannot tell the server: it finds out when it answers."""
-
-    def reclaim(self) -> bool:
-        """Whether the late answer has come, without waiting; it is dropped. Raises when the channel is over."""
-        if self.state is State.ACTIVE:
-            return True
-        if self.state is not State.WAITING or not self._inside.acquire(blocking=False):
-            raise MisuseError(f"not possible in state {self.state.name}")
-        try:
-            self._receive(time.monotonic())
-        except DeadlineExceeded:
-            return False
-        finally:
-            self._leave()
-        return True
-
-    def abandon(self) -> None:
-        """In a forked child: the stream is the parent's, and stays open for it."""
-        self._closed = True
-        self._frames.socket.close()
-
-    def close(self) -> None:
-        """End it. Any thread, idempotent; a call under way ends with ClosedError."""
-        self._closed = True
-        self._frames.shutdown()
-        # Whoever is inside closes it on the way out: closed under a system call, a number may name another file.
-        if self._inside.acquire(blocking=False):
-            self._frames.socket.close()
-            self._inside.release()
-
-    def __del__(self) -> None:
-        if hasattr(self, "_closed"):
-            self.close()

@@ -7,11 +7,12 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from typing import Protocol
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
 
 from .admission import refuse
 from .errors import CallError, MisuseError
-from .listener import Listener
+from .listener import Source
 from .liveness import Liveness
 from .status import Status
 
@@ -37,12 +38,18 @@ class Watcher:
 
     Channel descriptors are one-shot: a client that is gone is told of once, however long its handler runs on.
     taken: called with each new connection, which it owns then. orphaned: called when the parent has ended.
+    accepting: held while a connection is taken.
     """
 
     def __init__(
-        self, listener: Listener, taken: Callable[[socket.socket], None], orphaned: Callable[[], None]
+        self,
+        listener: Source,
+        taken: Callable[[socket.socket], None],
+        orphaned: Callable[[], None],
+        accepting: AbstractContextManager[Any],
     ) -> None:
         self._listener = listener
+        self._accepting = accepting
         self._taken = taken
         self._orphaned = orphaned
         self._poll = select.epoll()
@@ -121,7 +128,8 @@ class Watcher:
         while self._running:
             for fd, _ in self._poll.poll():
                 if fd == self._listener.socket.fileno():
-                    self._accept()
+                    with self._accepting:
+                        self._accept()
                 elif fd == parent:
                     self._poll.unregister(parent)
                     self._orphaned()
@@ -130,9 +138,9 @@ class Watcher:
 
     def _accept(self) -> None:
         try:
-            sock, _ = self._listener.socket.accept()
+            sock = self._listener.accept()
         except BlockingIOError:
-            return  # it has hung up again
+            return  # it has hung up again, or was no connection
         except OSError as e:
             if self._listener.socket.fileno() >= 0:
                 _log.warning("cannot take a connection: %s", e.strerror)
@@ -153,7 +161,7 @@ class Watcher:
             os.close(self._spare)
             self._spare = -1
             try:
-                sock, _ = self._listener.socket.accept()
+                sock = self._listener.accept()
             except OSError:
                 pass
             else:

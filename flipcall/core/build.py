@@ -49,7 +49,7 @@ struct fc_frame_in {
 };
 struct fc_endpoint {
     uint32_t cap; int32_t life_fd[2]; int64_t slice_ns; struct fc_policy policy;
-    uint32_t turn, trust_sleepers, fault; int64_t fault_value, since;
+    uint32_t turn, trust_sleepers, fault, call_id; int64_t fault_value, deadline, since;
     struct fc_frame_in received; uint32_t call; struct fc_stats stats; ...;
 };
 int fc_init(struct fc_endpoint *ep, void *window, uint32_t length, uint32_t side, struct fc_policy policy);
@@ -77,13 +77,13 @@ int64_t fc_reply_request(struct fc_endpoint *ep, uint32_t status, const char *bo
 int64_t fc_reply_request_attached(struct fc_endpoint *ep, uint32_t status, const char *body, uint32_t body_len,
                                   const char *attach, uint32_t attach_len);
 int64_t fc_exchange(struct fc_endpoint *ep, uint64_t what, const char *body, uint32_t body_len);
-int fc_more(struct fc_endpoint *ep);
+int fc_hand(struct fc_endpoint *ep, uint64_t what);
 int64_t fc_call_split(struct fc_endpoint *ep, uint64_t what, const char *body, uint64_t body_len,
                       const char *attach, uint64_t attach_len);
 int64_t fc_reply_split(struct fc_endpoint *ep, uint32_t status, const char *body, uint64_t body_len,
                        const char *attach, uint64_t attach_len);
 int64_t fc_items_split(struct fc_endpoint *ep, const char *item, uint64_t len);
-int64_t fc_gather(struct fc_endpoint *ep, char *into, uint64_t size);
+int64_t fc_gather(struct fc_endpoint *ep, char *body, uint64_t body_len, char *attach, uint64_t attach_len);
 int fc_publish(struct fc_endpoint *ep, const char *item, uint32_t len);
 int fc_publish_bulk(struct fc_endpoint *ep, const char *data, uint32_t len);
 int64_t fc_take(struct fc_endpoint *ep);

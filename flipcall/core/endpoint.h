@@ -138,6 +138,7 @@ struct fc_outgoing {
 /* A message on its way in, in parts. */
 struct fc_incoming {
     uint64_t at, end;  /* equal: there is none */
+    uint64_t body_len;
     uint32_t part_len; /* bytes of the part that is in the window now */
     uint32_t kind;     /* of the whole */
 };
@@ -245,7 +246,7 @@ int64_t fc_reply_request(struct fc_endpoint *ep, uint32_t status, const char *bo
 int64_t fc_reply_request_attached(struct fc_endpoint *ep, uint32_t status, const char *body, uint32_t body_len,
                                   const char *attach, uint32_t attach_len);
 int64_t fc_exchange(struct fc_endpoint *ep, uint64_t what, const char *body, uint32_t body_len);
-int fc_more(struct fc_endpoint *ep);
+int fc_hand(struct fc_endpoint *ep, uint64_t what);
 void fc_cancel(struct fc_endpoint *ep);
 int fc_cancelled(struct fc_endpoint *ep);
 int fc_reclaim(struct fc_endpoint *ep);
@@ -263,7 +264,7 @@ int64_t fc_call_split(struct fc_endpoint *ep, uint64_t what, const char *body, u
 int64_t fc_reply_split(struct fc_endpoint *ep, uint32_t status, const char *body, uint64_t body_len,
                        const char *attach, uint64_t attach_len);
 int64_t fc_items_split(struct fc_endpoint *ep, const char *item, uint64_t len);
-int64_t fc_gather(struct fc_endpoint *ep, char *into, uint64_t size);
+int64_t fc_gather(struct fc_endpoint *ep, char *body, uint64_t body_len, char *attach, uint64_t attach_len);
 int64_t fc_send_on(struct fc_endpoint *ep, int64_t came);
 bool fc_split_ends(const struct fc_endpoint *ep);
 int64_t fc_split_came(struct fc_endpoint *ep, uint32_t len);
@@ -271,7 +272,7 @@ int64_t fc_split_came(struct fc_endpoint *ep, uint32_t len);
 /* items of a stream (items.c) */
 enum fc_published {
     FC_PUBLISHED = 0,
-    FC_STOPPED = 1, /* it is there, and nobody wants any more */
+    FC_STOPPED = 1, /* nobody wants any more, this one included */
     FC_FULL = 2,    /* it does not fit behind the others: give control away, then again */
     FC_FLIP = 3     /* it is there, and only giving control away wakes the peer */
 };
@@ -289,7 +290,7 @@ int fc_flow_park(struct fc_endpoint *ep, int64_t until);
 /* waiting (wait.c) */
 int fc_give(struct fc_endpoint *ep, uint32_t len, bool then_wait);
 int fc_wait(struct fc_endpoint *ep);
-#define FC_NEWS 1 /* fc_wait: no turn, but new items (flow.watch) */
+#define FC_NEWS (-100) /* fc_wait, within the core: no turn, but new items (flow.watch) */
 int fc_turned(struct fc_endpoint *ep, uint32_t seen);
 void fc_no_spinners(void);
 int fc_died(struct fc_endpoint *ep);

@@ -166,6 +166,8 @@ static void begin(struct fc_endpoint *ep, const struct fc_frame *f)
     ep->call_id = f->call_id;
     ep->call = f->flags & FC_FLAG_STREAM ? FC_CALL_STREAM : FC_CALL_PLAIN;
     ep->received.arrived_ns = f->timeout_us == FC_TIMEOUT_NONE ? 0 : fc_now();
+    if (ep->call == FC_CALL_STREAM && f->timeout_us != FC_TIMEOUT_NONE) /* this side waits within the call, too */
+        ep->deadline = ep->received.arrived_ns + f->timeout_us * 1000ll;
 }
 
 /* A stream's frame: the items in front of its body are the last of that turn. A request has none. */
@@ -253,7 +255,8 @@ int64_t fc_get_frame(struct fc_endpoint *ep)
     return (int64_t)f.body_len | ((int64_t)f.code << FC_FRAME_CODE_SHIFT) | (r->attach_len ? FC_FRAME_ATTACHED : 0);
 }
 
-/* Wait for a frame; where it asks for the next part of a message on its way out, send that, and go on. */
+/* Wait for a frame; where it asks for the next part of a message on its way out, send that, and go on. Ends with FC_NEWS
+ * where the wait is for items, too (flow.watch). */
 int64_t fc_wait_frame(struct fc_endpoint *ep)
 {
     for (;;) {
@@ -296,13 +299,16 @@ static int64_t call(struct fc_endpoint *ep, struct fc_frame frame, const char *b
         ep->deadline = fc_now() + frame.timeout_us * 1000ll;
         ep->timeout_us = FC_TIMEOUT_NONE;
     }
-    int result = fc_give(ep, (uint32_t)len, true);
-    return result == FC_OK ? fc_wait_frame(ep) : result;
+    int result = fc_give(ep, (uint32_t)len, !stream);
+    if (result != FC_OK)
+        return result;
+    return stream ? FC_TICK : fc_wait_frame(ep);
 }
 
 /* Client: ask and wait. `what` is the method number, with flags and timeout_us, which counts from the moment
  * of giving (FC_TIMEOUT_NONE waits for ever): one number, because each argument costs its conversion, some 20 ns.
- * After FC_TICK go on with fc_call_resume, which keeps the deadline. Precondition: MINE. */
+ * After FC_TICK go on with fc_call_resume, which keeps the deadline; a streaming call does not wait here at all, and
+ * goes on with fc_take. Precondition: MINE. */
 int64_t fc_call_attached(struct fc_endpoint *ep, uint64_t what, const char *body, uint32_t body_len,
                          const char *attach, uint32_t attach_len)
 {
@@ -418,13 +424,17 @@ int fc_give_kind(struct fc_endpoint *ep, uint8_t kind, uint16_t code, bool then_
     return len < 0 ? (int)len : fc_give(ep, (uint32_t)len, then_wait);
 }
 
-/* Give control back for further items, and do not wait: fc_take does. Precondition: MINE, a stream under way. */
-int fc_more(struct fc_endpoint *ep)
+/* Give control away with a stream's frame that is a header and the items published before (kind and code in `what`),
+ * and do not wait: fc_take does. Precondition: MINE, a stream under way. */
+int fc_hand(struct fc_endpoint *ep, uint64_t what)
 {
     int result = fc_enter(ep);
     if (result != FC_OK)
         return result;
-    result = ep->turn == FC_TURN_MINE && ep->call == FC_CALL_STREAM ? fc_give_kind(ep, FC_MORE, 0, false) : FC_ERR_TURN;
+    if (ep->turn == FC_TURN_MINE && ep->call == FC_CALL_STREAM)
+        result = fc_give_kind(ep, (uint8_t)(what >> FC_WHAT_KIND_SHIFT), (uint16_t)what, false);
+    else
+        result = FC_ERR_TURN;
     fc_leave(ep);
     return result;
 }

@@ -95,7 +95,19 @@ static int rouse(struct fc_endpoint *ep)
     return err ? fc_break(ep, FC_ERR_OS, FC_FAULT_SYSCALL, -err) : FC_PUBLISHED;
 }
 
-/* `head` bytes and `len` bytes have been appended. */
+/* Has the peer said that it wants no more? */
+static bool stopped(struct fc_endpoint *ep)
+{
+    return atomic_load(fc_word(&ep->packet->cancel)) == ep->call_id;
+}
+
+/* The window is full of items: whoever does not look any more would not give control back either. */
+static int full(struct fc_endpoint *ep)
+{
+    return stopped(ep) ? FC_STOPPED : FC_FULL;
+}
+
+/* `len` bytes have been appended. */
 static int publish(struct fc_endpoint *ep, uint32_t len)
 {
     uint64_t count = (ep->flow.mine >> 32) + 1;
@@ -110,8 +122,7 @@ static int publish(struct fc_endpoint *ep, uint32_t len)
     int result = rouse(ep);
     if (result != FC_PUBLISHED)
         return result;
-    bool stopped = atomic_load_explicit(fc_word(&ep->packet->cancel), memory_order_acquire) == ep->call_id;
-    return stopped ? FC_STOPPED : FC_PUBLISHED;
+    return stopped(ep) ? FC_STOPPED : FC_PUBLISHED;
 }
 
 /* Append an item and let the peer have it. `len` is not 0, and the item is whole msgpack. enum fc_published, or why
@@ -125,7 +136,7 @@ int fc_publish(struct fc_endpoint *ep, const char *item, uint32_t len)
     if (ep->turn != FC_TURN_MINE || ep->call != FC_CALL_STREAM || len == 0)
         result = FC_ERR_TURN;
     else if (at + len > room)
-        result = FC_STREAM_START + (uint64_t)len > room ? FC_ERR_SIZE : FC_FULL;
+        result = FC_STREAM_START + (uint64_t)len > room ? FC_ERR_SIZE : full(ep);
     else {
         memcpy((char *)ep->packet + at, item, len);
         result = publish(ep, len);
@@ -144,7 +155,7 @@ int fc_publish_bulk(struct fc_endpoint *ep, const char *data, uint32_t len)
     if (ep->turn != FC_TURN_MINE || ep->call != FC_CALL_STREAM)
         result = FC_ERR_TURN;
     else if (at + need > room)
-        result = FC_STREAM_START + need > room ? FC_ERR_SIZE : FC_FULL;
+        result = FC_STREAM_START + need > room ? FC_ERR_SIZE : full(ep);
     else {
         char *to = (char *)ep->packet + at;
         put_head(to, BIN32, len);
@@ -191,7 +202,7 @@ int fc_flow_park(struct fc_endpoint *ep, int64_t until)
 }
 
 /* Wait for items, or for control: FC_FRAME_EARLY with items in ep->received, else a frame as fc_exchange answers it,
- * which may have brought the last items with it. After FC_TICK call it again. Precondition: THEIRS, a stream under way. */
+ * which may have brought the last items with it. After FC_TICK call it again; it goes on after any verb of a stream. Precondition: THEIRS, a stream under way. */
 int64_t fc_take(struct fc_endpoint *ep)
 {
     int64_t result = fc_enter(ep);
@@ -209,14 +220,11 @@ int64_t fc_take(struct fc_endpoint *ep)
             break;
         }
         ep->flow.watch = true;
-        result = fc_wait(ep);
+        result = fc_wait_frame(ep);
         ep->flow.watch = false;
-        if (result == FC_OK) {
-            result = fc_get_frame(ep);
+        if (result != FC_NEWS)
             break;
-        }
-        if (result == FC_NEWS)
-            result = FC_OK;
+        result = FC_OK;
     }
     fc_leave(ep);
     return result;

@@ -114,7 +114,7 @@ int64_t fc_call_split(struct fc_endpoint *ep, uint64_t what, const char *body, u
         ep->deadline = frame.timeout_us == FC_TIMEOUT_NONE ? FC_NO_DEADLINE : fc_now() + frame.timeout_us * 1000ll;
         result = give_first(ep, frame, body, body_len, attach, attach_len);
         if (result == FC_OK)
-            result = fc_wait_frame(ep);
+            result = stream ? FC_TICK : fc_wait_frame(ep);
     }
     fc_leave(ep);
     return result;
@@ -183,6 +183,7 @@ int64_t fc_split_came(struct fc_endpoint *ep, uint32_t len)
         in->kind = r->kind;
         in->at = 0;
         in->end = r->whole_body + r->whole_attach;
+        in->body_len = r->whole_body;
         if (ep->call == FC_CALL_STREAM && fc_flow_seen(ep) != ep->flow.theirs)
             return fc_break(ep, FC_ERR_PROTOCOL, FC_FAULT_ITEMS, (int64_t)fc_flow_seen(ep));
     }
@@ -200,45 +201,57 @@ bool fc_split_ends(const struct fc_endpoint *ep)
 }
 
 /* Copy the part that is in the window to its place; whether others follow. */
-static bool take_part(struct fc_endpoint *ep, char *into)
+static bool take_part(struct fc_endpoint *ep, char *body, char *attach, uint64_t body_len)
 {
     struct fc_incoming *in = &ep->in;
-    memcpy(into + in->at, payload(ep), in->part_len);
-    in->at += in->part_len;
+    uint32_t done = 0, n = in->part_len;
+    if (in->at < body_len) {
+        uint64_t of_body = body_len - in->at;
+        done = of_body < n ? (uint32_t)of_body : n;
+        memcpy(body + in->at, payload(ep), done);
+    }
+    if (done < n)
+        memcpy(attach + (in->at + done - body_len), payload(ep) + done, n - done);
+    in->at += n;
     in->part_len = 0;
     return in->at != in->end;
 }
 
-/* All of a message whose first part has come, into `into`, which has room for body and attachment: `size` bytes.
- * FC_OK with control on this side; or what came instead (a server: CANCEL). After FC_TICK call it again. */
-int64_t fc_gather(struct fc_endpoint *ep, char *into, uint64_t size)
+static int64_t gather(struct fc_endpoint *ep, char *body, char *attach, uint64_t body_len)
+{
+    for (;;) {
+        int64_t result;
+        if (ep->turn == FC_TURN_MINE) {
+            if (!take_part(ep, body, attach, body_len)) {
+                if (ep->in.kind == FC_REPLY)
+                    ep->call = FC_CALL_NONE;
+                return FC_OK;
+            }
+            if ((result = fc_give_kind(ep, FC_MORE, 0, true)) != FC_OK)
+                return result;
+        }
+        if ((result = fc_wait(ep)) != FC_OK || (result = fc_get_frame(ep)) < 0)
+            return result;
+        if (ep->received.kind != FC_PART) {
+            ep->in.at = ep->in.end;
+            return result;
+        }
+    }
+}
+
+/* All of a message whose first part has come: its body and attachment into memory of just their lengths. FC_OK with
+ * control on this side; or what came instead (a server: CANCEL). After FC_TICK call it again. */
+int64_t fc_gather(struct fc_endpoint *ep, char *body, uint64_t body_len, char *attach, uint64_t attach_len)
 {
     int64_t result = fc_enter(ep);
     if (result != FC_OK)
         return result;
     if (ep->in.at == ep->in.end)
         result = FC_ERR_TURN;
-    else if (size != ep->in.end)
+    else if (body_len != ep->in.body_len || body_len + attach_len != ep->in.end)
         result = FC_ERR_SIZE;
     else
-        for (;;) {
-            if (ep->turn == FC_TURN_MINE) {
-                if (!take_part(ep, into)) {
-                    if (ep->in.kind == FC_REPLY)
-                        ep->call = FC_CALL_NONE;
-                    break;
-                }
-                if ((result = fc_give_kind(ep, FC_MORE, 0, true)) != FC_OK)
-                    break;
-            }
-            if ((result = fc_wait(ep)) != FC_OK || (result = fc_get_frame(ep)) < 0)
-                break;
-            if (ep->received.kind != FC_PART) {
-                ep->in.at = ep->in.end;
-                break;
-            }
-            result = FC_OK;
-        }
+        result = gather(ep, body, attach, body_len);
     fc_leave(ep);
     return result;
 }

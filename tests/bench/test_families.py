@@ -45,7 +45,7 @@ ROWS = {
     },
     "gofer": {
         (case, transport, "back-to-back")
-        for case in ("open_close", "stat", "read_4k", "read_1m")
+        for case in ("open_close", "stat", "stat_deep", "getdents_10000", "read_4k", "read_1m")
         for transport in ("flipcall", "socket", "direct")
     },
 }
@@ -65,6 +65,8 @@ RATIOS = {
         "stat_socket_over_flipcall",
         "read_4k_socket_over_flipcall",
         "read_1m_socket_over_flipcall",
+        "getdents_10000_over_scandir",
+        "read_1mib_over_pread_bandwidth",
     },
 }
 

@@ -49,7 +49,7 @@ def test_ctrl_c(jobs: Jobs, path: str, transport: str) -> None:
 
 def test_ctrl_c_during_a_large_request(serve: Callable[..., Any], path: str, transport: str) -> None:
     """SIGINT while a request is written leaves no half of it before the next one."""
-    serve(BulkServer(), window_max=64 << 20)
+    serve(BulkServer(), window_max=64 << 20, message_max=16 << 20)
 
     def writing(path: str, transport: str) -> None:
         import flipcall

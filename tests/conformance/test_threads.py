@@ -89,6 +89,48 @@ def test_a_waiting_caller_is_woken(jobs: Jobs, connect: Callable[..., Desk]) -> 
             assert (first.exception() is None) == (result == "late")
 
 
+def test_a_caller_without_pause_does_not_keep_the_channel(jobs: Jobs, connect: Callable[..., Desk]) -> None:
+    """Callers of one channel take turns: however many calls without pause, each gets about its share."""
+    desk = connect(Desk, max_channels=1)
+    done = [0] * 4
+    enough = threading.Event()
+
+    def hammer(i: int) -> None:
+        while not enough.is_set():
+            desk.add(i)
+            done[i] += 1
+            if sum(done) >= 2000:
+                enough.set()
+
+    with ThreadPoolExecutor(4) as threads:
+        for hammering in [threads.submit(hammer, i) for i in range(4)]:
+            hammering.result()
+    assert min(done) > 200, done
+
+
+def test_callers_are_served_in_the_order_they_came(jobs: Jobs, connect: Callable[..., Desk]) -> None:
+    """The first to wait for a channel is the first to get it; one whose deadline passes leaves the line."""
+    desk = connect(Desk, max_channels=1)
+    handler = Handler(jobs)
+    order: list[int] = []
+    jobs["who0"], jobs["who1"], jobs["who2"] = (lambda i=i: order.append(i) for i in range(3))  # type: ignore[misc]
+    waiters = pool_of(desk).waiters
+    with ThreadPoolExecutor(5) as threads:
+        first = threads.submit(desk.run, "wait")
+        assert handler.entered.wait(MARGIN)
+        asking = []
+        for i in range(3):
+            asking.append(threads.submit(desk.run, f"who{i}"))
+            wait_until(lambda i=i: len(waiters) == i + 1)  # type: ignore[misc]
+        with pytest.raises(flipcall.DeadlineExceeded):
+            flipcall.with_options(desk, timeout=SHORT).add(1)
+        assert len(waiters) == 3
+        handler.go.set()
+        assert [first.result(), *(a.result() for a in asking)] == ["late", None, None, None]
+    assert order == [0, 1, 2]
+    assert not waiters
+
+
 @pytest.mark.parametrize("waiting", [False, True])
 def test_close_during_a_call(jobs: Jobs, connect: Callable[..., Desk], waiting: bool) -> None:
     """close() from another thread ends a call under way, and a wait for a channel, with ClosedError."""
@@ -162,7 +204,7 @@ def test_an_interrupt_in_a_call_keeps_later_calls_right(
     receive = stream.FrameSocket.receive
 
     def interrupted(self: Any, *args: Any) -> Any:
-        if isinstance(self, stream.FrameSocket) and args[0] != stream.REPLY:
+        if isinstance(self, stream.FrameSocket) and args[0] is None:
             return receive(self, *args)  # the server's
         raise KeyboardInterrupt
 

@@ -31,11 +31,11 @@ static int64_t on(struct fc_endpoint *ep, int64_t result)
     return result;
 }
 
-static int64_t gather(struct fc_endpoint *ep, uint64_t size)
+static int64_t gather(struct fc_endpoint *ep, uint64_t n, uint64_t m)
 {
     int64_t result;
     do
-        result = fc_gather(ep, into, size);
+        result = fc_gather(ep, into, n, into + n, m);
     while (result == FC_TICK);
     return result;
 }
@@ -51,16 +51,16 @@ static void *echo(void *argument)
     CHECK_EQ(got >> FC_FRAME_FLAGS_SHIFT & FC_FLAGS, FC_FLAG_SPLIT);
     CHECK_EQ(p.server.received.whole_body, n->body);
     CHECK_EQ(p.server.received.whole_attach, n->attach);
-    uint64_t size = n->body + n->attach;
-    CHECK_EQ(fc_gather(&p.server, back, size + 1), FC_ERR_SIZE);
+    CHECK_EQ(fc_gather(&p.server, back, n->body, back + n->body, n->attach + 1), FC_ERR_SIZE);
+    CHECK_EQ(fc_gather(&p.server, back, n->body + 1, back, n->attach - 1), FC_ERR_SIZE);
     do
-        got = fc_gather(&p.server, back, size);
+        got = fc_gather(&p.server, back, n->body, back + n->body, n->attach);
     while (got == FC_TICK);
     CHECK_EQ(got, FC_OK);
     got = on(&p.server, fc_reply_split(&p.server, 0, back + n->body, n->attach, back, n->body));
     CHECK_EQ(got & 0xffffffff, 0);
     CHECK_EQ(p.server.received.kind, FC_REQUEST);
-    CHECK_EQ(fc_gather(&p.server, back, size), FC_ERR_TURN);
+    CHECK_EQ(fc_gather(&p.server, back, n->body, back, n->attach), FC_ERR_TURN);
     got = on(&p.server, fc_reply_request(&p.server, 7, "", 0));
     CHECK_EQ(got, FC_ERR_SHUTDOWN);
     return NULL;
@@ -81,7 +81,7 @@ static void test_both_ways(void)
         int64_t got = on(&p.client, fc_call_split(&p.client, 9 | EVER, body, n.body, attach, n.attach));
         CHECK_EQ(got >> FC_FRAME_FLAGS_SHIFT & FC_FLAGS, FC_FLAG_SPLIT);
         CHECK_EQ(p.client.received.whole_body, n.attach);
-        CHECK_EQ(gather(&p.client, n.body + n.attach), FC_OK);
+        CHECK_EQ(gather(&p.client, n.attach, n.body), FC_OK);
         same(into, n.attach, 2);
         same(into + n.attach, n.body, 1);
         CHECK_EQ(on(&p.client, fc_call(&p.client, 9 | EVER, "", 0)), 7ll << FC_FRAME_CODE_SHIFT);
@@ -114,10 +114,10 @@ static void test_client_gives_up_sending(void)
     fc_cancel(&p.client);
     CHECK_EQ(fc_request(&p.server) >> FC_FRAME_FLAGS_SHIFT, FC_FLAG_SPLIT);
     p.server.slice_ns = 1;
-    CHECK_EQ(fc_gather(&p.server, into, SIZE(3)), FC_TICK);
+    CHECK_EQ(fc_gather(&p.server, into, SIZE(3), NULL, 0), FC_TICK);
     CHECK_EQ(fc_reclaim(&p.client), FC_TICK);
     CHECK_EQ(fc_reclaim(&p.client), FC_TICK);
-    CHECK_EQ(KIND(fc_gather(&p.server, into, SIZE(3))), FC_CANCEL);
+    CHECK_EQ(KIND(fc_gather(&p.server, into, SIZE(3), NULL, 0)), FC_CANCEL);
     CHECK_EQ(fc_reply_request(&p.server, FC_STATUS_CANCELLED, "", 0), FC_TICK);
     CHECK_EQ(fc_reclaim(&p.client), FC_OK);
     pair_close(&p);

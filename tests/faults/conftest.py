@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
 import pytest
@@ -11,7 +11,7 @@ from tests.conformance.conftest import connect, jobs, path, serve, stack, transp
 from tests.faults.programs import calling, serving
 from tests.support import Child, child
 
-__all__ = ["caller", "connect", "jobs", "path", "serve", "server", "stack", "transport"]
+__all__ = ["caller", "connect", "jobs", "no_fork_server", "path", "serve", "server", "stack", "transport"]
 
 
 @pytest.fixture
@@ -30,3 +30,12 @@ def caller(path: str, transport: str, stack: ExitStack) -> Callable[..., Child]:
         return stack.enter_context(child(calling, path, transport, policy))
 
     return start
+
+
+@pytest.fixture
+def no_fork_server() -> Iterator[None]:
+    """multiprocessing's fork server outlives its users on purpose; here it is sent away."""
+    yield
+    from multiprocessing import forkserver
+
+    forkserver._forkserver._stop()  # type: ignore[attr-defined]

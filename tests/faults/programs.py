@@ -83,3 +83,74 @@ def calling(path: str, transport: str, policy: str) -> None:
                 getattr(site, method)(*args)
         except flipcall.FlipcallError as e:
             say(type(e).__name__, getattr(e, "pid", 0), time.monotonic())  # type: ignore[name-defined]
+
+
+class Staff(flipcall.Service):
+    """What tells workers apart."""
+
+    def add(self, a: int, b: int) -> int: ...
+    def die(self) -> None: ...
+    def pid(self) -> int: ...
+    def sleep(self, seconds: float, mark: str = "") -> None: ...
+    def calls(self) -> int: ...
+
+
+class StaffServer(Staff):
+    """Counts the calls it has served itself."""
+
+    def __init__(self) -> None:
+        self._calls = 0
+
+    def add(self, a: int, b: int) -> int:
+        return a + b
+
+    def die(self) -> None:
+        import os
+        import signal
+
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def pid(self) -> int:
+        import os
+
+        self._calls += 1
+        return os.getpid()
+
+    def sleep(self, seconds: float, mark: str = "") -> None:
+        import time
+        from pathlib import Path
+
+        self._calls += 1
+        if mark:
+            Path(mark).touch()  # for a test that must know that the handler runs
+        time.sleep(seconds)
+
+    def calls(self) -> int:
+        self._calls += 1
+        return self._calls
+
+
+def own_staff(peer: flipcall.Peer) -> StaffServer:
+    """One for each client."""
+    return StaffServer()
+
+
+class LedgerServer(StaffServer):
+    """Writes down each addition, one byte."""
+
+    def __init__(self, ledger: int) -> None:
+        super().__init__()
+        self._ledger = ledger
+
+    def add(self, a: int, b: int) -> int:
+        import os
+
+        os.write(self._ledger, b"+")
+        return a + b
+
+
+class StillbornServer(StaffServer):
+    """Can be sent to another process, and does not arrive there."""
+
+    def __setstate__(self, state: object) -> None:
+        raise RuntimeError("not here")

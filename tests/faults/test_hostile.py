@@ -210,7 +210,7 @@ def test_a_descriptor_for_the_socket_transport(path: str) -> None:
         assert isinstance(connecting.exception(20), flipcall.ProtocolError)
 
 
-@pytest.mark.parametrize("most", [-1, 0, 15, 1 << 40])
+@pytest.mark.parametrize("most", [-1, 0, 2, 1 << 40])
 def test_servers_that_lie_about_the_largest_message(path: str, most: int) -> None:
     """A message_max that is none makes calls fail, not this process."""
     with RawServer(path) as server, ThreadPoolExecutor(1) as threads:

@@ -299,7 +299,8 @@ def test_serve_ends_at_sigterm(path: str) -> None:
             call = threads.submit(flipcall.with_options(site, timeout=0.5).wait, "call")
             server.expect("began call")
             server.signal(signal.SIGTERM)
-            assert isinstance(call.exception(10), flipcall.DeadlineExceeded)
+            error = call.exception(10)  # the handler returns at the same deadline, and may be the first
+            assert error is None or isinstance(error, flipcall.DeadlineExceeded)
             server.expect("cancelled call")
             server.expect("returned")
             assert server.wait() == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import signal
 import socket
 import subprocess
 import sys
@@ -18,7 +19,9 @@ from typing import Any
 import pytest
 
 import flipcall
-from tests.faults.programs import Site, SiteServer, serving
+from tests.conformance.services import Desk, DeskServer
+from tests.conformance.test_deadlines import MARGIN, Handler
+from tests.faults.programs import Site, SiteServer, calling, serving
 from tests.leaks import Holdings
 from tests.support import REPOSITORY, child, wait_until
 
@@ -39,6 +42,82 @@ def test_no_more_channels_than_allowed(
     two.close()
     wait_until(lambda: server.channels == 1)
     assert connect(Site).add(1, 2) == 3
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_no_more_channels_of_a_client_than_allowed(
+    serve: Callable[..., flipcall.Server],
+    connect: Callable[..., Site],
+    path: str,
+    transport: Any,
+    workers: int,
+) -> None:
+    """A client that wants too many is told the numbers, wherever its others are; another process is served."""
+    how: Any = {"workers": workers, "start_method": "fork"}
+    server = serve(SiteServer(), max_channels_per_client=3, **how)
+    mine = [connect(Site) for _ in range(3)]
+    for _ in range(5):
+        with pytest.raises(flipcall.CallError, match=f"process {os.getpid()} has 3 channels.* 3") as info:
+            flipcall.connect(Site, path, transport=transport)
+        assert info.value.status is EXHAUSTED
+    with child(calling, path, transport, "balanced") as other:
+        other.expect("connected")
+        other.tell("add 1 2")
+        other.expect("3")
+        assert server.channels == 4
+    mine.pop().close()
+    wait_until(lambda: server.channels == 2)
+    assert connect(Site).add(1, 2) == 3
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_no_more_channels_than_allowed_over_all_workers(
+    serve: Callable[..., flipcall.Server],
+    connect: Callable[..., Site],
+    path: str,
+    transport: Any,
+    workers: int,
+) -> None:
+    """However many processes serve at the socket, its limit of channels is one; a dead worker frees its places."""
+    server = serve(SiteServer(), max_channels=4, workers=workers, start_method="fork")
+    four = [connect(Site) for _ in range(4)]
+    with pytest.raises(flipcall.CallError, match="4 channels") as info:
+        flipcall.connect(Site, path, transport=transport)
+    assert info.value.status is EXHAUSTED
+    assert [site.add(1, 2) for site in four] == [3] * 4
+    os.kill(server.workers[0], signal.SIGKILL)
+    wait_until(lambda: server.channels == 4 - 4 // workers)
+    wait_until(lambda: len(server.workers) == workers)
+    assert connect(Site).add(1, 2) == 3
+
+
+def test_no_more_calls_than_allowed(
+    serve: Callable[..., flipcall.Server], connect: Callable[..., Desk], transport: Any
+) -> None:
+    """The call too many is answered with the number at once, and those under way go on; later ones are served."""
+    desk_server = DeskServer()
+    handlers = [Handler(desk_server.jobs, name=f"wait{i}") for i in range(2)]
+    serve(desk_server, max_calls=2)
+    desk = connect(Desk, max_channels=4)
+    with ThreadPoolExecutor(2) as threads:
+        calls = [threads.submit(desk.run, f"wait{i}") for i in range(2)]
+        assert all(handler.entered.wait(MARGIN) for handler in handlers)
+        for _ in range(3):
+            with pytest.raises(flipcall.CallError, match="2 calls") as info:
+                desk.add(1)
+            assert info.value.status is EXHAUSTED
+        handlers[0].go.set()
+        assert calls[0].result(MARGIN) == "late"
+        assert desk.add(1) == 11
+        handlers[1].go.set()
+        assert calls[1].result(MARGIN) == "late"
+
+
+@pytest.mark.parametrize("limit", ["max_channels", "max_channels_per_client", "max_calls"])
+def test_limits_that_cannot_be(path: str, limit: str) -> None:
+    """A limit below one is the program's mistake."""
+    with pytest.raises(flipcall.MisuseError, match=limit):
+        flipcall.Server(SiteServer(), path, **{limit: 0})  # type: ignore[arg-type]
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can run a child as another user")

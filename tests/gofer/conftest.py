@@ -11,10 +11,10 @@ import pytest
 from gofer_support import Connect, plant
 
 import flipcall
-from examples.gofer.client import GoferClient, Transport
-from examples.gofer.export import Export
-from examples.gofer.server import GoferServer
-from examples.gofer.session import Session
+from gofer.client import GoferClient, Transport
+from gofer.export import Export
+from gofer.server import GoferServer
+from gofer.session import Session
 
 
 @pytest.fixture

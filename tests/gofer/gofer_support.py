@@ -11,12 +11,12 @@ from typing import Any, Protocol
 
 import pytest
 
-from examples.gofer.client import GoferClient
-from examples.gofer.protocol import Place
-from examples.gofer.session import Session
+from gofer.client import GoferClient
+from gofer.protocol import Place
+from gofer.session import Session
 
 ROOT = Path(__file__).resolve().parents[2]
-"""Of the project: where `python -m examples.gofer` is started."""
+"""Of the project: where `gofer` is started."""
 LATIN1 = b"caf\xe9"
 """A name that is not UTF-8."""
 SECRET = b"bytes from outside the tree"
@@ -74,12 +74,12 @@ def walk(session: Session, root: int, path: bytes) -> int:
 
 def opened(session: Session, root: int, path: bytes, flags: int = os.O_RDONLY) -> int:
     """An open FID of a path of plain names."""
-    return session.open(walk(session, root, path), flags)
+    return session.open(walk(session, root, path), flags).fid
 
 
 def create(session: Session, root: int, name: bytes, content: bytes = b"") -> int:
     """A new file's open FID."""
-    fid = session.create(Place(root, name), os.O_RDWR, 0o644).opened
+    fid = session.create(Place(root, name), os.O_RDWR, 0o644, None).opened
     done = 0
     while done < len(content):
         done += session.write(fid, done, memoryview(content)[done:])

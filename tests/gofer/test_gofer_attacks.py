@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 from gofer_support import CLIMBING, fails, opened, walk
 
-from examples.gofer import syscalls
-from examples.gofer.protocol import MAX_NAMES, Place
-from examples.gofer.session import Session
+from gofer import syscalls
+from gofer.protocol import MAX_NAMES, Place
+from gofer.session import Session
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
@@ -31,15 +31,15 @@ def test_names_that_are_none(session: Session, root: int, tree: Path, name: byte
         lambda: session.walk(root, [name]),
         lambda: session.walk(root, [b"dir", name]),
         lambda: session.walk(root, [b"nothing", name]),
-        lambda: session.walk_stat(root, [name]),
-        lambda: session.walk_stat(root, [b"dir", name]),
+        lambda: session.walk_stat(root, [name], True),
+        lambda: session.walk_stat(root, [b"dir", name], True),
         lambda: session.walk(directory, [name, b"secret"]),
-        lambda: session.create(Place(root, name), os.O_RDWR, 0o644),
-        lambda: session.mkdir(Place(root, name), 0o755),
+        lambda: session.create(Place(root, name), os.O_RDWR, 0o644, None),
+        lambda: session.mkdir(Place(root, name), 0o755, None),
         lambda: session.unlink(Place(directory, name), False),
         lambda: session.unlink(Place(directory, name), True),
-        lambda: session.rename(Place(directory, name), Place(root, b"x")),
-        lambda: session.rename(Place(root, b"hello"), Place(root, name)),
+        lambda: session.rename(Place(directory, name), Place(root, b"x"), 0),
+        lambda: session.rename(Place(root, b"hello"), Place(root, name), 0),
     ]
     for attempt in attempts:
         with fails(errno.EINVAL):
@@ -54,7 +54,7 @@ def test_long_names_and_long_walks(session: Session, root: int) -> None:
     with fails(errno.ENAMETOOLONG):
         session.walk(root, [b"x"] * (MAX_NAMES + 1))
     with fails(errno.ENAMETOOLONG):
-        session.walk_stat(root, [b"x"] * (MAX_NAMES + 1))
+        session.walk_stat(root, [b"x"] * (MAX_NAMES + 1), True)
 
 
 @pytest.mark.parametrize("name", [b"out", b"absolute", b"up", b"link", b"dirlink", b"loop"])
@@ -67,12 +67,12 @@ def test_symlinks_are_never_followed(session: Session, root: int, name: bytes) -
         session.open(link, os.O_RDONLY | os.O_DIRECTORY)
     for attempt in (
         lambda: session.walk(link, [b"secret"]),
-        lambda: session.walk_stat(link, [b"secret"]),
-        lambda: session.create(Place(link, b"new"), os.O_RDWR, 0o644),
-        lambda: session.mkdir(Place(link, b"new"), 0o755),
+        lambda: session.walk_stat(link, [b"secret"], True),
+        lambda: session.create(Place(link, b"new"), os.O_RDWR, 0o644, None),
+        lambda: session.mkdir(Place(link, b"new"), 0o755, None),
         lambda: session.unlink(Place(link, b"secret"), False),
-        lambda: session.rename(Place(link, b"secret"), Place(root, b"new")),
-        lambda: session.rename(Place(root, b"hello"), Place(link, b"new")),
+        lambda: session.rename(Place(link, b"secret"), Place(root, b"new"), 0),
+        lambda: session.rename(Place(root, b"hello"), Place(link, b"new"), 0),
     ):
         with fails(errno.ENOTDIR):
             attempt()
@@ -126,14 +126,14 @@ def test_stale_and_foreign_fids(make_session: Callable[..., Session]) -> None:
     bad = [stale, foreign, 0, -1, 1, 2, 3, root + 1000, 2**63 - 1, 2**64 - 1, -(2**63)]
     controls: list[Callable[[int], object]] = [
         lambda fid: session.walk(fid, [b"hello"]),
-        lambda fid: session.walk_stat(fid, [b"hello"]),
-        lambda fid: session.open(fid, os.O_RDONLY),
+        lambda fid: session.walk_stat(fid, [b"hello"], True),
+        lambda fid: session.open(fid, os.O_RDONLY).fid,
         lambda fid: session.readlink(fid),
-        lambda fid: session.create(Place(fid, b"x"), os.O_RDWR, 0o644),
-        lambda fid: session.mkdir(Place(fid, b"x"), 0o755),
+        lambda fid: session.create(Place(fid, b"x"), os.O_RDWR, 0o644, None),
+        lambda fid: session.mkdir(Place(fid, b"x"), 0o755, None),
         lambda fid: session.unlink(Place(fid, b"hello"), False),
-        lambda fid: session.rename(Place(fid, b"hello"), Place(root, b"x")),
-        lambda fid: session.rename(Place(root, b"hello"), Place(fid, b"x")),
+        lambda fid: session.rename(Place(fid, b"hello"), Place(root, b"x"), 0),
+        lambda fid: session.rename(Place(root, b"hello"), Place(fid, b"x"), 0),
     ]
     opens: list[Callable[[int], object]] = [
         lambda fid: session.read(fid, 0, 10),
@@ -169,7 +169,7 @@ def test_offsets_no_kernel_takes(session: Session, root: int, offset: int, code:
     with fails(code):
         session.write(fid, offset, memoryview(b"x"))
     with fails(code):
-        session.getdents(session.open(root, os.O_RDONLY), offset, 4096, False)
+        session.getdents(session.open(root, os.O_RDONLY).fid, offset, 4096, False)
 
 
 def test_offsets_at_the_edge(session: Session, root: int, tree: Path) -> None:
@@ -219,7 +219,7 @@ def test_open_flags(session: Session, root: int, flags: int) -> None:
     with fails(errno.EINVAL):
         session.open(root, flags)
     with fails(errno.EINVAL):
-        session.create(Place(root, b"x"), flags, 0o644)
+        session.create(Place(root, b"x"), flags, 0o644, None)
 
 
 def test_modes(session: Session, root: int) -> None:
@@ -231,10 +231,10 @@ def test_modes(session: Session, root: int) -> None:
         (0o2755, errno.EPERM),
     ):
         with fails(code):
-            session.create(Place(root, b"x"), os.O_RDWR, mode)
+            session.create(Place(root, b"x"), os.O_RDWR, mode, None)
         with fails(code):
-            session.mkdir(Place(root, b"x"), mode)
-    assert session.walk_stat(root, [b"x"]).stats == []
+            session.mkdir(Place(root, b"x"), mode, None)
+    assert session.walk_stat(root, [b"x"], True).stats == []
 
 
 def test_opening_a_fifo_does_not_wait(session: Session, root: int) -> None:
@@ -242,7 +242,7 @@ def test_opening_a_fifo_does_not_wait(session: Session, root: int) -> None:
     fifo = walk(session, root, b"fifo")
     with fails(errno.ENXIO):
         session.open(fifo, os.O_WRONLY)
-    fid = session.open(fifo, os.O_RDONLY)
+    fid = session.open(fifo, os.O_RDONLY).fid
     with fails(errno.ESPIPE):
         session.read(fid, 0, 10)
 
@@ -273,14 +273,14 @@ def test_fid_limit(make_session: Callable[..., Session]) -> None:
     fids = [walk(session, root, b"hello") for _ in range(4)]
     for attempt in (
         lambda: session.walk(root, [b"hello"]),
-        lambda: session.open(root, os.O_RDONLY),
-        lambda: session.create(Place(root, b"new"), os.O_RDWR, 0o644),
-        lambda: session.mkdir(Place(root, b"new"), 0o755),
+        lambda: session.open(root, os.O_RDONLY).fid,
+        lambda: session.create(Place(root, b"new"), os.O_RDWR, 0o644, None),
+        lambda: session.mkdir(Place(root, b"new"), 0o755, None),
         lambda: session.mount(),
     ):
         with fails(errno.EMFILE):
             attempt()
-    assert session.walk_stat(root, [b"new"]).stats == []
+    assert session.walk_stat(root, [b"new"], True).stats == []
     assert other.mount().root.fid
     session.close_fids(fids)
     walk(session, root, b"dir/deep")
@@ -289,7 +289,7 @@ def test_fid_limit(make_session: Callable[..., Session]) -> None:
 @as_root
 def test_permission_denied(tmp_path: Path, direct: None) -> None:
     """What the server's user may not read, no client reads: EACCES, and the FID stays good for a look."""
-    from examples.gofer.export import Export
+    from gofer.export import Export
 
     top = tmp_path / "tree"
     top.mkdir()
@@ -307,7 +307,7 @@ def test_permission_denied(tmp_path: Path, direct: None) -> None:
             with fails(errno.EACCES):
                 session.walk(root, [b"closed", b"x"])
             with fails(errno.EACCES):
-                session.create(Place(root, b"new"), os.O_RDWR, 0o644)
+                session.create(Place(root, b"new"), os.O_RDWR, 0o644, None)
             assert session.stat(private).size == 1
     finally:
         session.on_disconnect()
@@ -337,7 +337,7 @@ def test_full_disk(tmp_path: Path, make_session: Callable[..., Session]) -> None
     try:
         session = make_session(disk)
         root = session.mount().root.fid
-        fid = session.create(Place(root, b"f"), os.O_RDWR, 0o644).opened
+        fid = session.create(Place(root, b"f"), os.O_RDWR, 0o644, None).opened
         done = session.write(fid, 0, memoryview(b"a" * 100_000))
         assert 0 < done < 100_000
         with fails(errno.ENOSPC):

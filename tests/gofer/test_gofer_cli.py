@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from gofer_support import LATIN1, ROOT
 
-from examples.gofer.export import Export
-from examples.gofer.server import GoferServer
+from gofer.export import Export
+from gofer.server import GoferServer
 
 both = pytest.mark.parametrize("transport", ["window", "socket"])
 
@@ -30,7 +30,7 @@ class Shell:
         """One command, to its end."""
         options = ["--socket", socket] if socket else self._options
         return subprocess.run(
-            [sys.executable, "-m", "examples.gofer", command, *options, *arguments],
+            [sys.executable, "-m", "gofer", command, *options, *arguments],
             cwd=ROOT,
             capture_output=True,
             timeout=30,
@@ -171,7 +171,7 @@ def test_serve_refuses_what_is_no_directory(tree: Path, tmp_path: Path) -> None:
         [
             sys.executable,
             "-m",
-            "examples.gofer",
+            "gofer",
             "serve",
             str(tree / "hello"),
             "--socket",

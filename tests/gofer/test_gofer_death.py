@@ -15,14 +15,14 @@ import pytest
 from gofer_support import ROOT, descriptors
 
 import flipcall
-from examples.gofer.client import GoferClient, Transport
-from examples.gofer.export import Export
-from examples.gofer.server import GoferServer
+from gofer.client import GoferClient, Transport
+from gofer.export import Export
+from gofer.server import GoferServer
 from tests.support import wait_until
 
 CLIENT = """
 import sys
-from examples.gofer.client import GoferClient, Transport
+from gofer.client import GoferClient, Transport
 client = GoferClient(sys.argv[1], transport=sys.argv[2])
 held = [client.open("dir/deep/file", "rb") for _ in range(20)]
 client.gofer.walk(client.root.fid, [b"dir", b"deep"])
@@ -73,7 +73,7 @@ def test_killed_client(tree: Path, tmp_path: Path, transport: Transport, doing: 
 def test_killed_server(tree: Path, tmp_path: Path, transport: Transport) -> None:
     """SIGKILL of the server is a PeerError at the client's next call; connecting again is an error too."""
     path = str(tmp_path / "socket")
-    with process("-m", "examples.gofer", "serve", str(tree), "--socket", path) as server:
+    with process("-m", "gofer", "serve", str(tree), "--socket", path) as server:
         with GoferClient(path, transport=transport) as client:
             file = client.open("hello", "rb")
             server.kill()
@@ -93,7 +93,7 @@ def test_server_killed_under_load(tree: Path, tmp_path: Path, transport: Transpo
     path = str(tmp_path / "socket")
     outcomes: list[object] = []
     with (
-        process("-m", "examples.gofer", "serve", str(tree), "--socket", path) as server,
+        process("-m", "gofer", "serve", str(tree), "--socket", path) as server,
         GoferClient(path, transport=transport) as client,
     ):
         started = threading.Barrier(5)
@@ -124,7 +124,7 @@ def test_server_killed_under_load(tree: Path, tmp_path: Path, transport: Transpo
 def test_terminated_server_leaves_nothing(tree: Path, tmp_path: Path) -> None:
     """SIGTERM: exit status 0, and the socket is gone."""
     path = str(tmp_path / "socket")
-    with process("-m", "examples.gofer", "serve", str(tree), "--socket", path) as server:
+    with process("-m", "gofer", "serve", str(tree), "--socket", path) as server:
         assert os.path.exists(path)
         server.send_signal(signal.SIGTERM)
         assert server.wait(10) == 0
@@ -136,7 +136,7 @@ def test_server_ends_with_its_parent(tree: Path, tmp_path: Path) -> None:
     path = str(tmp_path / "socket")
     start = (
         "import subprocess, sys\n"
-        "child = subprocess.Popen([sys.executable, '-m', 'examples.gofer', 'serve', *sys.argv[1:]],"
+        "child = subprocess.Popen([sys.executable, '-m', 'gofer', 'serve', *sys.argv[1:]],"
         " stdout=subprocess.PIPE)\n"
         "child.stdout.readline()\n"
         "print(child.pid, flush=True)\n"

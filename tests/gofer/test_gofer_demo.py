@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from examples.gofer import demo
-from examples.gofer.client import GoferClient
-from examples.gofer.tree import Digested, Found
-from examples.gofer.tree import walk as tree_walk
+from gofer import demo
+from gofer.client import GoferClient
+from gofer.tree import Digested, Found
+from gofer.tree import walk as tree_walk
 
 
 @pytest.fixture(autouse=True)
@@ -53,7 +53,7 @@ def test_demo_fails_when_a_file_is_missing(tree: Path, monkeypatch: pytest.Monke
     def forgetful_walk(client: GoferClient) -> list[Found]:
         return [found for found in tree_walk(client) if found.path != b"hello"]
 
-    monkeypatch.setattr("examples.gofer.demo.walk", forgetful_walk)
+    monkeypatch.setattr("gofer.demo.walk", forgetful_walk)
     lstat = GoferClient.lstat
 
     def forgetful_lstat(self: GoferClient, path: bytes) -> object:

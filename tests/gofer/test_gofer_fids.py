@@ -11,13 +11,16 @@ from pathlib import Path
 import pytest
 from gofer_support import fails
 
-from examples.gofer.fids import FidTable, Kind
+from gofer.fids import FidTable, Kind
+from gofer.locks import NodeLock
+
+NODE = NodeLock(0)
 
 
 def add(table: FidTable, kind: Kind = Kind.CONTROL) -> int:
     """One FID of /."""
     with table.batch(1) as new:
-        return new.add(os.open("/", os.O_PATH), kind, stat.S_IFDIR)
+        return new.add(os.open("/", os.O_PATH), kind, stat.S_IFDIR, NODE)
 
 
 def is_open(fd: int) -> bool:
@@ -92,7 +95,7 @@ def test_a_failed_batch_leaves_nothing() -> None:
     table = FidTable(2)
     fd = os.open("/", os.O_PATH)
     with pytest.raises(RuntimeError), table.batch(2) as new:  # noqa: PT012 - the batch is what is tested
-        fid = new.add(fd, Kind.CONTROL, stat.S_IFDIR)
+        fid = new.add(fd, Kind.CONTROL, stat.S_IFDIR, NODE)
         with fails(errno.EBADF):
             table.any(fid)  # not visible before the batch is whole
         raise RuntimeError
@@ -108,7 +111,7 @@ def test_a_batch_finished_after_the_end_is_closed() -> None:
     table = FidTable(2)
     with fails(errno.EBADF), table.batch(1) as new:
         fd = os.open("/", os.O_PATH)
-        new.add(fd, Kind.CONTROL, stat.S_IFDIR)
+        new.add(fd, Kind.CONTROL, stat.S_IFDIR, NODE)
         table.close_all()
     assert not is_open(fd)
 
@@ -149,7 +152,7 @@ def test_many_threads_never_see_another_file(tmp_path: Path) -> None:
         content = b"%d" % number
         for _ in range(1500):
             with table.batch(1) as new:
-                fid = new.add(os.open(tmp_path / str(number), os.O_RDONLY), Kind.OPEN, stat.S_IFREG)
+                fid = new.add(os.open(tmp_path / str(number), os.O_RDONLY), Kind.OPEN, stat.S_IFREG, NODE)
             shared[fid] = content
             for other, expected in list(shared.items())[:3]:
                 try:

@@ -5,16 +5,16 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
-from collections.abc import Callable
+import typing
 from pathlib import Path
 
 from gofer_support import CLIMBING, SECRET, plant
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from examples.gofer.export import Export
-from examples.gofer.protocol import Place
-from examples.gofer.session import Session
+from gofer.export import Export
+from gofer.protocol import Gofer, Owner, Place, SetStat, table
+from gofer.session import Session
 
 numbers = st.one_of(
     st.integers(-(2**63), 2**64 - 1), st.integers(-3, 70_000), st.sampled_from([4096, 2**31, 2**63 - 1])
@@ -50,32 +50,31 @@ def _ask(session: Session, data: st.DataObject) -> None:
     fids = [
         root,
         *(inode.fid for inode in session.walk(root, [b"dir", b"deep"]).inodes),
-        session.open(root, 0),
+        session.open(root, 0).fid,
     ]
     for name in (b"hello", b"link", b"out", b"fifo"):
         fids += [inode.fid for inode in session.walk(root, [name]).inodes]
     fid = st.one_of(st.sampled_from(fids), numbers)
-    place = st.builds(Place, fid, odd_names)
-    walks = st.lists(odd_names, max_size=5)
-    requests: dict[Callable[..., object], list[st.SearchStrategy[object]]] = {
-        session.walk: [fid, walks],
-        session.walk_stat: [fid, walks],
-        session.stat: [fid],
-        session.readlink: [fid],
-        session.open: [fid, numbers],
-        session.create: [place, numbers, numbers],
-        session.read: [fid, numbers, numbers],
-        session.write: [fid, st.integers(-(2**63), 2**20), st.just(memoryview(b"data"))],
-        session.getdents: [fid, numbers, numbers, st.booleans()],
-        session.mkdir: [place, numbers],
-        session.unlink: [place, st.booleans()],
-        session.rename: [place, place],
-        session.fsync: [st.lists(fid, max_size=3), st.booleans()],
-        session.close_fids: [st.lists(fid, max_size=3)],
+    maybe = st.none() | numbers
+    strategies: dict[object, st.SearchStrategy[object]] = {
+        "fid": fid,
+        "fids": st.lists(fid, max_size=3),
+        "names": st.lists(odd_names, max_size=5),
+        "name": st.one_of(odd_names, st.sampled_from([b"user.x", b"user.", b"security.capability"])),
+        "length": st.integers(-(2**63), 70_000),  # of what exists, for nobody wants a disk filled
+        int: numbers,
+        bool: st.booleans(),
+        bytes: odd_names,
+        memoryview: st.just(memoryview(b"data")),
+        Place: st.builds(Place, fid, odd_names),
+        Owner | None: st.none() | st.builds(Owner, numbers, numbers),
+        SetStat: st.builds(SetStat, maybe, maybe, maybe, maybe, maybe, maybe),
     }
     for _ in range(5):  # one that hangs is ended by the test's timeout
-        operation = data.draw(st.sampled_from(sorted(requests, key=lambda method: method.__name__)))
-        arguments = [data.draw(strategy) for strategy in requests[operation]]
+        name = data.draw(st.sampled_from([name for name, *_ in table() if name != "mount"]))
+        hints = typing.get_type_hints(getattr(Gofer, name))
+        hints.pop("return")
+        arguments = [data.draw(strategies[key if key in strategies else hint]) for key, hint in hints.items()]
         with contextlib.suppress(OSError):
-            result = operation(*arguments)
-            assert not (isinstance(result, memoryview) and SECRET in bytes(result))
+            result = getattr(session, name)(*arguments)
+            assert SECRET not in bytes(str(result), "utf-8", "surrogateescape")

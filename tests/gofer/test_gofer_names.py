@@ -11,7 +11,7 @@ from gofer_support import fails
 from hypothesis import given
 from hypothesis import strategies as st
 
-from examples.gofer import names
+from gofer import names
 
 legal = st.binary(min_size=1, max_size=255).filter(
     lambda name: b"/" not in name and b"\0" not in name and name not in (b".", b"..")

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from gofer_support import SECRET, create, opened
 
-from examples.gofer.session import Session
+from gofer.session import Session
 
 
 def test_symlink_swap_race(session: Session, root: int, tree: Path) -> None:
@@ -61,12 +61,17 @@ def attack(session: Session, root: int, names: list[bytes], seconds: float = 1.0
         walked = session.walk(root, names)
         fids = [inode.fid for inode in walked.inodes]
         if len(walked.inodes) == len(names) and stat.S_ISREG(walked.inodes[-1].stat.mode):
-            fid = session.open(fids[-1], os.O_RDONLY)
+            fid = session.open(fids[-1], os.O_RDONLY).fid
             seen.add(bytes(session.read(fid, 0, 100)))
             fids.append(fid)
         assert SECRET not in seen
+        with contextlib.suppress(OSError):
+            fids.append(session.walk_open(root, names, os.O_RDONLY, 0).fid)
+            seen.add(bytes(session.read(fids[-1], 0, 100)))
         session.close_fids(fids)
-        for told in session.walk_stat(root, names).stats[len(names) - 1 :]:
+        for told in session.walk_stat(root, names, False).stats:
+            assert told.size != len(SECRET), "looked at the secret"
+        for told in session.walk_stat(root, names, True).stats[len(names) - 1 :]:
             assert told.size != len(SECRET), "looked at the secret"
     return seen
 
@@ -102,7 +107,7 @@ def test_concurrent_operations_on_one_session(session: Session, root: int, tree:
     for number in range(50):
         create(session, root, b"f%d" % number, b"%d" % number * 1000)
     expected = sorted(os.listdir(os.fsencode(tree)))
-    directory = session.open(root, os.O_RDONLY)  # shared: its position must not be
+    directory = session.open(root, os.O_RDONLY).fid  # shared: its position must not be
     failures: list[BaseException] = []
 
     def run() -> None:

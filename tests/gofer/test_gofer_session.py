@@ -10,8 +10,8 @@ from pathlib import Path
 
 from gofer_support import LATIN1, create, fails, opened, walk
 
-from examples.gofer.protocol import Dent, Place, Stop
-from examples.gofer.session import Session
+from gofer.protocol import MAX_AHEAD, Dent, Place, Stop
+from gofer.session import Session
 
 
 def listing(session: Session, fid: int, limit: int = 65536, stats: bool = False) -> list[Dent]:
@@ -46,16 +46,16 @@ def test_walk_whole_path(session: Session, root: int, tree: Path) -> None:
 def test_walk_no_names(session: Session, root: int) -> None:
     """An empty walk is done at once and makes nothing."""
     assert session.walk(root, []).inodes == []
-    assert session.walk_stat(root, []).stats == []
+    assert session.walk_stat(root, [], True).stats == []
 
 
 def test_walk_stops_at_missing(session: Session, root: int) -> None:
     """What exists is given; the status says why there is no more."""
     walked = session.walk(root, [b"dir", b"nothing", b"file"])
     assert (len(walked.inodes), walked.stop) == (1, Stop.MISSING)
-    looked = session.walk_stat(root, [b"dir", b"nothing", b"file"])
+    looked = session.walk_stat(root, [b"dir", b"nothing", b"file"], True)
     assert (len(looked.stats), looked.stop) == (1, Stop.MISSING)
-    assert session.walk_stat(root, [b"nothing"]).stop is Stop.MISSING
+    assert session.walk_stat(root, [b"nothing"], True).stop is Stop.MISSING
 
 
 def test_walk_stops_at_symlink(session: Session, root: int) -> None:
@@ -64,7 +64,7 @@ def test_walk_stops_at_symlink(session: Session, root: int) -> None:
         walked = session.walk(root, names)
         assert (len(walked.inodes), walked.stop) == (1, Stop.SYMLINK)
         assert stat.S_ISLNK(walked.inodes[0].stat.mode)
-        looked = session.walk_stat(root, names)
+        looked = session.walk_stat(root, names, True)
         assert (len(looked.stats), looked.stop) == (1, Stop.SYMLINK)
         assert looked.stats[0].ino == walked.inodes[0].stat.ino
 
@@ -75,7 +75,7 @@ def test_walk_through_a_file(session: Session, root: int) -> None:
     with fails(errno.ENOTDIR):
         session.walk(root, [b"dir", b"deep", b"file", b"x"])
     with fails(errno.ENOTDIR):
-        session.walk_stat(root, [b"hello", b"x"])
+        session.walk_stat(root, [b"hello", b"x"], True)
     assert len(session._fids) == before
 
 
@@ -83,7 +83,7 @@ def test_stat_of_both_kinds(session: Session, root: int, tree: Path) -> None:
     """Control and open FIDs tell the same, and what os.stat tells."""
     control = walk(session, root, b"hello")
     info = os.stat(tree / "hello")
-    for fid in (control, session.open(control, os.O_RDONLY)):
+    for fid in (control, session.open(control, os.O_RDONLY).fid):
         told = session.stat(fid)
         assert (told.mode, told.size, told.mtime_ns) == (info.st_mode, info.st_size, info.st_mtime_ns)
         assert (told.ino, told.nlink, told.uid, told.blocks) == (
@@ -116,11 +116,11 @@ def test_read(session: Session, root: int) -> None:
 def test_non_utf8_names(session: Session, root: int, tree: Path) -> None:
     """Such a name is walked, listed, made, renamed and removed as any other."""
     assert bytes(session.read(opened(session, root, LATIN1), 0, 9)) == b"latin"
-    assert LATIN1 in [dent.name for dent in listing(session, session.open(root, os.O_RDONLY))]
+    assert LATIN1 in [dent.name for dent in listing(session, session.open(root, os.O_RDONLY).fid)]
     odd = b"\xff\xfe\x80 \n\x1b[31m"
     create(session, root, odd, b"odd")
     assert odd in os.listdir(os.fsencode(tree))
-    session.rename(Place(root, odd), Place(root, odd + b"2"))
+    session.rename(Place(root, odd), Place(root, odd + b"2"), 0)
     assert odd + b"2" in os.listdir(os.fsencode(tree))
     session.unlink(Place(root, odd + b"2"), False)
     assert not [name for name in os.listdir(os.fsencode(tree)) if name.startswith(odd)]
@@ -128,7 +128,7 @@ def test_non_utf8_names(session: Session, root: int, tree: Path) -> None:
 
 def test_create_write_read_back(session: Session, root: int, tree: Path) -> None:
     """A new file has the mode asked for, and the content that was written."""
-    created = session.create(Place(root, b"new"), os.O_RDWR, 0o640)
+    created = session.create(Place(root, b"new"), os.O_RDWR, 0o640, None)
     assert stat.S_IMODE(created.inode.stat.mode) == 0o640 & ~_umask()
     assert session.write(created.opened, 0, memoryview(b"content")) == 7
     assert (tree / "new").read_bytes() == b"content"
@@ -146,13 +146,13 @@ def test_create_never_opens_what_is_there(session: Session, root: int) -> None:
     """EEXIST for a file, a directory, a symbolic link, even a dangling one."""
     for name in (b"hello", b"dir", b"link", b"out", b"loop", b"fifo"):
         with fails(errno.EEXIST):
-            session.create(Place(root, name), os.O_RDWR, 0o644)
+            session.create(Place(root, name), os.O_RDWR, 0o644, None)
 
 
 def test_truncate_and_append(session: Session, root: int, tree: Path) -> None:
     """O_TRUNC empties; O_APPEND writes at the end whatever the offset."""
     control = walk(session, root, b"hello")
-    append = session.open(control, os.O_WRONLY | os.O_APPEND)
+    append = session.open(control, os.O_WRONLY | os.O_APPEND).fid
     session.write(append, 0, memoryview(b"more"))
     assert (tree / "hello").read_bytes() == b"hello, world\nmore"
     session.open(control, os.O_WRONLY | os.O_TRUNC)
@@ -200,7 +200,7 @@ def test_getdents_replies_within_the_limit(session: Session, root: int, tree: Pa
 
 def test_getdents_kinds_and_inodes(session: Session, root: int, tree: Path) -> None:
     """An entry's kind and inode number are those of lstat."""
-    for dent in listing(session, session.open(root, os.O_RDONLY), stats=True):
+    for dent in listing(session, session.open(root, os.O_RDONLY).fid, stats=True):
         info = os.lstat(os.path.join(os.fsencode(tree), dent.name))
         assert dent.kind in (0, stat.S_IFMT(info.st_mode) >> 12)
         assert dent.ino == info.st_ino
@@ -216,15 +216,15 @@ def test_getdents_refuses_what_is_no_directory(session: Session, root: int) -> N
         session.getdents(root, 0, 4096, False)
     for limit in (-1, 0, 100):
         with fails(errno.EINVAL):
-            session.getdents(session.open(root, os.O_RDONLY), 0, limit, False)
+            session.getdents(session.open(root, os.O_RDONLY).fid, 0, limit, False)
 
 
 def test_mkdir_rename_unlink(session: Session, root: int, tree: Path) -> None:
     """A directory is made, filled, renamed into another, emptied and removed."""
-    made = session.mkdir(Place(root, b"made"), 0o755)
+    made = session.mkdir(Place(root, b"made"), 0o755, None)
     create(session, made.fid, b"inside", b"x")
     dir_fid = walk(session, root, b"dir")
-    session.rename(Place(root, b"made"), Place(dir_fid, b"moved"))
+    session.rename(Place(root, b"made"), Place(dir_fid, b"moved"), 0)
     assert (tree / "dir/moved/inside").read_bytes() == b"x"
     with fails(errno.ENOTEMPTY):
         session.unlink(Place(dir_fid, b"moved"), True)
@@ -245,12 +245,12 @@ def test_unlink_wants_the_right_kind(session: Session, root: int) -> None:
 
 def test_rename_over(session: Session, root: int, tree: Path) -> None:
     """What the new name stood for is replaced; a file does not replace a directory."""
-    session.rename(Place(root, b"hello"), Place(root, b"empty"))
+    session.rename(Place(root, b"hello"), Place(root, b"empty"), 0)
     assert (tree / "empty").read_bytes() == b"hello, world\n"
     with fails(errno.EISDIR):
-        session.rename(Place(root, b"empty"), Place(root, b"dir"))
+        session.rename(Place(root, b"empty"), Place(root, b"dir"), 0)
     with fails(errno.ENOENT):
-        session.rename(Place(root, b"hello"), Place(root, b"x"))
+        session.rename(Place(root, b"hello"), Place(root, b"x"), 0)
 
 
 def test_an_open_file_outlives_its_name(session: Session, root: int) -> None:
@@ -281,14 +281,14 @@ def test_read_only(make_session: Callable[..., Session], tree: Path) -> None:
             session.open(control, flags)
     for flags in (os.O_RDONLY, os.O_RDWR):
         with fails(errno.EROFS):
-            session.create(Place(root, b"new"), flags, 0o644)
+            session.create(Place(root, b"new"), flags, 0o644, None)
     with fails(errno.EROFS):
-        session.mkdir(Place(root, b"new"), 0o755)
+        session.mkdir(Place(root, b"new"), 0o755, None)
     with fails(errno.EROFS):
         session.unlink(Place(root, b"hello"), False)
     with fails(errno.EROFS):
-        session.rename(Place(root, b"hello"), Place(root, b"new"))
-    reading = session.open(control, os.O_RDONLY)
+        session.rename(Place(root, b"hello"), Place(root, b"new"), 0)
+    reading = session.open(control, os.O_RDONLY).fid
     with fails(errno.EBADF):
         session.write(reading, 0, memoryview(b"x"))
     assert bytes(session.read(reading, 0, 5)) == b"hello"
@@ -307,3 +307,48 @@ def test_disconnect_closes_everything(make_session: Callable[..., Session]) -> N
         session.stat(root)
     with fails(errno.EBADF):
         session.mount()
+
+
+def test_walk_open_with_content(session: Session, root: int, tree: Path) -> None:
+    """A small file comes with its content, if it is opened for reading and asked for; a longer one without."""
+    (tree / "large").write_bytes(bytes(100))
+    (tree / "larger").write_bytes(bytes(MAX_AHEAD + 1))
+    for names, flags, ahead, data in [
+        ([b"hello"], os.O_RDONLY, 100, b"hello, world\n"),
+        ([b"dir", b"deep", b"file"], os.O_RDONLY, 4, b"deep"),
+        ([b"hello"], os.O_RDONLY, 0, b""),
+        ([b"hello"], os.O_RDWR, 100, b""),
+        ([b"empty"], os.O_RDONLY, 100, b""),
+        ([b"large"], os.O_RDONLY, 99, b""),
+        ([b"larger"], os.O_RDONLY, 1 << 40, b""),
+        ([b"dir"], os.O_RDONLY | os.O_DIRECTORY, 1 << 16, b""),
+        ([b"fifo"], os.O_RDONLY, 100, b""),
+    ]:
+        found = session.walk_open(root, names, flags, ahead)
+        assert found.data == data, names
+        assert found.stat.ino == (tree / os.fsdecode(b"/".join(names))).stat().st_ino
+    with fails(errno.EINVAL):
+        session.walk_open(root, [b"hello"], os.O_RDONLY, -1)
+
+
+def test_walk_list(session: Session, root: int, tree: Path) -> None:
+    """A directory listed by its names is as it is when opened, a stretch at a time; and no FID is left."""
+    for number in range(100):
+        (tree / "dir" / f"{number}").touch()
+    fid = opened(session, root, b"dir", os.O_RDONLY | os.O_DIRECTORY)
+    whole = listing(session, fid, stats=True)
+    listed = session.walk_list(root, [b"dir"], 65536)
+    assert (listed.dents.entries, listed.dents.end) == (whole, True)
+    assert listed.stat.ino == (tree / "dir").stat().st_ino
+    part = session.walk_list(root, [b"dir"], 4096).dents
+    assert (part.entries, part.end) == (whole[: len(part.entries)], False)
+    rest = session.getdents(fid, part.next, 65536, True)
+    assert part.entries + rest.entries == whole
+    assert session.walk_list(root, [], 65536).stat.ino == tree.stat().st_ino
+    for names, code in [([b"hello"], errno.ENOTDIR), ([b"dirlink"], errno.ENOTDIR), ([b"no"], errno.ENOENT)]:
+        with fails(code):
+            session.walk_list(root, names, 65536)
+    with fails(errno.ELOOP):
+        session.walk_list(root, [b"dirlink", b"deep"], 65536)
+    with fails(errno.EINVAL):
+        session.walk_list(root, [], 100)

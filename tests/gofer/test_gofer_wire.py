@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import inspect
 from typing import Any
 
 from gofer_support import SECRET, Connect, descriptors, fails
@@ -10,25 +11,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import flipcall
-from examples.gofer.protocol import Place
+from gofer.protocol import Gofer, Place, table
 from tests.support import wait_until
 
-METHODS = {
-    "mount": 0,
-    "walk": 2,
-    "walk_stat": 2,
-    "stat": 1,
-    "readlink": 1,
-    "open": 2,
-    "create": 3,
-    "read": 3,
-    "getdents": 4,
-    "mkdir": 2,
-    "unlink": 2,
-    "rename": 2,
-    "fsync": 2,
-    "close_fids": 1,
-}
+METHODS = {name: len(inspect.signature(getattr(Gofer, name)).parameters) - 1 for name, *_ in table()}
 
 anything = st.recursive(
     st.one_of(

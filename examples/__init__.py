@@ -1,1 +1,0 @@
-"""Programs a user would write, on flipcall's public doors alone."""

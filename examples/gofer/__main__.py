@@ -1,5 +1,0 @@
-"""`python -m examples.gofer`."""
-
-from examples.gofer.cli import main
-
-main()

@@ -1,0 +1,5 @@
+"""`gofer`."""
+
+from gofer.cli import main
+
+main()

@@ -1,0 +1,138 @@
+"""Data: what is done by open FID."""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import cast
+
+import flipcall
+from gofer import syscalls
+from gofer.opening import Opening
+from gofer.operations import ALWAYS, check_offset, error
+from gofer.protocol import STAT_BYTES, Dent, Dents, Listed, Stat
+
+_LISTING_MAX = 64 * 1024
+"""Bytes of kernel records one getdents handles: a bound on how long one request can take."""
+
+_FALLOCATE_MODES = 0x01 | 0x02 | 0x08 | 0x10 | 0x20 | 0x40
+"""KEEP_SIZE, PUNCH_HOLE, COLLAPSE_RANGE, ZERO_RANGE, INSERT_RANGE, UNSHARE_RANGE (linux/falloc.h)."""
+
+
+class Data(Opening):
+    """The operations on open files. They leave the tree's lock alone (locks.py)."""
+
+    def read(self, fid: int, offset: int, length: int) -> bytes:
+        check_offset(offset)
+        if length < 0:
+            raise error(errno.EINVAL)
+        with self._fids.opened(fid) as handle:
+            # The kernel reads straight into the window: these bytes are copied once, out of the page cache.
+            view = flipcall.context().reply_view(min(length, self._export.max_io))
+            node = handle.node
+            before, changing = node.generation, node.changing
+            count = os.preadv(handle.fd, [view], offset)
+            if changing or node.generation != before:
+                with node.reading:
+                    count = os.preadv(handle.fd, [view], offset)
+        return cast(bytes, view[:count])  # the attachment, already in its place: a slice of reply_view
+
+    def write(self, fid: int, offset: int, data: memoryview) -> int:
+        check_offset(offset)
+        with self._fids.opened(fid) as handle, handle.node.writing:
+            return os.pwrite(handle.fd, data, offset)
+
+    def seek(self, fid: int, offset: int, whence: int) -> int:
+        check_offset(offset)
+        if whence not in (os.SEEK_DATA, os.SEEK_HOLE):
+            raise error(errno.EINVAL)
+        with self._fids.opened(fid) as handle, handle.node.reading:
+            if handle.position is not None:
+                raise error(errno.EISDIR)  # a directory's position is getdents's
+            return os.lseek(handle.fd, offset, whence)
+
+    def fallocate(self, fid: int, mode: int, offset: int, length: int) -> None:
+        check_offset(offset)
+        check_offset(length)
+        if mode & ~_FALLOCATE_MODES:
+            raise error(errno.EOPNOTSUPP)
+        with self._fids.opened(fid) as handle, handle.node.writing:
+            syscalls.fallocate(handle.fd, mode, offset, length)
+
+    def flush(self, fid: int) -> None:
+        with self._fids.opened(fid) as handle, handle.node.reading:
+            os.close(os.dup(handle.fd))
+
+    def fsync(self, fids: list[int], data_only: bool) -> None:
+        if len(fids) > self._export.max_fids:
+            raise error(errno.EINVAL)  # one request keeps the disk busy for each FID once, not for a megabyte
+        failed: OSError | None = None
+        for fid in fids:
+            try:
+                with self._fids.opened(fid) as handle:
+                    (os.fdatasync if data_only else os.fsync)(handle.fd)
+            except OSError as e:
+                failed = failed or e
+        if failed is not None:
+            raise failed
+
+    def getdents(self, fid: int, cookie: int, limit: int, stats: bool) -> Dents:
+        check_offset(cookie)
+        room = _room(limit, stats)
+        with self._fids.opened(fid) as handle:
+            if handle.position is None:
+                raise error(errno.ENOTDIR)
+            with handle.position, handle.node.reading:
+                os.lseek(handle.fd, cookie, os.SEEK_SET)
+                return self._dents(handle.fd, cookie, room, stats)
+
+    def walk_list(self, fid: int, names: list[bytes], limit: int) -> Listed:
+        self._check_walk(names)
+        room = _room(limit, True)
+        with self._fids.control(fid) as start, self._tree.here.lock:
+            fd = self._walk_to(start, names)
+            try:
+                info = os.fstat(fd)
+                with self._tree.node(info.st_dev, info.st_ino).reading:
+                    opened = self._export.reopen(fd, os.O_RDONLY | os.O_DIRECTORY | ALWAYS)
+                    try:
+                        return Listed(self._stat(info), self._dents(opened, 0, room, True))
+                    finally:
+                        os.close(opened)
+            finally:
+                os.close(fd)
+
+    def _dents(self, fd: int, cookie: int, room: int, stats: bool) -> Dents:
+        """Entries from the descriptor's position, which is `cookie`, on; the directory is locked."""
+        found: list[syscalls.RawDent] = []
+        end = False
+        # Asked again while there is room for any one entry: only an empty answer is the end.
+        while room >= syscalls.DIRENT_MAX and not end:
+            end = True
+            for raw in syscalls.getdents(fd, room):
+                end = False
+                cookie = raw.next
+                room -= syscalls.record_size(raw.name)
+                found.append(raw)
+        return Dents(
+            [self._dent(fd, raw, stats) for raw in found if raw.name not in (b".", b"..")], cookie, end
+        )
+
+    def _dent(self, directory: int, raw: syscalls.RawDent, stats: bool) -> Dent:
+        found: Stat | None = None
+        if stats:
+            try:
+                # A name from the kernel, one step, no link followed: safe without openat2.
+                found = self._stat(os.stat(raw.name, dir_fd=directory, follow_symlinks=False))
+            except FileNotFoundError:
+                pass  # removed since it was listed
+        return Dent(raw.name, raw.ino, raw.kind, found)
+
+
+def _room(limit: int, stats: bool) -> int:
+    """Bytes of kernel records whose entries' reply is `limit` bytes at most."""
+    # A record is at least 24 bytes, and longer than the Dent made of it without stat.
+    room = min(limit * 24 // (24 + STAT_BYTES) if stats else limit, _LISTING_MAX)
+    if room < syscalls.DIRENT_MAX:
+        raise error(errno.EINVAL)
+    return room

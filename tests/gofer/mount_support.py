@@ -1,0 +1,122 @@
+"""A gofer and its mount, each a process, for the tests that work on files."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PATIENCE_S = 20.0
+
+
+def why_no_mount() -> str | None:
+    """What is missing here for a FUSE mount, None if nothing is."""
+    try:
+        import pyfuse3  # noqa: F401
+    except ImportError as error:
+        return f"pyfuse3 cannot be imported: {error}"
+    if not os.access("/dev/fuse", os.R_OK | os.W_OK):
+        return "/dev/fuse cannot be opened"
+    if os.geteuid() != 0:
+        return "mounting and umount2 need root here"
+    return None
+
+
+needs_mount = pytest.mark.skipif(why_no_mount() is not None, reason=f"no FUSE mount: {why_no_mount()}")
+
+
+class Program:
+    """`gofer ...` in a process of its own, which has said on stdout that it is ready."""
+
+    def __init__(self, *arguments: str) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "gofer", *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            bufsize=0,  # so that select sees all there is
+        )
+        assert self._process.stdout is not None
+        ready = b"gofer: serving " if arguments[0] == "serve" else b"gofer: mounted "
+        try:
+            line = b"\n"
+            while not line.startswith(ready):
+                assert line, f"gofer {' '.join(arguments)} did not get ready"
+                readable, _, _ = select.select([self._process.stdout], [], [], PATIENCE_S)
+                line = self._process.stdout.readline() if readable else b""
+        except BaseException:
+            self.kill()
+            raise
+
+    @property
+    def pid(self) -> int:
+        """Its process."""
+        return self._process.pid
+
+    def stop(self, number: int = signal.SIGTERM) -> tuple[int, str]:
+        """Signal it and wait: its exit status, and what it said on stderr."""
+        self._process.send_signal(number)
+        return self.wait()
+
+    def wait(self) -> tuple[int, str]:
+        """Its end: exit status and stderr."""
+        _, said = self._process.communicate(timeout=PATIENCE_S)
+        return self._process.returncode, said.decode()
+
+    def kill(self) -> None:
+        """SIGKILL, and whatever else was open. Idempotent."""
+        self._process.kill()
+        self._process.communicate()
+
+
+class Mounted:
+    """A tree, the gofer that owns it, and the directory where its mount is."""
+
+    def __init__(
+        self, directory: Path, *, serve: tuple[str, ...] = (), options: tuple[str, ...] = ()
+    ) -> None:
+        self.tree = directory / "tree"
+        self.at = directory / "mnt"
+        self.socket = str(directory / "gofer.sock")
+        self._serve = serve
+        self.tree.mkdir(exist_ok=True)
+        self.at.mkdir(exist_ok=True)
+        self.start_gofer()
+        try:
+            self.mount = Program("mount", self.socket, str(self.at), *options)
+        except BaseException:
+            self.gofer.kill()
+            raise
+
+    def start_gofer(self) -> None:
+        """Serve the tree; the socket of one that was killed is in the way and goes."""
+        self.gofer = Program("serve", str(self.tree), "--socket", self.socket, *self._serve)
+
+    def is_mounted(self) -> bool:
+        """Whether the kernel has a mount there, be it a dead one."""
+        return f" {self.at} fuse" in Path("/proc/self/mounts").read_text()
+
+    def close(self) -> None:
+        """Nothing is left, whatever the test did."""
+        if self.is_mounted():
+            subprocess.run(["umount", "-l", str(self.at)], check=False)
+        self.mount.kill()
+        with contextlib.suppress(subprocess.TimeoutExpired, ValueError):
+            self.gofer.stop()
+        self.gofer.kill()
+
+
+@contextlib.contextmanager
+def mounted(directory: Path, **terms: tuple[str, ...]) -> Iterator[Mounted]:
+    """A mount for the block."""
+    found = Mounted(directory, **terms)
+    try:
+        yield found
+    finally:
+        found.close()
