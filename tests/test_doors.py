@@ -46,7 +46,7 @@ EVERYDAY = {
 LAYERS = [
     ["_core", "status", "errors", "syscalls", "process", "cpus", "kernel"],
     ["buffers", "fd", "fds", "rights", "window", "allocator", "named", "liveness", "handover", "limits"],
-    ["policy", "switch", "notify", "placement", "outcome", "endpoint"],
+    ["policy", "switch", "notify", "placement", "outcome", "agreement", "endpoint"],
     ["frame", "landing", "bulk", "ndarray", "items", "method", "failure", "service", "handshake"],
     ["control", "channel", "flow", "stream", "streams", "socketflow", "socketchannel"],
     ["pool", "context", "dispatch", "serving", "session", "listener", "connection"],

@@ -103,8 +103,8 @@ FAULTS = {
         "it hangs",
     ),
     "a sleep by futex that says it is a trap": (
-        "switch_notify.c",
-        r"    atomic_fetch_and\(sleepers\(ep\), ~bit\);\n    return fc_futex_wait",
+        "notify.h",
+        r"    atomic_fetch_and\(fc_sleepers\(ep\), ~bit\);\n    return fc_futex_wait",
         "    return fc_futex_wait",
         "it hangs",
     ),
@@ -129,7 +129,7 @@ def test_the_stress_bites(fault: str, tmp_path: Path) -> None:
         ["cc", "-std=gnu11", "-O1", "-w", "-pthread", *headers, "-o", str(program), *map(str, sources)],
         check=True,
     )
-    switch = "imitated-swap" if "owed" in fault else "notify" if name == "switch_notify.c" else "futex"
+    switch = "imitated-swap" if "owed" in fault else "notify" if "notify" in name else "futex"
     command = [str(program), "--seconds", "60", "--patience", "1", "--switch", switch, "--seed", "1"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode == SKIP:
