@@ -1,45 +1,71 @@
-"""What the two sides of a window say to each other when they connect: a JSON object each way (proto/window.md).
+"""Whether the two sides of a handshake mean the same service: the server's half compares, the client's tells.
 
-The client's says what it can do, the server's what is done. An empty object, or one without these keys, is a peer
-without extensions.
+Equal fingerprints are enough. Only where they differ are the shapes of the methods asked for and compared, so that
+a connection between equals costs no more for it. What was found to fit is remembered for the further channels of
+the session, and not for others: a client can only deceive itself.
 """
 
-import json
-from typing import Any
+import socket
 
-from .errors import MisuseError
-from .notify import NotifyLink
-from .switch import NOTIFY, offered
+from .compat import differences
+from .errors import CallError, ProtocolError
+from .handshake import Compare, Hello, Shapes, recv_message, send_message, shapes_decoder
+from .method import Method
+from .service import Contract
+from .session import Session
+from .status import Status
 
-
-def switches(switch: str | None, notify: NotifyLink | None) -> list[str]:
-    """What this side offers, the best first. Raises MisuseError, UnsupportedError."""
-    if notify is None:
-        if switch == NOTIFY:
-            raise MisuseError("switch notify needs notify=, this side's NotifyLink (flipcall.notify)")
-        return offered(switch)
-    if switch not in (None, NOTIFY):
-        raise MisuseError(f"a NotifyLink is of no use to switch {switch}")
-    return [NOTIFY] if switch == NOTIFY else [NOTIFY, *offered(None)]
+_SHOWN = 10  # mismatched methods in one refusal
+_TOLD = 5  # differences of one method in it
+_AT_ONCE = 64  # shapes in one message, which has a limit
 
 
-def request(offer: list[str], placement: str, notify: NotifyLink | None) -> bytes:
-    """The client's datagram."""
-    keys: dict[str, Any] = {"sleepers": 1, "switches": offer, "placement": placement}
-    if notify is not None:
-        keys["notify"] = notify.index
-    return json.dumps(keys).encode()
+def agree(sock: socket.socket, hello: Hello, session: Session, deadline: float) -> None:
+    """Server: that the client can call what it would call. A method that only one side has does not matter here.
+
+    Raises CallError (FAILED_PRECONDITION) naming what differs; ProtocolError, ClosedError, DeadlineExceeded.
+    """
+    dispatcher = session.dispatcher
+    if not hello.service:
+        return
+    if hello.service != dispatcher.name:
+        what = f"the client asks for service {hello.service}, this is {dispatcher.name}"
+        raise CallError(Status.FAILED_PRECONDITION, what)
+    unlike = [
+        m
+        for m in dispatcher.methods
+        if (wanted := hello.methods.get(m.name)) is not None
+        and wanted.fingerprint not in (m.fingerprint, session.agreed.get(m.name))
+    ]
+    wrong: list[str] = []
+    for at in range(0, len(unlike), _AT_ONCE):
+        wrong += _compared(sock, hello, unlike[at : at + _AT_ONCE], deadline)
+    if wrong:
+        more = f"; and {len(wrong) - _SHOWN} more" if len(wrong) > _SHOWN else ""
+        raise CallError(Status.FAILED_PRECONDITION, "; ".join(wrong[:_SHOWN]) + more)
+    session.agreed.update((m.name, hello.methods[m.name].fingerprint) for m in unlike)
 
 
-def answer(to: dict[str, Any], switch: str, placement: str) -> bytes:
-    """The server's datagram: an empty object gets an empty one."""
-    return json.dumps({"sleepers": 1, "switch": switch, "placement": placement} if to else {}).encode()
+def _compared(sock: socket.socket, hello: Hello, methods: list[Method], deadline: float) -> list[str]:
+    """In words, which of these methods do not fit, and why."""
+    send_message(sock, Compare([m.name for m in methods]))
+    shapes, _ = recv_message(sock, shapes_decoder, deadline)
+    wrong = []
+    for method in methods:
+        shape = shapes.methods.get(method.name)
+        if shape is None:
+            raise ProtocolError(f"the client did not say what its {method.name} looks like")
+        if found := differences(shape, method.shape):
+            wanted = hello.methods[method.name].signature
+            told = ", ".join(found[:_TOLD]) + (", …" if len(found) > _TOLD else "")
+            wrong.append(f"{method.name}: the client calls {wanted}, the server has {method}: {told}")
+    return wrong
 
 
-def read(datagram: bytes) -> dict[str, Any] | None:
-    """What the peer has said; None when it is no JSON object."""
+def shapes_of(contract: Contract | None, asked: Compare) -> Shapes:
+    """Client: the answer to `asked`. Raises ProtocolError when the server asks for what was not offered to it."""
+    methods = {m.name: m.shape for m in contract.methods} if contract else {}
     try:
-        said = json.loads(datagram)
-    except (ValueError, RecursionError):
-        return None
-    return said if isinstance(said, dict) else None
+        return Shapes({name: methods[name] for name in asked.methods})
+    except KeyError as e:
+        raise ProtocolError(f"the server asks for method {e}, which this side did not name") from None

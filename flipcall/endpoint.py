@@ -22,7 +22,7 @@ import weakref
 from types import TracebackType
 from typing import Any, NoReturn
 
-from . import agreement
+from . import greeting
 from ._core import ffi, lib
 from .errors import (
     BusyError,
@@ -92,7 +92,7 @@ class Endpoint:
         try:
             self.side = Side(side)
             self.policy = policy or WaitPolicy.balanced()
-            self._offer = agreement.switches(switch, notify)
+            self._offer = greeting.switches(switch, notify)
             self._base: Any = ffi.from_buffer("char[]", window.buffer)
             self._ep = ffi.new("struct fc_endpoint *")
             result = lib.fc_init(self._ep, self._base, window.length, self.side, _c_policy(self.policy))
@@ -128,7 +128,7 @@ class Endpoint:
         turn = State(self._ep.turn)  # not self.state, which another thread's shutdown() may just have changed
         if turn is not State.NEW or self.side is not Side.CLIENT:
             raise MisuseError(f"connect() on a {self.side.name.lower()} endpoint in state {turn.name}")
-        offer = agreement.request(self._offer, self.policy.placement, self._notify)
+        offer = greeting.request(self._offer, self.policy.placement, self._notify)
         try:
             self._put(offer)
             n = self._settle(lib.fc_connect(self._ep, len(offer), _deadline(deadline_ns)), deadline_ns)
@@ -161,7 +161,7 @@ class Endpoint:
             offer = self._agree(n)
             switch, index = taken(self._offer, offer.get("switches")), offer.get("notify")
             place = self._settle_at(offer.get("placement"))
-            answer = agreement.answer(offer, switch, place)
+            answer = greeting.answer(offer, switch, place)
             self._put(answer)
             self._check(lib.fc_send(self._ep, len(answer)))
             self._use(switch, index)
@@ -275,6 +275,18 @@ class Endpoint:
         return Stats(*(getattr(s, name) for name in Stats.__struct_fields__))
 
     @property
+    def parked(self) -> bool:
+        """Whether this side sleeps in the kernel, or is about to. Any thread."""
+        bit = lib.FC_SLEEPS_CLIENT if self.side is Side.CLIENT else lib.FC_SLEEPS_SERVER
+        with self._lock:
+            return not self._closed and bool(ffi.cast("struct fc_packet *", self._base).sleepers & bit)
+
+    @property
+    def serving(self) -> bool:
+        """Whether a call is under way on this side. Any thread."""
+        return bool(self._ep.call)
+
+    @property
     def peer_pid(self) -> int:
         """The peer's process id, 0 when unknown."""
         return self._peer.pid
@@ -342,7 +354,7 @@ class Endpoint:
             text = bytes(self.data[: min(n, lib.FC_CONNECT_JSON_MAX)])
         except ValueError:  # released: close() in another thread
             raise self._over() from None
-        offer = agreement.read(text)
+        offer = greeting.read(text)
         if offer is None:
             raise ProtocolError(self._name("connected with something else than a JSON object"), self.peer_pid)
         self._ep.trust_sleepers = offer.get("sleepers") == 1
