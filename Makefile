@@ -102,7 +102,7 @@ test-swap:
 GUEST_DIR := build/guest
 GUEST_FLAGS := -std=gnu11 -O2 -g -Wall -Wextra -Wno-unused-parameter -Werror -pthread -Iproto -Iflipcall/core
 
-guest-programs: venv $(CTESTS) $(GUEST_DIR)/swaptest $(GUEST_DIR)/placement
+guest-programs: venv $(CTESTS) $(STRESS_DIR)/stress $(GUEST_DIR)/swaptest $(GUEST_DIR)/placement
 
 $(GUEST_DIR)/swaptest: proto/kernel/swaptest.c
 	@mkdir -p $(@D)
