@@ -138,7 +138,7 @@ aarch64-run: $(ARM_TESTS)
 	@for cpu in $(ARM_CPUS); do for program in $(ARM_TESTS); do \
 		echo "aarch64 $$cpu: $$program"; \
 		arguments="$$(case $$program in */stress) echo "$(ARM_STRESS)";; esac)"; \
-		FLIPCALL_TEST_EMULATOR=$(ARM_RUN) $(ARM_RUN) -cpu $$cpu $$program $$arguments || exit 1; \
+		FLIPCALL_TEST_SLOW=3 FLIPCALL_TEST_EMULATOR=$(ARM_RUN) $(ARM_RUN) -cpu $$cpu $$program $$arguments || exit 1; \
 	done; done
 
 $(ARM_DIR)/stress: $(STRESS_C) $(STRESS_H) $(CORE_C) $(CORE_H)
