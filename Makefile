@@ -103,7 +103,7 @@ test-swap:
 GUEST_DIR := build/guest
 GUEST_FLAGS := -std=gnu11 -O2 -g -Wall -Wextra -Wno-unused-parameter -Werror -pthread -Iproto -Iflipcall/core
 
-guest-programs: venv $(CTESTS) $(GUEST_DIR)/swaptest $(GUEST_DIR)/placement
+guest-programs: venv $(CTESTS) $(STRESS_DIR)/stress $(GUEST_DIR)/swaptest $(GUEST_DIR)/placement
 
 $(GUEST_DIR)/swaptest: proto/kernel/swaptest.c
 	@mkdir -p $(@D)
@@ -139,7 +139,7 @@ aarch64-run: $(ARM_TESTS)
 	@for cpu in $(ARM_CPUS); do for program in $(ARM_TESTS); do \
 		echo "aarch64 $$cpu: $$program"; \
 		arguments="$$(case $$program in */stress) echo "$(ARM_STRESS)";; esac)"; \
-		$(ARM_RUN) -cpu $$cpu $$program $$arguments || exit 1; \
+		FLIPCALL_TEST_SLOW=3 FLIPCALL_TEST_EMULATOR=$(ARM_RUN) $(ARM_RUN) -cpu $$cpu $$program $$arguments || exit 1; \
 	done; done
 
 $(ARM_DIR)/stress: $(STRESS_C) $(STRESS_H) $(CORE_C) $(CORE_H)
