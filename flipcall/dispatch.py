@@ -91,7 +91,7 @@ class Dispatcher:
             result = method.call(self._handlers[method.number], method.joined(args, requests))
             if method.stream_out is None:
                 answer = self._result(method, result)
-            elif give_all(flow, result, method.stream_out.encode):
+            elif give_all(flow, result, method.stream_out):
                 answer = 0, NOTHING, NOTHING
             else:
                 answer = self.failed(CallError(Status.CANCELLED, "the caller gave up"))

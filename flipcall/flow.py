@@ -18,7 +18,7 @@ from .buffers import address, fresh
 from .endpoint import Endpoint
 from .errors import CallError
 from .frame import CANCEL, END, ITEMS, MORE, REPLY
-from .items import Items
+from .items import Items, encode
 from .status import Status
 
 _STREAM: int = lib.FC_FLAG_STREAM << lib.FC_WHAT_FLAGS_SHIFT
@@ -85,15 +85,37 @@ class WindowFlow:
             result = lib.fc_publish(self._ep, item, len(item))
             if result == _PUBLISHED:
                 return True
-            if result == _STOPPED:
-                return False
             if result == _TOO_LARGE:
                 return self._publish_parts(item)
-            if result != _FULL and result != _FLIP:
-                self._endpoint.fail(result)
-            self.flip()
-            if result == _FLIP or self.kind != MORE:
-                return self.kind == MORE
+            if not self._flipped(result):
+                return False
+            if result == _FLIP:
+                return True
+
+    def publish_bulk(self, data: memoryview) -> bool:
+        """The same for bytes, which are copied once: into the window."""
+        if data.nbytes > self._endpoint.data_cap:
+            return self.publish(encode(data))
+        with ffi.from_buffer("char[]", data) as start:
+            while True:
+                result = lib.fc_publish_bulk(self._ep, start, len(start))
+                if result == _PUBLISHED:
+                    return True
+                if result == _TOO_LARGE:
+                    return self.publish(encode(data))
+                if not self._flipped(result):
+                    return False
+                if result == _FLIP:
+                    return True
+
+    def _flipped(self, result: int) -> bool:
+        """The item is not there, or not noticed, before a flip; whether the peer wants more after it."""
+        if result == _STOPPED:
+            return False
+        if result != _FULL and result != _FLIP:
+            self._endpoint.fail(result)
+        self.flip()
+        return self.kind == MORE
 
     def _publish_parts(self, item: bytes) -> bool:
         """An item larger than the window: in parts, once the peer has taken the others."""

@@ -21,7 +21,7 @@ _STREAMS = (
 )
 BULK: tuple[type, ...] = (bytes, bytearray, memoryview)
 
-_encode = msgspec.msgpack.Encoder().encode
+encode: Callable[[Any], bytes] = msgspec.msgpack.Encoder().encode
 
 
 def item_type(annotation: Any) -> Any:
@@ -44,7 +44,7 @@ class Items:
         except TypeError as e:
             raise MisuseError(f"{where}: msgspec cannot decode {kind!r}: {e}") from e
         self._convert = None if wire is kind else kind
-        self.encode: Callable[[Any], bytes] = _encode
+        self.bulk = kind in BULK
 
     def decode(self, batch: bytes) -> list[Any]:
         """Items that came together, as one msgpack array. Raises what msgspec does."""

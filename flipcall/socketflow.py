@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from .frame import CANCEL, END, ITEMS, MORE, REPLY, REQUEST, STREAM, TIMEOUT_NONE
-from .items import Items
+from .items import Items, encode
 from .stream import FrameSocket
 
 EARLY = 1  # code of ITEMS: more may follow
@@ -73,6 +73,10 @@ class SocketFlow:
             self.flip()
             return self.kind == MORE
         return True
+
+    def publish_bulk(self, data: memoryview) -> bool:
+        """See WindowFlow.publish_bulk."""
+        return self.publish(encode(data))
 
     def flip(self) -> None:
         """See WindowFlow.flip."""

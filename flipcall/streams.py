@@ -20,7 +20,8 @@ import msgspec
 from .errors import CallError, ProtocolError
 from .failure import rebuild
 from .frame import END, ITEMS, MORE, REPLY
-from .method import Method
+from .items import Items, encode
+from .method import Method, octets
 from .status import Status
 
 T = TypeVar("T")
@@ -38,6 +39,7 @@ class Flow(Protocol):
 
     def open(self, number: int, timeout_us: int, body: bytes, attachment: Any) -> None: ...
     def publish(self, item: bytes) -> bool: ...
+    def publish_bulk(self, data: memoryview) -> bool: ...
     def flip(self) -> None: ...
     def hand(self, kind: int, code: int = 0) -> None: ...
     def take(self) -> None: ...
@@ -97,18 +99,26 @@ def _produce(flow: Flow, method: Method, requests: Iterator[Any] | None) -> None
     """The server wants items. Not mine afterwards, unless its reply has come."""
     if requests is None or method.stream_in is None:
         raise ProtocolError(f"{method.name} has no items to give, and was asked for some")
-    encode = method.stream_in.encode
+    give = giver(flow, method.stream_in)
     if method.stream_out is not None:
         for item in requests:
-            if flow.publish(encode(item)) or flow.kind != REPLY:
+            if give(item) or flow.kind != REPLY:
                 flow.hand(ITEMS)
             return
     else:
         for item in requests:
-            if not flow.publish(encode(item)):
+            if not give(item):
                 break
     if flow.kind != REPLY:
         flow.hand(END)
+
+
+def giver(flow: Flow, items: Items) -> Callable[[Any], bool]:
+    """What publishes one item: flow.publish(), for this kind of item."""
+    if items.bulk:
+        return lambda item: flow.publish_bulk(octets(item))
+    publish = flow.publish
+    return lambda item: publish(encode(item))
 
 
 def outcome(flow: Flow) -> None:
@@ -153,15 +163,14 @@ def received(flow: Flow, name: str) -> Generator[Any, None, None]:
             raise BrokenRequest(f"an item for {name} cannot be read: {e}") from e
 
 
-def give_all(flow: Flow, results: Iterable[Any], encode: Callable[[Any], bytes]) -> bool:
+def give_all(flow: Flow, results: Iterable[Any], items: Items) -> bool:
     """Publish what a handler yields; whether the client wanted all of it. The handler's generator is closed."""
-    iterator = iter(results)
+    iterator, give = iter(results), giver(flow, items)
     try:
         for item in iterator:
-            out = encode(item)
             while not flow.mine:
                 flow.take()
-            if flow.kind not in (0, MORE, ITEMS, END) or not flow.publish(out):
+            if flow.kind not in (0, MORE, ITEMS, END) or not give(item):
                 return False
         return True
     finally:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import flipcall
 
 
@@ -9,6 +11,8 @@ class Geo(flipcall.Service):
     """A contract."""
 
     def distance(self, a: float, b: float) -> float: ...
+    def scan(self, near: float) -> Iterator[float]: ...
+    def total(self, xs: Iterator[float]) -> float: ...
 
 
 class Wrong(Geo):
@@ -23,6 +27,11 @@ geo.distance("a", 1.0)  # error
 geo.distance(1.0)  # error
 geo.distnace(1.0, 2.0)  # error
 text: str = geo.distance(1.0, 2.0)  # error
+for word in geo.scan(1.0):
+    text = word  # error
+geo.scan(1.0)[0]  # error
+geo.total(iter(["a"]))  # error
+geo.total(1.0)  # error
 flipcall.connect(Geo, "s", transport="pigeon")  # error
 flipcall.connect(int, "s")  # error
 flipcall.connect(Geo, "s", timeout="long")  # error

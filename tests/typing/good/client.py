@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import msgspec
 
 import flipcall
@@ -18,6 +20,8 @@ class Geo(flipcall.Service):
     def distance(self, a: Point, b: Point, *, unit: str = "m") -> float: ...
     def raw(self, data: bytes) -> bytes: ...
     def nearest(self, a: Point) -> Point | None: ...
+    def scan(self, near: Point) -> Iterator[Point]: ...
+    def total(self, points: Iterator[Point]) -> float: ...
 
 
 class GeoServer(Geo):
@@ -33,6 +37,12 @@ class GeoServer(Geo):
 
     def nearest(self, a: Point) -> Point | None:
         return a if flipcall.context().peer.pid else None
+
+    def scan(self, near: Point) -> Iterator[Point]:
+        yield near
+
+    def total(self, points: Iterator[Point]) -> float:
+        return sum(p.x for p in points)
 
 
 @flipcall.register_error
@@ -56,6 +66,9 @@ def main() -> None:
         near = geo.nearest(Point(0, 0))
         if near is not None:
             print(near.x, metres, data)
+        total: float = geo.total(p for p in geo.scan(Point(0, 0)))
+        for point in geo.scan(Point(total, 0)):
+            print(point.x)
         try:
             geo.raw(b"")
         except flipcall.CallError as e:
