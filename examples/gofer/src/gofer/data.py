@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from typing import cast
 
 import flipcall
 from gofer import syscalls
-from gofer.opening import Opening
+from gofer.opening import Opening, content_of
 from gofer.operations import ALWAYS, check_offset, error
-from gofer.protocol import STAT_BYTES, Dent, Dents, Listed, Stat
+from gofer.protocol import MAX_AHEAD, STAT_BYTES, Content, Dent, Dents, Listed, Stat
 
 _LISTING_MAX = 64 * 1024
 """Bytes of kernel records one getdents handles: a bound on how long one request can take."""
@@ -101,6 +102,37 @@ class Data(Opening):
                         os.close(opened)
             finally:
                 os.close(fd)
+
+    def walk_read(self, fid: int, names: list[bytes], files: list[bytes], limit: int) -> list[Content | None]:
+        self._check_walk(names)
+        self._check_walk(files)
+        room = min(limit, self._export.max_io)
+        found: list[Content | None] = []
+        with self._fids.control(fid) as start, self._tree.here.lock:
+            fd = self._walk_to(start, names)
+            try:
+                for name in files:
+                    content = self._read_small(fd, name, min(room, MAX_AHEAD))
+                    found.append(content)
+                    room -= len(content.data) if content is not None else 0
+            finally:
+                os.close(fd)
+        return found
+
+    def _read_small(self, directory: int, name: bytes, room: int) -> Content | None:
+        """A file's whole content, if it is a regular one of at most `room` bytes."""
+        try:
+            fd = self._open_in(directory, name)
+        except OSError:
+            return None
+        try:
+            info = os.fstat(fd)
+            if not stat.S_ISREG(info.st_mode) or info.st_size > room:
+                return None
+            data, info = content_of(fd, info, self._tree.node(info.st_dev, info.st_ino))
+            return Content(self._stat(info), data) if len(data) == info.st_size else None
+        finally:
+            os.close(fd)
 
     def _dents(self, fd: int, cookie: int, room: int, stats: bool) -> Dents:
         """Entries from the descriptor's position, which is `cookie`, on; the directory is locked."""

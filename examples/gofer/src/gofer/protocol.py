@@ -294,6 +294,14 @@ class Listed(msgspec.Struct, array_like=True, frozen=True):
     dents: Dents
 
 
+class Content(msgspec.Struct, array_like=True, frozen=True):
+    """A small file."""
+
+    stat: Stat
+    data: bytes
+    """All of it."""
+
+
 # ---- the table ---------------------------------------------------------------------------------------
 
 
@@ -415,6 +423,15 @@ class Gofer(flipcall.Service):
         """Walk to a directory and list it from the start, with attributes, as getdents. Not in lisafs.
 
         One round trip, and no FID; who wants what follows after `dents.next` opens the directory.
+        """
+        raise NotImplementedError
+
+    @operation(READ)
+    def walk_read(self, fid: int, names: list[bytes], files: list[bytes], limit: int) -> list[Content | None]:
+        """Walk to a directory and read small files in it, `limit` bytes at most. Not in lisafs.
+
+        One round trip, and no FIDs. None for what cannot be had so: no regular file, too long (MAX_AHEAD, or
+        what is left of the limit), not readable, being written, gone.
         """
         raise NotImplementedError
 

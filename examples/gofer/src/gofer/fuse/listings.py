@@ -98,4 +98,5 @@ class Listings:
             raise stale()
         listing = Listing(listed.dents.entries, listed.dents.next, listed.dents.end, asked)
         directory.listing = listing if self._cache else None
+        directory.opens_counted = 0
         return listing

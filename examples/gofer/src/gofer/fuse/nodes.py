@@ -36,7 +36,7 @@ class Node:
 
     __slots__ = (
         "asked", "changed", "counting_since", "epoch", "fid", "files", "info", "is_long", "key", "kind", "listing",
-        "lookups", "lookups_counted", "names", "number", "pages",
+        "lookups", "lookups_counted", "names", "number", "opens_counted", "pages",
     )  # fmt: skip
 
     def __init__(self, number: int, info: Stat) -> None:
@@ -60,6 +60,7 @@ class Node:
         self.is_long = False
         self.counting_since = 0.0
         self.lookups_counted = 0
+        self.opens_counted = 0  # of files in it, since it was listed: contents.py
 
     def is_same(self, info: Stat) -> bool:
         """Whether what was found is this object."""

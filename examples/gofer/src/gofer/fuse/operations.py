@@ -6,6 +6,7 @@ and back ten times that. Only what waits for a disk is given to another thread (
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat as modes
@@ -108,7 +109,7 @@ class GoferOperations(Transfers):
         gofer = self.connection.gofer
         file = self.files.get(fh) if fh is not None else None
         if fields.update_size and file is not None and file.writable:
-            fid = self.current(file).fid
+            fid = self.opened(file).fid
         else:
             fid = self.fids.of(node) if fields.update_size else self.fids.any_of(node)
         done = gofer.set_stat(fid, _set_stat(attr, fields))
@@ -241,6 +242,10 @@ class GoferOperations(Transfers):
         It lives on under a name this mount may not have seen; while it is open its FIDs reach it.
         """
         node = self.nodes.at(directory, name)
+        for file in node.files if node is not None else ():
+            if not file.fid:
+                with contextlib.suppress(OSError):  # then it is not what it was when it was opened
+                    self.opened(file)
         if node is not None and node.info.nlink > 1 and len(node.names) == 1 and node.kind != modes.S_IFDIR:
             self.fids.of(node)
 

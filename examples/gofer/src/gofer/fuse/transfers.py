@@ -24,6 +24,7 @@ from pyfuse3 import (
 
 from gofer.fuse.attributes import entry_of
 from gofer.fuse.connection import Connection
+from gofer.fuse.contents import Contents
 from gofer.fuse.fids import FidCache
 from gofer.fuse.files import OpenDirectory, OpenFile, open_flags
 from gofer.fuse.handler import once, retried
@@ -44,14 +45,18 @@ class Transfers(pyfuse3.Operations):
         self.nodes = Nodes(connection.root.stat)
         self.fids = FidCache(connection, self.nodes)
         self.listings = Listings(connection, self.fids, cache)
+        self.contents = Contents(connection, self.nodes, self.fids, self.listings, cache)
         self.files: dict[int, OpenFile] = {}
         self.directories: dict[int, OpenDirectory] = {}
         self._handles = itertools.count(1)
         self._cache = cache
         self._own = Owner(os.geteuid(), os.getegid())
 
-    def current(self, file: OpenFile) -> OpenFile:
-        """The file, if its FID is of the gofer that is there now; OSError ESTALE otherwise."""
+    def opened(self, file: OpenFile) -> OpenFile:
+        """The file with a FID of the gofer that is there now; OSError ESTALE if it was opened at another."""
+        if not file.fid:  # it has been enough until now that its content was here
+            file.fid = self.fids.open(file.node, file.flags, 0).fid
+            file.epoch = self.connection.epoch
         if self.connection.gofer and file.epoch != self.connection.epoch:
             raise stale()
         return file
@@ -73,9 +78,13 @@ class Transfers(pyfuse3.Operations):
         """Open a file."""
         node = self.nodes[inode]
         given = open_flags(flags)
+        # Who has no pages of the file yet will read it; a small one comes along at once, or is here already.
+        reads = given == os.O_RDONLY and node.pages is None and self._cache > 0 and not flags & os.O_DIRECT
+        here = self.contents.take(node) if reads else None
+        if here is not None:
+            content, asked = here
+            return self._opened(node, Opened(0, content.stat, content.data), asked, given)
         asked = time.monotonic()
-        # Who has no pages of the file yet will read it; a small one comes along at once.
-        reads = given & os.O_ACCMODE == os.O_RDONLY and node.pages is None and self._cache > 0
         opened = self.fids.open(node, given, MAX_AHEAD if reads else 0)
         if given & os.O_TRUNC:
             node.has_changed()
@@ -136,7 +145,7 @@ class Transfers(pyfuse3.Operations):
         ahead = file.take_ahead(off, size, self._cache)
         if ahead is not None:
             return ahead
-        self.current(file)
+        self.opened(file)
         gofer, most = self.connection.gofer, self.connection.client.max_read
         data = gofer.read(file.fid, off, min(size, most))
         if len(data) == size or not data or (off + len(data) >= file.size and len(data) < most):
@@ -151,7 +160,7 @@ class Transfers(pyfuse3.Operations):
     @once
     async def write(self, fh: FileHandleT, off: int, buf: bytes) -> int:
         """All of the bytes, or an error before the first."""
-        file = self.current(self.files[fh])
+        file = self.opened(self.files[fh])
         gofer, most = self.connection.gofer, self.connection.client.max_write
         view = memoryview(buf)
         done = 0
@@ -165,14 +174,14 @@ class Transfers(pyfuse3.Operations):
     @once
     async def fsync(self, fh: FileHandleT, datasync: bool) -> None:
         """To the disk; on another thread and channel, so that nothing else waits for it."""
-        await self._sync(self.current(self.files[fh]).fid, datasync)
+        await self._sync(self.opened(self.files[fh]).fid, datasync)
 
     @once
     async def release(self, fh: FileHandleT) -> None:
         """The last use of an open file is over."""
         file = self.files.pop(fh)
         file.node.files.remove(file)
-        if file.epoch == self.connection.epoch:
+        if file.fid and file.epoch == self.connection.epoch:
             if file.writable:
                 self.connection.client.close_fids([file.fid])
             else:
