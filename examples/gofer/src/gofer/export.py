@@ -14,6 +14,7 @@ import resource
 import stat
 
 from gofer import detached, syscalls
+from gofer.ids import Ids
 from gofer.locks import Tree
 from gofer.protocol import MAX_IO, MAX_NAMES
 
@@ -37,13 +38,16 @@ class Export:
         max_fids: int = DEFAULT_MAX_FIDS,
         max_io: int = MAX_IO,
         max_names: int = MAX_NAMES,
+        ids: Ids | None = None,
     ) -> None:
+        """`ids`: how clients count users and groups; None: as this machine does."""
         self.path = os.fsdecode(path)
         """By which the operator named it: for what is printed."""
         self.read_only = read_only
         self.max_fids = max_fids
         self.max_io = max_io
         self.max_names = max_names
+        self.ids = ids
         self.tree = Tree()
         """The locks of its operations, whichever session they are of."""
         self.root, self.own_mount = _open_root(path, read_only)
