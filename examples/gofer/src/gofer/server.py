@@ -67,6 +67,8 @@ def serve(
     max_fids: int = DEFAULT_MAX_FIDS,
     max_channels: int = DEFAULT_MAX_CHANNELS,
     ids: Ids | None = None,
+    donate: bool = False,
+    sockets: bool = False,
     confinement: Confinement = Confinement.FULL,
     user: User | None = None,
     stop_with_parent: bool = False,
@@ -81,7 +83,7 @@ def serve(
     """
     # Half of them stay free at the least: for sockets, windows and the next session.
     limit = min(max_fids, raise_descriptor_limit() // 2)
-    export = Export(directory, read_only=read_only, max_fids=limit, ids=ids)
+    export = Export(directory, read_only=read_only, max_fids=limit, ids=ids, donate=donate, sockets=sockets)
     try:
         access = "read-only" if read_only else "read-write"
         server = GoferServer(

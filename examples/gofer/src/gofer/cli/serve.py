@@ -42,6 +42,8 @@ from gofer.server import serve as serve_tree
     show_default=True,
     help="partial: serve although the kernel lacks some of it.",
 )
+@click.option("--donate", is_flag=True, help="Hand out the host's descriptors of files to those who ask.")
+@click.option("--sockets", is_flag=True, help="Let Unix sockets in the tree be connected to and made.")
 @click.option(
     "--map-uid",
     "uids",
@@ -49,9 +51,7 @@ from gofer.server import serve as serve_tree
     metavar="CLIENT:SERVER[:SIZE]",
     help="A client's users CLIENT... are SERVER... here; others are nobody. May be given several times.",
 )
-@click.option(
-    "--map-gid", "gids", multiple=True, metavar="CLIENT:SERVER[:SIZE]", help="The same for groups."
-)
+@click.option("--map-gid", "gids", multiple=True, metavar="CLIENT:SERVER[:SIZE]", help="The same for groups.")
 @click.option("--user", metavar="USER[:GROUP]", help="Run as this user, once the tree is opened.")
 @click.option("--stop-with-parent", is_flag=True, help="End when the process that started this one does.")
 def serve(
@@ -61,6 +61,8 @@ def serve(
     transport: Transports,
     max_fids: int,
     max_channels: int,
+    donate: bool,
+    sockets: bool,
     uids: tuple[str, ...],
     gids: tuple[str, ...],
     confinement: str,
@@ -80,6 +82,8 @@ def serve(
             transport=transport,
             max_fids=max_fids,
             max_channels=max_channels,
+            donate=donate,
+            sockets=sockets,
             ids=ids if uids or gids else None,
             confinement=Confinement(confinement),
             user=None if user is None else User.parse(user),
