@@ -84,7 +84,9 @@ def kernel(root: int, path: bytes, follow: bool) -> int:
     flags = os.O_PATH | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW)
     how = syscalls._OpenHow(flags, 0, _RESOLVE_IN_ROOT | _RESOLVE_NO_MAGICLINKS)
     # EAGAIN: a rename or mount anywhere on the machine went on meanwhile (openat2(2)); ask again.
-    while (fd := syscalls._syscall(syscalls._OPENAT2, root, path, ctypes.addressof(how), ctypes.sizeof(how))) < 0:
+    while (
+        fd := syscalls._syscall(syscalls._OPENAT2, root, path, ctypes.addressof(how), ctypes.sizeof(how))
+    ) < 0:
         if ctypes.get_errno() != errno.EAGAIN:
             return -ctypes.get_errno()
     try:

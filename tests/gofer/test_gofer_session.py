@@ -337,18 +337,18 @@ def test_walk_list(session: Session, root: int, tree: Path) -> None:
         (tree / "dir" / f"{number}").touch()
     fid = opened(session, root, b"dir", os.O_RDONLY | os.O_DIRECTORY)
     whole = listing(session, fid, stats=True)
-    listed = session.walk_list(root, [b"dir"], 65536)
+    listed = session.walk_list(root, [b"dir"], 65536, 0)
     assert (listed.dents.entries, listed.dents.end) == (whole, True)
     assert listed.stat.ino == (tree / "dir").stat().st_ino
-    part = session.walk_list(root, [b"dir"], 4096).dents
+    part = session.walk_list(root, [b"dir"], 4096, 0).dents
     assert (part.entries, part.end) == (whole[: len(part.entries)], False)
     rest = session.getdents(fid, part.next, 65536, True)
     assert part.entries + rest.entries == whole
-    assert session.walk_list(root, [], 65536).stat.ino == tree.stat().st_ino
+    assert session.walk_list(root, [], 65536, 0).stat.ino == tree.stat().st_ino
     for names, code in [([b"hello"], errno.ENOTDIR), ([b"dirlink"], errno.ENOTDIR), ([b"no"], errno.ENOENT)]:
         with fails(code):
-            session.walk_list(root, names, 65536)
+            session.walk_list(root, names, 65536, 0)
     with fails(errno.ELOOP):
-        session.walk_list(root, [b"dirlink", b"deep"], 65536)
+        session.walk_list(root, [b"dirlink", b"deep"], 65536, 0)
     with fails(errno.EINVAL):
-        session.walk_list(root, [], 100)
+        session.walk_list(root, [], 100, 0)
