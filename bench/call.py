@@ -20,6 +20,7 @@ import msgspec
 from msgspec.structs import replace
 
 import flipcall
+from bench import views
 from bench.echo import ITEM, Echo
 from bench.measure import Effort, Sample, sample_calls, sample_paced
 from bench.peer import EchoConfig
@@ -91,7 +92,8 @@ def measure_family(effort: Effort, progress: Progress) -> tuple[list[Row], dict[
         ):
             rows += measure_group(_cases(load, placement, directory), effort, progress)
         idle = idle_percent(effort, progress, directory)
-    return rows, {**ratios(rows), **idle}
+        more, named = views.measure_part(effort, progress, directory)
+    return [*rows, *more], {**ratios(rows), **idle, **named}
 
 
 def ratios(rows: list[Row]) -> dict[str, float | None]:

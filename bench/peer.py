@@ -56,6 +56,12 @@ class GoferConfig(msgspec.Struct, frozen=True, tag="gofer"):
     read_only: bool = True
 
 
+class ViewsConfig(msgspec.Struct, frozen=True, tag="views"):
+    """Serve bench.views at `path`."""
+
+    path: str
+
+
 class MountConfig(msgspec.Struct, frozen=True, tag="mount"):
     """Mount a tree on `mountpoint`: of the gofer at socket `source`, or the directory `source` passed through."""
 
@@ -64,7 +70,7 @@ class MountConfig(msgspec.Struct, frozen=True, tag="mount"):
     through_gofer: bool
 
 
-Config = EndpointConfig | ClientConfig | EchoConfig | GoferConfig | MountConfig
+Config = EndpointConfig | ClientConfig | EchoConfig | GoferConfig | ViewsConfig | MountConfig
 
 
 def main(arguments: list[str]) -> int:
@@ -92,6 +98,10 @@ def serve(config: Config, parent: int) -> None:
         serve_runs(config)
     elif isinstance(config, EchoConfig):
         serve_echo(config)
+    elif isinstance(config, ViewsConfig):
+        from bench.views import serve as serve_views
+
+        serve_views(config, ready)
     elif isinstance(config, MountConfig):
         serve_mount(config)
     else:

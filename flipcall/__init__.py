@@ -21,11 +21,13 @@ from .errors import (
     WindowError,
 )
 from .failure import register_error
+from .fd import Fd
 from .liveness import Peer
 from .policy import WaitPolicy
 from .server import Server, serve
 from .service import Service
 from .status import Status
+from .views import into, view
 
 __all__ = [
     "BusyError",
@@ -33,6 +35,7 @@ __all__ = [
     "ClosedError",
     "Context",
     "DeadlineExceeded",
+    "Fd",
     "FlipcallError",
     "ForkedError",
     "MisuseError",
@@ -49,7 +52,9 @@ __all__ = [
     "WindowError",
     "connect",
     "context",
+    "into",
     "register_error",
     "serve",
+    "view",
     "with_options",
 ]

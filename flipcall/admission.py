@@ -168,7 +168,8 @@ class Admission:
         try:
             if hello.transport == "socket":
                 send_message(sock, self._welcome(session, 0))
-                frames = FrameSocket(sock, self._message_max)
+                takes_fds = any(m.fd_params for m in session.dispatcher.methods)
+                frames = FrameSocket(sock, self._message_max, takes_fds=takes_fds)
                 return SocketServing(frames, session.dispatcher), session, life
             window = self._allocator.allocate(hello.window)
             endpoint = Endpoint(
@@ -186,7 +187,7 @@ class Admission:
             except BaseException:
                 endpoint.close()
                 raise
-            serving = WindowServing(endpoint, session.dispatcher, session.peer, self._message_max)
+            serving = WindowServing(endpoint, session.dispatcher, session.peer, self._message_max, sock)
             return serving, session, life
         except BaseException:
             life.close()

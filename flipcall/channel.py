@@ -4,28 +4,41 @@ States are the endpoint's: a channel that is ACTIVE can be called; WAITING, its 
 answer has not come back yet (reclaim() says when); OVER and CLOSED, it is done for.
 """
 
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from socket import socket as UnixSocket
 from typing import Any, NamedTuple
 
 from ._core import ffi, lib
 from .buffers import address, fresh
+from .control import drop, hand_over, take
 from .endpoint import Endpoint
+from .errors import CallError, ClosedError, MisuseError, ProtocolError
 from .failure import rebuild
+from .fd import Fd
 from .flow import WindowFlow, too_large
 from .items import Items
+from .landing import PRIVATE, Landing
 from .outcome import State
+from .rights import NO_RIGHTS, Rights
 
 Attachment = bytes | bytearray | memoryview
 _TICK: int = lib.FC_TICK
 _SPLIT: int = lib.FC_FLAG_SPLIT << lib.FC_FRAME_FLAGS_SHIFT
+FDS_SENT: int = lib.FC_FLAG_FDS << lib.FC_WHAT_FLAGS_SHIFT
+FDS_CAME: int = lib.FC_FLAG_FDS << lib.FC_FRAME_FLAGS_SHIFT
 PLAIN_MAX = (1 << lib.FC_FRAME_CODE_SHIFT) - 1  # a result up to here: code OK, no attachment
 
 
 class Reply(NamedTuple):
-    """An OK reply: the msgpack body and the bulk bytes behind it, both private copies."""
+    """An OK reply: the msgpack body, the bulk bytes behind it (private bytes, or what a Landing made of them), and
+    its descriptors.
+    """
 
     body: bytes
-    attachment: bytes
+    attachment: Any
+    rights: Rights = NO_RIGHTS
 
 
 class WindowChannel:
@@ -34,32 +47,73 @@ class WindowChannel:
     message_max: bytes of body and attachment that the server takes, and that are taken from it.
     """
 
-    __slots__ = ("__weakref__", "answer", "endpoint", "ep", "message_max", "socket", "window")
+    __slots__ = ("__weakref__", "_inside", "answer", "endpoint", "ep", "message_max", "socket", "window")
 
     def __init__(self, endpoint: Endpoint, sock: UnixSocket, message_max: int) -> None:
         self.endpoint = endpoint
         self.socket = sock
+        sock.setblocking(False)
         self.message_max = message_max
+        self._inside = threading.Lock()  # so that the socket is not closed under a system call
         self.ep, self.window = endpoint.core()
         self.answer = self.window + lib.FC_PACKET_HEADER + lib.FC_FRAME_HEADER
 
-    def bulk(self, number: int, timeout_us: int, body: bytes, attachment: Attachment) -> Reply:
-        """Call method `number`; the request and the reply may have an attachment.
+    def bulk(
+        self,
+        number: int,
+        timeout_us: int,
+        body: bytes,
+        attachment: Attachment,
+        fds: Sequence[Fd] = (),
+        landing: Landing | None = None,
+    ) -> Reply:
+        """Call method `number`; the request and the reply may have an attachment and descriptors.
+
+        landing: where the reply's attachment goes; by default it is bytes.
 
         Raises what the call raises; CallError (RESOURCE_EXHAUSTED), naming both sizes, for a request or a reply
         larger than message_max.
         """
         what = number | timeout_us << lib.FC_CALL_TIMEOUT_SHIFT
+        if fds:
+            return self._bulk_with_fds(what, body, attachment, fds, landing)
+        return self._bulk(what, body, attachment, landing)
+
+    def _bulk(self, what: int, body: bytes, attachment: Attachment, landing: Landing | None) -> Reply:
         if not attachment:
-            return self.settle(lib.fc_call(self.ep, what, body, len(body)), what, body)
+            return self.settle(lib.fc_call(self.ep, what, body, len(body)), what, body, b"", landing)
+        if type(attachment) is bytes and len(attachment) <= self.endpoint.data_cap:  # most often, and quicker
+            result = lib.fc_call_attached(self.ep, what, body, len(body), attachment, len(attachment))
+            return self.settle(result, what, body, attachment, landing)
         with memoryview(attachment) as view, ffi.from_buffer("char[]", view) as data:
             if len(data) > self.endpoint.data_cap:  # and perhaps more than a u32 can say
                 result = lib.FC_ERR_SIZE
             else:
                 result = lib.fc_call_attached(self.ep, what, body, len(body), data, len(data))
-            return self.settle(result, what, body, view)
+            return self.settle(result, what, body, view, landing)
 
-    def settle(self, result: int, what: int, body: bytes, attachment: Any = b"") -> Reply:
+    def _bulk_with_fds(
+        self, what: int, body: bytes, attachment: Attachment, fds: Sequence[Fd], landing: Landing | None
+    ) -> Reply:
+        self._check_size(body, attachment)
+        call_id, sent = self.ep.call_id % 0xFFFFFFFF + 1, True
+        try:
+            with self._guarded():
+                try:
+                    hand_over(self.socket, call_id, fds)
+                except (CallError, MisuseError):
+                    sent = False
+                    raise
+            return self._bulk(what | FDS_SENT, body, attachment, landing)
+        except BaseException:
+            if sent and self.ep.call_id != call_id:
+                # They may have gone, and their frame has not: the next call would have its number, and find them.
+                self.close()
+            raise
+
+    def settle(
+        self, result: int, what: int, body: bytes, attachment: Any = b"", landing: Landing | None = None
+    ) -> Reply:
         """What the C core's `result` of a call means: wait on over ticks, then the reply, or the error raised.
 
         what, body, attachment: of the request, which goes in parts if it was too big.
@@ -70,41 +124,73 @@ class WindowChannel:
             result = lib.fc_call_resume(self.ep)
         if result < 0:
             self.endpoint.fail(result)
+        rights = self._taken() if result & FDS_CAME else NO_RIGHTS
         frame = self.ep.received
-        if result & _SPLIT:
-            reply = self._gathered(frame.whole_body, frame.whole_attach)
-        else:
-            reply = Reply(
-                ffi.unpack(self.answer, result & PLAIN_MAX),
-                ffi.unpack(self.window + frame.attach_off, frame.attach_len) if frame.attach_len else b"",
-            )
         code = (result >> lib.FC_FRAME_CODE_SHIFT) & 0xFFFF
         if code:
-            raise rebuild(code, reply.body)
-        return reply
+            landing = None
+        if result & _SPLIT:
+            body, attachment = self._gathered(frame.whole_body, frame.whole_attach, landing)
+        else:
+            body = ffi.unpack(self.answer, result & PLAIN_MAX)
+            attachment = self._landed(frame.attach_off, frame.attach_len, landing)
+        if code:
+            raise rebuild(code, body)
+        return Reply(body, attachment, rights)
+
+    def _landed(self, start: int, size: int, landing: Landing | None) -> Any:
+        if landing is not None:
+            return landing.copied(self.window, start, size)
+        return ffi.unpack(self.window + start, size) if size else b""
+
+    def _taken(self) -> Rights:
+        try:
+            with self._guarded():
+                return take(self.socket, self.ep.call_id)
+        except ProtocolError:
+            self.close()
+            raise
+
+    @contextmanager
+    def _guarded(self) -> Iterator[None]:
+        """The socket is not closed meanwhile: close() leaves that to whoever is inside."""
+        if self._closed() or not self._inside.acquire(blocking=False):
+            raise ClosedError("this channel is closed")
+        try:
+            yield
+        finally:
+            self._inside.release()
+            if self._closed():
+                self.close()
+
+    def _closed(self) -> bool:
+        return self.endpoint.state is State.CLOSED
 
     def _split(self, what: int, body: bytes, attachment: Any) -> int:
         """Send a request in parts; bodies stay where they are until the answer is there."""
-        if len(body) + len(attachment) > self.message_max:
-            raise too_large("a request", len(body) + len(attachment), self.message_max)
+        self._check_size(body, attachment)
         with ffi.from_buffer("char[]", body) as start, ffi.from_buffer("char[]", attachment) as data:
             result: int = lib.fc_call_split(self.ep, what, start, len(start), data, len(data))
             while result == _TICK:
                 result = lib.fc_call_resume(self.ep)
         return result
 
-    def _gathered(self, body_len: int, attach_len: int) -> Reply:
-        """A reply that comes in parts."""
+    def _check_size(self, body: bytes, attachment: Attachment) -> None:
+        if len(body) + len(attachment) > self.message_max:
+            raise too_large("a request", len(body) + len(attachment), self.message_max)
+
+    def _gathered(self, body_len: int, attach_len: int, landing: Landing | None) -> tuple[bytes, Any]:
+        """Body and attachment of a reply that comes in parts."""
         if body_len + attach_len > self.message_max:
             raise too_large("a reply", body_len + attach_len, self.message_max)
-        reply = Reply(fresh(body_len), fresh(attach_len))
-        with address(reply.body) as body, address(reply.attachment) as attachment:
+        body, (landed, place) = fresh(body_len), (landing or PRIVATE).room(attach_len)
+        with address(body) as to, place as behind:
             result: int = _TICK
             while result == _TICK:
-                result = lib.fc_gather(self.ep, body, body_len, attachment, attach_len)
+                result = lib.fc_gather(self.ep, to, body_len, behind, attach_len)
         if result < 0:
             self.endpoint.fail(result)
-        return reply
+        return body, landed
 
     def flow(self, incoming: Items | None) -> WindowFlow:
         """A streaming call over this channel, not opened yet."""
@@ -125,6 +211,9 @@ class WindowChannel:
         result: int = lib.fc_reclaim(self.ep)
         if result not in (lib.FC_OK, _TICK):
             self.endpoint.fail(result)
+        if result != _TICK:
+            with self._guarded():
+                drop(self.socket)  # descriptors that came with the answer
         return result != _TICK
 
     def abandon(self) -> None:
@@ -134,7 +223,9 @@ class WindowChannel:
     def close(self) -> None:
         """End it. Any thread, idempotent."""
         self.endpoint.close()
-        self.socket.close()
+        if self._inside.acquire(blocking=False):
+            self.socket.close()
+            self._inside.release()
 
     def __del__(self) -> None:
         if hasattr(self, "window"):

@@ -8,15 +8,17 @@ import os
 import socket
 import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn, TypeVar
 
 from msgspec import DecodeError
 
 from ._core import ffi, lib
+from .bulk import Bulk
 from .channel import PLAIN_MAX, Attachment, Reply, WindowChannel
 from .endpoint import Endpoint
 from .errors import CallError, ClosedError, DeadlineExceeded, MisuseError, ProtocolError
+from .fd import Fd
 from .fds import close_fds
 from .frame import timeout_us
 from .handshake import (
@@ -30,12 +32,14 @@ from .handshake import (
     recv_message,
     send_message,
 )
+from .landing import Landing
 from .liveness import Liveness, Peer, hang_up
 from .method import Method, encode
 from .notify import NotifyLink
 from .outcome import Side
 from .policy import WaitPolicy
 from .pool import Channel, Pool
+from .rights import pack
 from .service import Contract, Service, contract_of
 from .socketchannel import SocketChannel
 from .status import Status
@@ -49,6 +53,8 @@ Path = str | os.PathLike[str]
 
 _BACKLOG_PAUSE_S = 0.005
 _UNDECODABLE = (DecodeError, UnicodeDecodeError, RecursionError)  # what msgspec raises for a hostile body
+
+_NO_FDS: Sequence[Fd] = ()
 
 _clients: "weakref.WeakSet[Connection]" = weakref.WeakSet()
 
@@ -83,6 +89,7 @@ class Connection:
         self._message_max = message_max
         self._wanted = {m.name: Wanted(m.fingerprint, str(m)) for m in contract.methods} if contract else {}
         self._service = contract.name if contract else ""
+        self._takes_fds = any(m.fd_result for m in contract.methods) if contract else False
         self.welcome: Welcome | None = None
         self.peer_pid = 0  # of the first channel
         self.pool = Pool(self._channel, max_channels)
@@ -173,7 +180,8 @@ class Connection:
                 raise CallError(Status.FAILED_PRECONDITION, what)
             if self.transport == "socket":
                 pid.close()
-                channel: Channel = SocketChannel(FrameSocket(sock, self._most(welcome), pid.pid))
+                frames = FrameSocket(sock, self._most(welcome), pid.pid, takes_fds=self._takes_fds)
+                channel: Channel = SocketChannel(frames)
             else:
                 window = PacketWindow.attach(fds.pop(), welcome.window)
                 window.drop_fd()
@@ -312,9 +320,10 @@ def _stub(method: Method, number: int, connection: Connection, timeout: float | 
     """The call of one method, by the quickest way that carries it."""
     if method.streaming:
         return _stream_stub(method, number, connection.pool, timeout)
-    if connection.transport == "window" and not method.bulk_params and not method.bulk_result:
+    plain = not (method.bulk_params or method.bulk_result or method.fd_params or method.fd_result)
+    if connection.transport == "window" and plain:
         return _window_stub(method, number, connection.pool, timeout)
-    return _bulk_stub(method, number, connection.pool, timeout)
+    return BulkCall(method, number, connection.pool, timeout)
 
 
 def _window_stub(method: Method, number: int, pool: Pool, timeout: float | None) -> Callable[..., Any]:
@@ -362,20 +371,45 @@ def _positions(method: Method) -> int:
     return -1 if method.keyword_only else len(method.params)
 
 
-def _bulk_stub(method: Method, number: int, pool: Pool, timeout: float | None) -> Callable[..., Any]:
-    """A call whose arguments or result may travel as the attachment, over any transport."""
-    count, bind, result_type = _positions(method), method.bind, method.result_type
+class BulkCall:
+    """A call whose arguments or result may travel beside the body, over any transport: a stub. Any thread."""
 
-    def call(*args: Any, **kwargs: Any) -> Any:
-        if kwargs or len(args) != count:
-            args = bind(args, kwargs)
+    def __init__(self, method: Method, number: int, pool: Pool, timeout: float | None) -> None:
+        self.method = method
+        self.pool = pool
+        self._number = number
+        self._timeout = timeout
+        self._count = _positions(method)
+        self._landing = method.result_bulk.landing if method.result_bulk else None
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        method = self.method
+        reply = self.ask(args, kwargs, self._landing)
+        if method.fd_result:
+            return _decoded_with_fds(method, reply)
+        if method.result_bulk is None:
+            return _decoded(method, reply.body)
+        return _unpacked(method, method.result_bulk, reply.body, reply.attachment)
+
+    def ask(self, args: tuple[Any, ...], kwargs: dict[str, Any], landing: Landing | None) -> Reply:
+        """The reply, its attachment where `landing` says. Raises what the call raises."""
+        channel, reply = self.ask_and_hold(args, kwargs, landing)
+        self.pool.give(channel)
+        return reply
+
+    def ask_and_hold(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], landing: Landing | None
+    ) -> tuple[Channel, Reply]:
+        """The same, and the channel, which is the caller's to give back."""
+        method = self.method
+        if kwargs or len(args) != self._count:
+            args = method.bind(args, kwargs)
         slots, attachment = method.split(args)
-        reply = ask(pool, timeout, number, encode(slots), attachment)
-        if method.bulk_result:
-            return reply.attachment if result_type is bytes else result_type(reply.attachment)
-        return _decoded(method, reply.body)
+        body, fds = pack(slots) if method.fd_params else (encode(slots), _NO_FDS)
+        return _ask(self.pool, self._timeout, self._number, body, attachment, fds, landing)
 
-    return call
+    def __repr__(self) -> str:
+        return f"<call of {self.method}>"
 
 
 def _stream_stub(method: Method, number: int, pool: Pool, timeout: float | None) -> Callable[..., Any]:
@@ -410,8 +444,8 @@ def _stream_stub(method: Method, number: int, pool: Pool, timeout: float | None)
             return Stream(made)
         for _ in made:
             raise ProtocolError(f"{method.name} has one result, and items came")
-        if method.bulk_result:
-            return method.result_type(last[0].attachment)
+        if method.result_bulk is not None:
+            return _unpacked(method, method.result_bulk, last[0].body, last[0].attachment)
         return _decoded(method, last[0].body)
 
     return call
@@ -419,6 +453,20 @@ def _stream_stub(method: Method, number: int, pool: Pool, timeout: float | None)
 
 def ask(pool: Pool, timeout: float | None, number: int, body: bytes, attachment: Attachment) -> Reply:
     """One call over a channel of the pool; waiting for the channel is part of the timeout."""
+    channel, reply = _ask(pool, timeout, number, body, attachment)
+    pool.give(channel)
+    return reply
+
+
+def _ask(
+    pool: Pool,
+    timeout: float | None,
+    number: int,
+    body: bytes,
+    attachment: Attachment,
+    fds: Sequence[Fd] = _NO_FDS,
+    landing: Landing | None = None,
+) -> tuple[Channel, Reply]:
     limit = timeout_us(timeout)
     try:
         channel: Channel = pool.free.pop()
@@ -428,12 +476,10 @@ def ask(pool: Pool, timeout: float | None, number: int, body: bytes, attachment:
         if timeout is not None:
             limit = timeout_us(max(0.0, timeout - (time.monotonic() - started)))
     try:
-        reply = channel.bulk(number, limit, body, attachment)
+        return channel, channel.bulk(number, limit, body, attachment, fds, landing)
     except BaseException:
         pool.mend(channel)
         raise
-    pool.give(channel)
-    return reply
 
 
 def _decoded(method: Method, body: bytes) -> Any:
@@ -442,6 +488,22 @@ def _decoded(method: Method, body: bytes) -> Any:
         return method.decode_result(body)
     except _UNDECODABLE as e:
         raise _garbled(method, e) from e
+
+
+def _unpacked(method: Method, bulk: Bulk, body: bytes, attachment: Any) -> Any:
+    try:
+        return method.unpack_result(bulk, body, attachment)
+    except (*_UNDECODABLE, ValueError) as e:
+        raise _garbled(method, e) from e
+
+
+def _decoded_with_fds(method: Method, reply: Reply) -> Any:
+    try:
+        value = reply.rights.decode(method.decode_result, reply.body)
+    except _UNDECODABLE as e:
+        raise _garbled(method, e) from e
+    reply.rights.close()
+    return value
 
 
 def _garbled(method: Method, error: Exception) -> ProtocolError:

@@ -12,16 +12,18 @@ from typing import Any
 
 import msgspec
 
-from .errors import CallError, ClosedError
+from .errors import CallError, ClosedError, ProtocolError
 from .failure import describe
+from .fd import Fd
 from .items import Items
 from .limits import Gate
-from .method import Method, encode, octets
+from .method import Method, encode
+from .rights import NO_RIGHTS, Rights, pack
 from .service import Service, contract_of
 from .status import Status
 from .streams import BrokenRequest, Flow, give_all, received
 
-Answer = tuple[int, bytes, Any]  # status, body, attachment
+Answer = tuple[int, bytes, Any, list[Fd]]  # status, body, attachment, descriptors
 Decode = Callable[[bytes], tuple[Any, ...]]
 NOTHING = b""
 
@@ -43,9 +45,15 @@ class Dispatcher:
 
     def _plain(self, method: Method) -> tuple[Decode, Callable[..., Any]] | None:
         """What a request without bulk goes through, so that a channel's loop can do it itself: the decoder of
-        its arguments and the handler. None for a method that has bulk.
+        its arguments and the handler. None for a method that has bulk or Fd.
         """
-        if method.bulk_params or method.bulk_result or method.streaming:
+        if (
+            method.bulk_params
+            or method.bulk_result
+            or method.streaming
+            or method.fd_params
+            or method.fd_result
+        ):
             return None
         handler = self._handlers[method.number]
         if not method.keyword_only:
@@ -57,9 +65,16 @@ class Dispatcher:
         self._draining = True
         self.plain[:] = [None] * len(self.plain)
 
-    def answer(self, number: int, body: bytes, attachment: memoryview, flow: Flow | None = None) -> Answer:
-        """The answer to a request; `attachment` is a view borrowed until the reply is sent, `flow` the stream it
-        has opened; control is this side's afterwards.
+    def answer(
+        self,
+        number: int,
+        body: bytes,
+        attachment: memoryview,
+        rights: Rights = NO_RIGHTS,
+        flow: Flow | None = None,
+    ) -> Answer:
+        """The answer to a request; `attachment` is a view borrowed until the reply is sent, `rights` are its
+        descriptors, `flow` the stream it has opened; control is this side's afterwards.
 
         Raises BrokenRequest; ClosedError, with nothing done, once draining.
         """
@@ -73,10 +88,19 @@ class Dispatcher:
         if attachment and not method.bulk_params:
             raise BrokenRequest(f"{method.name} was sent {len(attachment)} bytes it has no parameter for")
         try:
-            slots = method.decode_args(body)
+            decode = method.decode_args
+            slots = rights.decode(decode, body) if method.fd_params else decode(body)
         except BaseException as e:
             return self.undecodable(number, e)
-        args = method.join(slots, attachment) if method.bulk_params else slots
+        try:
+            args = method.join(slots, attachment) if method.bulk_params else slots
+        except ProtocolError:
+            rights.revoke()
+            raise
+        except BaseException as e:
+            rights.revoke()
+            return self.failed(e)
+        rights.close()
         if flow is not None:
             return self._stream(method, args, flow)
         try:
@@ -92,7 +116,7 @@ class Dispatcher:
             if method.stream_out is None:
                 answer = self._result(method, result)
             elif give_all(flow, result, method.stream_out):
-                answer = 0, NOTHING, NOTHING
+                answer = 0, NOTHING, NOTHING, []
             else:
                 answer = self.failed(CallError(Status.CANCELLED, "the caller gave up"))
         except BrokenRequest:
@@ -104,10 +128,15 @@ class Dispatcher:
         return answer
 
     def _result(self, method: Method, result: Any) -> Answer:
-        if not method.bulk_result:
-            return 0, encode(result), NOTHING
+        if method.fd_result:
+            out, fds = pack(result)
+            for fd in fds:
+                fd.mark_sent()  # whatever becomes of the reply, the handler cannot close it any more
+            return 0, out, NOTHING, fds
+        if method.result_bulk is None:
+            return 0, encode(result), NOTHING, []
         # A TypeError here is the handler's: it returned something else. Of any buffer, its bytes are sent.
-        return 0, NOTHING, result if type(result) is bytes else octets(result)
+        return 0, *method.pack_result(method.result_bulk, result), []
 
     def incoming(self, number: int) -> Items | None:
         """What decodes the items that method `number` is sent, None where it is sent none."""
@@ -126,7 +155,7 @@ class Dispatcher:
 
     def failed(self, error: BaseException) -> Answer:
         """The answer for what a handler raised."""
-        return (*describe(error, self.tracebacks), NOTHING)
+        return (*describe(error, self.tracebacks), NOTHING, [])
 
     def _method(self, number: int) -> Method:
         if number >= len(self.methods):

@@ -38,11 +38,14 @@ def send_fds(sock: socket.socket, data: bytes, fds: Sequence[int]) -> None:
         raise MisuseError("descriptors travel with at least one byte of data")
     if len(fds) > SCM_MAX_FD:
         raise MisuseError(f"{len(fds)} descriptors in one message; the maximum is {SCM_MAX_FD}")
-    rights = struct.pack(f"={len(fds)}i", *fds)
-    ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)] if fds else []
-    sent = sock.sendmsg([data], ancillary, socket.MSG_NOSIGNAL)
+    sent = sock.sendmsg([data], rights_of(fds), socket.MSG_NOSIGNAL)
     if sent < len(data):
         sock.sendall(memoryview(data)[sent:], socket.MSG_NOSIGNAL)
+
+
+def rights_of(fds: Sequence[int]) -> list[tuple[int, int, bytes]]:
+    """The ancillary data that carries `fds`, for sendmsg()."""
+    return [(socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack(f"={len(fds)}i", *fds))] if fds else []
 
 
 def recv_fds(sock: socket.socket, size: int, max_fds: int) -> tuple[bytes, list[int]]:
@@ -69,18 +72,9 @@ def recv_fds_and_sender(sock: socket.socket, size: int, max_fds: int) -> tuple[b
 def _receive(sock: socket.socket, size: int, max_fds: int, room: int) -> tuple[bytes, list[int], int]:
     if size <= 0 or not 0 <= max_fds <= SCM_MAX_FD:
         raise MisuseError(f"cannot receive {size} bytes with up to {max_fds} descriptors")
-    # CMSG_LEN and not CMSG_SPACE: its padding would hold a descriptor more.
-    room += socket.CMSG_LEN(max_fds * _INT.size) if max_fds else 0
-    fds: list[int] = []
-    sender = 0
-    data, ancillary, flags, _ = sock.recvmsg(size, room, socket.MSG_CMSG_CLOEXEC)
+    data = bytearray(size)
+    got, fds, flags, sender = collect(sock, data, max_fds, room=room)
     try:
-        for level, kind, payload in ancillary:
-            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-                whole = len(payload) - len(payload) % _INT.size
-                fds.extend(fd for (fd,) in _INT.iter_unpack(payload[:whole]))
-            elif level == socket.SOL_SOCKET and kind == socket.SCM_CREDENTIALS:
-                sender = _UCRED.unpack(payload)[0]
         if len(fds) > max_fds or (flags & socket.MSG_CTRUNC and len(fds) == max_fds):
             raise ProtocolError(f"the peer sent more descriptors than the {max_fds} expected")
         if flags & socket.MSG_CTRUNC:
@@ -90,7 +84,30 @@ def _receive(sock: socket.socket, size: int, max_fds: int, room: int) -> tuple[b
     except BaseException:
         close_fds(fds)
         raise
-    return data, fds, sender
+    return bytes(data[:got]), fds, sender
+
+
+def collect(
+    sock: socket.socket, into: bytearray | memoryview, max_fds: int, flags: int = 0, room: int = 0
+) -> tuple[int, list[int], int, int]:
+    """One recvmsg(2) that judges nothing: bytes read into `into`, the descriptors, which are the caller's and
+    close-on-exec, the flags, and the sender's pid if there is `room` for that, too. MSG_CTRUNC among the flags:
+    more were sent, and the room (max_fds) or this process was too small.
+
+    Raises OSError and TimeoutError as recvmsg does; nothing has come then.
+    """
+    # CMSG_LEN and not CMSG_SPACE: its padding would hold a descriptor more.
+    room += socket.CMSG_LEN(max_fds * _INT.size) if max_fds else 0
+    fds: list[int] = []
+    sender = 0
+    size, ancillary, told, _ = sock.recvmsg_into([into], room, socket.MSG_CMSG_CLOEXEC | flags)
+    for level, kind, payload in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            whole = len(payload) - len(payload) % _INT.size
+            fds.extend(fd for (fd,) in _INT.iter_unpack(payload[:whole]))
+        elif level == socket.SOL_SOCKET and kind == socket.SCM_CREDENTIALS:
+            sender = _UCRED.unpack(payload)[0]
+    return size, fds, told, sender
 
 
 def close_fds(fds: Iterable[int]) -> None:

@@ -16,6 +16,7 @@ ITEMS: int = lib.FC_ITEMS
 END: int = lib.FC_END
 CANCEL: int = lib.FC_CANCEL
 STREAM: int = lib.FC_FLAG_STREAM
+FLAG_FDS: int = lib.FC_FLAG_FDS
 TIMEOUT_NONE: int = lib.FC_TIMEOUT_NONE
 PREFIX: int = LENGTH.size + HEADER.size
 

@@ -9,7 +9,9 @@ from typing import Any
 
 import msgspec
 
+from .bulk import OCTETS, bulk_of
 from .errors import MisuseError
+from .rights import holds_fd
 
 _STREAMS = (
     collections.abc.Iterator,
@@ -19,8 +21,6 @@ _STREAMS = (
     collections.abc.AsyncIterable,
     collections.abc.AsyncGenerator,
 )
-BULK: tuple[type, ...] = (bytes, bytearray, memoryview)
-
 encode: Callable[[Any], bytes] = msgspec.msgpack.Encoder().encode
 
 
@@ -37,14 +37,16 @@ class Items:
     def __init__(self, kind: Any, where: str) -> None:
         """Raises MisuseError for what msgspec cannot decode."""
         self.kind = kind
-        wire = bytes if kind in BULK else kind
+        wire = bytes if kind in OCTETS else kind
         try:
             self._decode: Callable[[bytes], list[Any]] = msgspec.msgpack.Decoder(list[wire]).decode  # type: ignore[valid-type]
             self._decode_one: Callable[[bytes], Any] = msgspec.msgpack.Decoder(wire).decode
         except TypeError as e:
             raise MisuseError(f"{where}: msgspec cannot decode {kind!r}: {e}") from e
+        if wire is not bytes and (bulk_of(kind) is not None or holds_fd(kind)):
+            raise MisuseError(f"{where}: arrays and descriptors cannot be items of a stream")
         self._convert = None if wire is kind else kind
-        self.bulk = kind in BULK
+        self.bulk = kind in OCTETS
 
     def decode(self, batch: bytes) -> list[Any]:
         """Items that came together, as one msgpack array. Raises what msgspec does."""

@@ -1,24 +1,27 @@
 """One method of a service: its signature, and how its arguments and results become bytes (proto/rpc.md).
 
 Encoders and decoders are made once, from the annotations. Arguments travel as one msgpack array in the order of
-the parameters; trailing ones may be missing when they have defaults. A *bulk* parameter or result (annotated
-exactly bytes, bytearray or memoryview) travels as the frame's attachment, outside the codec: in the array its
-place holds its length, and several bulk parameters lie in the attachment one after the other.
+the parameters; trailing ones may be missing when they have defaults. A *bulk* parameter or result (bulk.py: bytes,
+bytearray, memoryview, numpy arrays) travels as the frame's attachment, outside the codec: in the array its place
+holds its slot, and several bulk parameters lie in the attachment one after the other.
 """
 
 import hashlib
 import inspect
 import json
 import typing
-from collections.abc import Callable
-from typing import Annotated, Any
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import msgspec
 
-from .errors import MisuseError, ProtocolError
-from .items import BULK, Items, item_type
+from .bulk import Bulk, bulk_of
+from .errors import CallError, MisuseError, ProtocolError
+from .fd import Fd
+from .items import Items, item_type
+from .rights import decoder, holds_fd
+from .status import Status
 
-_Length = Annotated[int, msgspec.Meta(ge=0, lt=2**32)]
 _encoder = msgspec.msgpack.Encoder()
 encode: Callable[[Any], bytes] = _encoder.encode
 
@@ -73,26 +76,36 @@ class Method:
         self._all = parameters
         parameters = [p for i, p in enumerate(parameters) if i != self.stream_at]
         self.types = [hints[p.name] for p in parameters]
-        self.params = tuple(Param(p.name, p.default is p.empty, hints[p.name] in BULK) for p in parameters)
-        self.bulk_params = tuple(i for i, p in enumerate(self.params) if p.bulk)
-        self.bulk_result = self.result_type in BULK
-        self.keyword_only = tuple(p.name for p in self._all if p.kind is p.KEYWORD_ONLY)
-        self.decode_args = self._args_decoder(where)
+        self._bulk = [_bulk_of(kind, where) for kind in self.types]
+        self.params = tuple(
+            Param(p.name, p.default is p.empty, kind is not None)
+            for p, kind in zip(parameters, self._bulk, strict=True)
+        )
+        self.bulk_params = tuple((i, kind) for i, kind in enumerate(self._bulk) if kind is not None)
         wire = type(None) if self.stream_out else self.result_type
-        self.decode_result: Callable[[bytes], Any] = self._decoder(wire, where)
+        self.result_bulk = _bulk_of(wire, where)
+        self.bulk_result = self.result_bulk is not None
+        self.keyword_only = tuple(p.name for p in self._all if p.kind is p.KEYWORD_ONLY)
+        # Their codecs are others (rights.py), and their calls go another way than the quickest.
+        self.fd_params = any(_holds_fd(kind, where) for kind in self.types)
+        self.fd_result = _holds_fd(wire, where)
+        if self.streaming and (self.fd_params or self.fd_result):
+            raise MisuseError(f"{where}: a streaming call cannot hand descriptors over")
+        self.decode_args = self._args_decoder(where)
+        result = self.result_bulk.slot if self.result_bulk else wire
+        self.decode_result: Callable[[bytes], Any] = self._decoder(result, where)
         self.fingerprint = self._fingerprint()
 
     # ---- codecs -----------------------------------------------------------------------------------------
 
     def _decoder(self, kind: Any, where: str) -> Callable[[bytes], Any]:
         try:
-            decode: Callable[[bytes], Any] = msgspec.msgpack.Decoder(kind).decode
+            return decoder(kind) if holds_fd(kind) else msgspec.msgpack.Decoder(kind).decode
         except TypeError as e:
             raise MisuseError(f"{where}: msgspec cannot decode {kind!r}: {e}") from e
-        return decode
 
     def _args_decoder(self, where: str) -> Callable[[bytes], tuple[Any, ...]]:
-        types = [_Length if p.bulk else kind for p, kind in zip(self.params, self.types, strict=True)]
+        types = [bulk.slot if bulk else kind for bulk, kind in zip(self._bulk, self.types, strict=True)]
         if all(p.required for p in self.params):
             exact: Any = tuple.__class_getitem__(tuple(types))
             return self._decoder(exact, where)
@@ -118,36 +131,54 @@ class Method:
             bound.apply_defaults()
         return (*bound.args, *bound.kwargs.values())
 
-    def split(self, args: tuple[Any, ...]) -> tuple[list[Any], bytes | bytearray | memoryview]:
+    def split(self, args: tuple[Any, ...]) -> tuple[Sequence[Any], bytes | bytearray | memoryview]:
         """Arguments for the array, and the attachment of the bulk ones among them. One copy when several.
 
-        Raises TypeError for what is no contiguous buffer.
+        Raises TypeError for what is none, such as a buffer with holes.
         """
+        if not self.bulk_params:
+            return args, b""
         slots = list(args)
         parts = []
-        for i in self.bulk_params:
+        for i, bulk in self.bulk_params:
             if i < len(slots):
-                part = octets(slots[i])
+                slots[i], part = bulk.pack(slots[i])
                 parts.append(part)
-                slots[i] = len(part)
         return slots, parts[0] if len(parts) == 1 else b"".join(parts)
 
     def join(self, slots: tuple[Any, ...], attachment: memoryview) -> tuple[Any, ...]:
         """The reverse of split(), each bulk argument of the type its annotation says.
 
-        Raises ProtocolError when lengths and attachment do not match.
+        Raises ProtocolError when lengths and attachment do not match; CallError (INVALID_ARGUMENT) for a slot
+        that says what the signature does not.
         """
         args = list(slots)
         at = 0
-        for i in self.bulk_params:
-            if i < len(args):
-                end = at + args[i]
-                part = attachment[at:end]
-                args[i] = part if self.types[i] is memoryview else self.types[i](part)
-                at = end
-        if at != len(attachment):
-            raise ProtocolError(f"{self.name}: {at} attached bytes announced, {len(attachment)} came")
+        try:
+            sizes = [(i, bulk, bulk.size(args[i])) for i, bulk in self.bulk_params if i < len(args)]
+            announced = sum(size for _, _, size in sizes)
+            if announced != len(attachment):
+                raise ProtocolError(
+                    f"{self.name}: {announced} attached bytes announced, {len(attachment)} came"
+                )
+            for i, bulk, size in sizes:
+                args[i] = bulk.unpack(args[i], attachment[at : at + size])
+                at += size
+        except ValueError as e:
+            raise CallError(Status.INVALID_ARGUMENT, f"{self.name}: {e}") from None
         return tuple(args)
+
+    def pack_result(self, bulk: Bulk, result: Any) -> tuple[bytes, bytes | memoryview]:
+        """Body and attachment of a bulk result. Raises TypeError for what is none."""
+        slot, data = bulk.pack(result)
+        return b"" if bulk.bare else encode(slot), data
+
+    def unpack_result(self, bulk: Bulk, body: bytes, attachment: bytes | memoryview) -> Any:
+        """The reverse of it. Raises ValueError when slot, attachment and signature do not match."""
+        slot = len(attachment) if bulk.bare else self.decode_result(body)
+        if bulk.size(slot) != len(attachment):
+            raise ValueError(f"{bulk.size(slot)} attached bytes announced, {len(attachment)} came")
+        return bulk.unpack(slot, attachment)
 
     def part(self, args: tuple[Any, ...]) -> tuple[tuple[Any, ...], Any]:
         """Arguments in the order of the parameters, without the one that is a stream; and that."""
@@ -184,12 +215,20 @@ class Method:
         return hashlib.sha256(json.dumps(shape, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def octets(data: Any) -> memoryview:
-    """The bytes of any contiguous buffer, as a view: its length is their number. Raises TypeError for others."""
-    view = memoryview(data)
-    if not view.nbytes:
-        return memoryview(b"")  # cast() refuses views with a zero in their shape
-    return view.cast("B")
+def _bulk_of(kind: Any, where: str) -> Bulk | None:
+    try:
+        return bulk_of(kind)
+    except TypeError as e:
+        raise MisuseError(f"{where}: {e}") from None
+
+
+def _holds_fd(kind: Any, where: str) -> bool:
+    if bulk_of(kind) is not None:
+        return False
+    try:
+        return holds_fd(kind)
+    except TypeError as e:
+        raise MisuseError(f"{where}: msgspec cannot decode {kind!r}: {e}") from e
 
 
 def _streamed(items: Items) -> dict[str, Any]:
@@ -197,12 +236,19 @@ def _streamed(items: Items) -> dict[str, Any]:
 
 
 def _schema(kind: Any) -> Any:
-    if kind in BULK:
-        return "bulk"
+    bulk = bulk_of(kind)
+    if bulk is not None:
+        return bulk.schema
     try:
-        return _bare(msgspec.json.schema(kind))
+        return _bare(msgspec.json.schema(kind, schema_hook=_schema_of_fd))
     except TypeError:  # msgpack carries more than JSON Schema can say: keys that are no strings
         return repr(kind)
+
+
+def _schema_of_fd(kind: type) -> dict[str, Any]:
+    if kind is not Fd:
+        raise NotImplementedError  # msgspec's way of saying that there is none
+    return {"type": "integer", "format": "fd"}
 
 
 _WORDS = (

@@ -11,16 +11,19 @@ from typing import Any, Protocol
 
 from ._core import ffi, lib
 from .buffers import address, fresh
-from .channel import PLAIN_MAX
+from .channel import FDS_CAME, FDS_SENT, PLAIN_MAX
 from .context import Context, clear_context, set_context
+from .control import hand_over, take
 from .dispatch import NOTHING, Answer, Dispatcher
 from .endpoint import Endpoint
 from .errors import CallError, MisuseError
 from .failure import describe, shortened
+from .fd import Fd
 from .flow import WindowFlow, too_large
 from .frame import CANCEL, REPLY, REQUEST, TIMEOUT_NONE
 from .liveness import Peer
 from .method import encode
+from .rights import NO_RIGHTS
 from .socketflow import SocketFlow
 from .status import Status
 from .stream import Frame, FrameSocket
@@ -55,10 +58,14 @@ class Serving(Protocol):
 
 
 class WindowServing:
-    """A channel over a packet window. Owns the endpoint."""
+    """A channel over a packet window. Owns the endpoint, borrows the control socket from the server."""
 
-    def __init__(self, endpoint: Endpoint, dispatcher: Dispatcher, peer: Peer, message_max: int) -> None:
+    def __init__(
+        self, endpoint: Endpoint, dispatcher: Dispatcher, peer: Peer, message_max: int, control: socket.socket
+    ) -> None:
         self.peer = peer
+        self._control = control
+        control.setblocking(False)
         self._message_max = message_max
         self._buffer = bytearray()  # for a reply_view larger than the window
         self._endpoint = endpoint
@@ -115,7 +122,7 @@ class WindowServing:
                 continue
             request = reply_request(ep, 0, out, len(out))
             if request == _TOO_BIG:
-                request = self._reply(0, out, NOTHING)
+                request = self._reply(0, out, NOTHING, [])
 
     def _answer(self, request: int) -> int:
         """Answer a request that is large, has an attachment or opens a stream, or of a method with bulk; the next.
@@ -125,6 +132,7 @@ class WindowServing:
         frame = self._ep.received
         number = (request >> lib.FC_FRAME_CODE_SHIFT) & 0xFFFF
         flags = request >> lib.FC_FRAME_FLAGS_SHIFT
+        rights = take(self._control, frame.call_id) if request & FDS_CAME else NO_RIGHTS
         view, flow = memoryview(b""), None
         try:
             if flags & lib.FC_FLAG_SPLIT:
@@ -137,11 +145,12 @@ class WindowServing:
             if flags & lib.FC_FLAG_STREAM:
                 incoming = self._dispatcher.incoming(number)
                 flow = WindowFlow(self._endpoint, self._ep, self._window, incoming, self._message_max)
-            return self._reply(*self._dispatcher.answer(number, body, view, flow), flow)
+            return self._reply(*self._dispatcher.answer(number, body, view, rights, flow), flow)
         except CallError as e:  # what came in parts was too large, or was given up
             return self._reply(*self._dispatcher.failed(e))
         finally:
             _release(view)
+            rights.close()
 
     def _gathered(self, body_len: int, attach_len: int) -> tuple[bytes, bytes]:
         """A request that comes in parts."""
@@ -158,10 +167,18 @@ class WindowServing:
             raise CallError(Status.CANCELLED, "the caller gave up")
         return body, attachment
 
-    def _reply(self, status: int, out: bytes, data: Any, flow: WindowFlow | None = None) -> int:
+    def _reply(
+        self, status: int, out: bytes, data: Any, fds: list[Fd], flow: WindowFlow | None = None
+    ) -> int:
         """Answer, in parts if need be; the next request."""
+        if fds:
+            return self._reply_with_fds(status, out, fds)
+        if type(data) is bytes and len(data) <= self._endpoint.data_cap:  # most often, and quicker
+            result: int = lib.fc_reply_request_attached(self._ep, status, out, len(out), data, len(data))
+            if result != _TOO_BIG:
+                return result
         with memoryview(data) as view, ffi.from_buffer("char[]", view) as pointer:
-            result: int = _TOO_BIG
+            result = _TOO_BIG
             if len(pointer) <= self._endpoint.data_cap:  # else perhaps more than a u32 can say
                 result = lib.fc_reply_request_attached(self._ep, status, out, len(out), pointer, len(pointer))
             if result == _TOO_BIG and flow is not None:
@@ -177,8 +194,19 @@ class WindowServing:
                         result = lib.fc_request(self._ep)
                 return result
         if status:  # an error: some of it is better than another one
-            return self._reply(status, shortened(out, self._message_max), NOTHING)
+            return self._reply(status, shortened(out, self._message_max), NOTHING, [])
         return self._reply(*self._dispatcher.failed(too_large("a reply", size, self._message_max)))
+
+    def _reply_with_fds(self, status: int, out: bytes, fds: list[Fd]) -> int:
+        if len(out) > self._message_max:
+            return self._reply(*self._dispatcher.failed(too_large("a reply", len(out), self._message_max)))
+        try:
+            hand_over(self._control, self._ep.received.call_id, fds)
+        except (CallError, MisuseError) as e:
+            return self._reply(*self._dispatcher.failed(e))
+        finally:
+            fds.clear()  # now, and not when the next request has come
+        return self._reply(status | FDS_SENT, out, NOTHING, [])
 
     def _settle(self, result: int) -> int:
         while result == _TICK:
@@ -252,15 +280,23 @@ class SocketServing:
         if frame.flags & lib.FC_FLAG_STREAM:
             incoming = self._dispatcher.incoming(frame.code)
             flow = SocketFlow(self._frames, incoming, frame.call_id, self.deadline_ns())
-        return self._dispatcher.answer(frame.code, frame.body, memoryview(frame.attachment), flow)
-
-    def _reply(self, call_id: int, status: int, out: bytes, data: Any) -> None:
         try:
-            self._frames.send(REPLY, status, call_id, 0, out, data)
-        except CallError as e:  # too big; of an error, some is better than another one
+            return self._dispatcher.answer(
+                frame.code, frame.body, memoryview(frame.attachment), frame.rights, flow
+            )
+        finally:
+            frame.rights.close()
+
+    def _reply(self, call_id: int, status: int, out: bytes, data: Any, fds: list[Fd]) -> None:
+        try:
+            self._frames.send(REPLY, status, call_id, 0, out, data, fds=fds)
+        except (CallError, MisuseError) as e:
+            # Too big, or its descriptors cannot go; of an error, some is better than another one.
             most = self._frames.message_max
             status, out = (status, shortened(out, most)) if status else describe(e)
             self._frames.send(REPLY, status, call_id, 0, out, NOTHING)
+        finally:
+            fds.clear()  # now, and not when the next request has come
 
     def retire(self) -> bool:
         """See Serving.retire."""

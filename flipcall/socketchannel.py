@@ -6,9 +6,10 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+from ._core import ffi
 from .channel import Attachment, Reply
 from .errors import (
     BusyError,
@@ -20,8 +21,10 @@ from .errors import (
     ProtocolError,
 )
 from .failure import rebuild
-from .frame import CANCEL, HEADER, REPLY, REQUEST, TIMEOUT_NONE
+from .fd import Fd
+from .frame import CANCEL, FLAG_FDS, HEADER, REPLY, REQUEST, TIMEOUT_NONE
 from .items import Items
+from .landing import Landing
 from .liveness import hang_up
 from .outcome import State
 from .socketflow import SocketFlow
@@ -46,29 +49,42 @@ class SocketChannel:
         """What the channel can do next."""
         return State.CLOSED if self._closed else self._state
 
-    def bulk(self, number: int, timeout_us: int, body: bytes, attachment: Attachment) -> Reply:
+    def bulk(
+        self,
+        number: int,
+        timeout_us: int,
+        body: bytes,
+        attachment: Attachment,
+        fds: Sequence[Fd] = (),
+        landing: Landing | None = None,
+    ) -> Reply:
         """See WindowChannel.bulk."""
         if self._closed:
             raise ClosedError("this channel is closed")
         if self.state is not State.ACTIVE or not self._inside.acquire(blocking=False):
             raise BusyError("this channel waits for an answer")
         try:
-            frame = self._exchange(number, timeout_us, body, attachment)
+            frame = self._exchange(number, timeout_us, body, attachment, fds)
         finally:
             self._leave()
         if frame.code:
             raise rebuild(frame.code, frame.body)
-        return Reply(frame.body, frame.attachment)
+        landed = frame.attachment
+        if landing is not None:
+            landed = landing.copied(ffi.from_buffer("char[]", landed), 0, len(landed))
+        return Reply(frame.body, landed, frame.rights)
 
-    def _exchange(self, number: int, timeout_us: int, body: bytes, attachment: Attachment) -> Frame:
+    def _exchange(
+        self, number: int, timeout_us: int, body: bytes, attachment: Attachment, fds: Sequence[Fd]
+    ) -> Frame:
         frames = self._frames
         self.call_id = self.call_id % 0xFFFFFFFF + 1
         deadline = None if timeout_us == TIMEOUT_NONE else time.monotonic() + timeout_us / 1e6
         # Over, unless it ends well: an exception, also a signal's, may come with half a frame written or read.
         self._state = State.OVER
         try:
-            frames.send(REQUEST, number, self.call_id, timeout_us, body, attachment, deadline)
-        except CallError:  # too big: nothing was written
+            frames.send(REQUEST, number, self.call_id, timeout_us, body, attachment, deadline, fds=fds)
+        except (CallError, MisuseError):  # too big, or descriptors that cannot go: nothing was written
             self._state = State.ACTIVE
             raise
         except ClosedError as e:
@@ -111,7 +127,7 @@ class SocketChannel:
             raise
         except (ClosedError, OSError) as e:
             raise self._ended(e) from None
-        if frame.kind != REPLY or frame.flags:
+        if frame.kind != REPLY or frame.flags & ~FLAG_FDS:
             raise self._frames.nonsense(
                 f"frame kind {frame.kind}, flags {frame.flags:#x}, instead of a reply"
             )

@@ -8,17 +8,22 @@ fair peer: one write and one read a message where it is small, no poll() beside 
 import socket
 import struct
 import time
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from .channel import Attachment
+from .control import unsent
 from .errors import (
     ClosedError,
     DeadlineExceeded,
     ProtocolError,
 )
+from .fd import Fd
+from .fds import SCM_MAX_FD, close_fds, collect, rights_of
 from .flow import too_large
-from .frame import CANCEL, END, HEADER, ITEMS, LENGTH, MORE, PREFIX, REPLY, REQUEST, STREAM
+from .frame import CANCEL, END, FLAG_FDS, HEADER, ITEMS, LENGTH, MORE, PREFIX, REPLY, REQUEST, STREAM
 from .liveness import Peer
+from .rights import NO_RIGHTS, Rights
 
 _BUFFER = 65536  # bytes read at once; up to here one copy into one buffer is cheaper than a second write
 _TRUSTED = 16 << 20  # bytes of memory that a mere announcement gets
@@ -37,16 +42,20 @@ class Frame(NamedTuple):
     timeout_us: int
     body: bytes
     attachment: bytes
+    rights: Rights = NO_RIGHTS
 
 
 class FrameSocket:
     """A connected stream socket that carries frames. One thread at a time.
 
     message_max: bytes of body and attachment that are sent and taken. pid: of the process at the other end, where
-    it is another than the one that connected or listened.
+    it is another than the one that connected or listened. takes_fds: frames with descriptors may come; else the
+    kernel drops them.
     """
 
-    def __init__(self, sock: socket.socket, message_max: int, pid: int = 0) -> None:
+    def __init__(
+        self, sock: socket.socket, message_max: int, pid: int = 0, *, takes_fds: bool = False
+    ) -> None:
         sock.settimeout(None)
         self.socket = sock
         self.message_max = min(message_max, _FRAME_MAX - HEADER.size)
@@ -54,6 +63,9 @@ class FrameSocket:
         self.peer.pid = pid or self.peer.pid
         self._buffer = bytearray(_BUFFER)
         self._into = memoryview(self._buffer)
+        self._takes_fds = takes_fds
+        self._fds: list[int] = []  # that came and belong to the frame under way, or the next
+        self._fds_lost = False  # this process could not take all of them
         self._got = 0  # bytes of the frame under way: a timeout in its middle loses nothing
         self._timeout = 0.0  # SO_RCVTIMEO as it is set, seconds; 0 for none
         self._send_timeout = 0.0  # SO_SNDTIMEO
@@ -68,33 +80,49 @@ class FrameSocket:
         attachment: Attachment,
         deadline: float | None = None,
         flags: int = 0,
+        fds: Sequence[Fd] = (),
     ) -> None:
-        """Write a frame. deadline: time.monotonic() seconds, None for none.
+        """Write a frame, its descriptors with its first byte. deadline: time.monotonic() seconds, None for none.
 
-        Raises CallError naming both sizes when it is too big: nothing was written then. After DeadlineExceeded a
-        part of it may have gone, and after ClosedError: nothing can follow.
+        Raises CallError naming both sizes when it is too big, and as control.hand_over does: nothing was written
+        then. After DeadlineExceeded a part of it may have gone, and after ClosedError: nothing can follow.
         """
         size = HEADER.size + len(body) + len(attachment)
         if size - HEADER.size > self.message_max:
             raise too_large("a message", size - HEADER.size, self.message_max)
+        flags |= FLAG_FDS if fds else 0
         head = LENGTH.pack(size) + HEADER.pack(kind, flags, code, call_id, len(body), timeout_us)
         if size <= _BUFFER:
-            self._write(head + body + attachment, deadline)
+            self._write(head + body + attachment, deadline, fds)
         else:
-            self._write(head + body, deadline)
+            self._write(head + body, deadline, fds)
             self._write(attachment, deadline)
 
-    def _write(self, data: Attachment, deadline: float | None) -> None:
+    def _write(self, data: Attachment, deadline: float | None, fds: Sequence[Fd] = ()) -> None:
         left = memoryview(data)
         while left:
             self._send_timeout = self._limit(socket.SO_SNDTIMEO, deadline, self._send_timeout)
             try:
-                left = left[self.socket.send(left, socket.MSG_NOSIGNAL) :]
+                left = left[self._send(left, fds) :]
+                fds = ()
             except BlockingIOError:
                 if deadline is None or time.monotonic() >= deadline:
                     raise self._late() from None
             except (BrokenPipeError, ConnectionResetError):
                 raise self._gone() from None
+
+    def _send(self, data: memoryview, fds: Sequence[Fd]) -> int:
+        if not fds:
+            return self.socket.send(data, socket.MSG_NOSIGNAL)
+        try:
+            n = self.socket.sendmsg([data], rights_of([fd.fileno() for fd in fds]), socket.MSG_NOSIGNAL)
+        except (BlockingIOError, BrokenPipeError, ConnectionResetError):
+            raise
+        except OSError as e:
+            raise unsent(e, len(fds)) from None
+        for fd in fds:
+            fd.mark_sent()
+        return n
 
     def _limit(self, option: int, deadline: float | None, now: float) -> float:
         """Let the next read or write end at the deadline; what is set then, seconds, 0 for none."""
@@ -156,17 +184,34 @@ class FrameSocket:
     def _parse(self, end: int) -> Frame:
         kind, flags, code, call_id, body_len, timeout_us = HEADER.unpack_from(self._into, LENGTH.size)
         body_end = PREFIX + body_len
-        if kind not in _KINDS or flags & ~STREAM or body_end > end:
+        if kind not in _KINDS or flags & ~(STREAM | FLAG_FDS) or body_end > end:
             raise self.nonsense(f"frame kind {kind}, flags {flags:#x}, body_len {body_len}")
         if kind != REQUEST and timeout_us:
             raise self.nonsense(f"frame kind {kind}, timeout {timeout_us}")
+        rights = self._rights(bool(flags & FLAG_FDS), self._got > end) if self._takes_fds else NO_RIGHTS
+        body = bytes(self._into[PREFIX:body_end])
         attachment = bytes(self._into[body_end:end]) if body_end < end else b""
-        return Frame(kind, flags, code, call_id, timeout_us, bytes(self._into[PREFIX:body_end]), attachment)
+        return Frame(kind, flags, code, call_id, timeout_us, body, attachment, rights)
+
+    def _rights(self, announced: bool, more: bool) -> Rights:
+        """The descriptors of a frame. more: bytes of another one came with it, whose they may be."""
+        if not announced and (more or not self._fds):
+            return NO_RIGHTS
+        fds, self._fds = self._fds, []
+        lost, self._fds_lost = self._fds_lost, False
+        if lost:
+            close_fds(fds)
+            return Rights(lost=True)
+        if announced and fds:
+            return Rights(fds)
+        close_fds(fds)
+        raise self.nonsense(f"{len(fds)} descriptors, {'some' if announced else 'none'} announced")
 
     def _read(self, deadline: float | None) -> None:
         self._timeout = self._limit(socket.SO_RCVTIMEO, deadline, self._timeout)
         try:
-            n = self.socket.recv_into(self._into[self._got :])
+            into = self._into[self._got :]
+            n = self._collect(into) if self._takes_fds else self.socket.recv_into(into)
         except BlockingIOError:
             if deadline is not None and time.monotonic() < deadline:
                 return  # rounding: a moment is left
@@ -177,6 +222,16 @@ class FrameSocket:
             raise self._gone()
         self._got += n
 
+    def _collect(self, into: memoryview) -> int:
+        room = SCM_MAX_FD - len(self._fds)
+        n, fds, flags, _ = collect(self.socket, into, room)
+        self._fds += fds
+        if flags & socket.MSG_CTRUNC:
+            if len(fds) == room:
+                raise self.nonsense(f"more than {SCM_MAX_FD} descriptors with a frame")
+            self._fds_lost = True
+        return n
+
     def _gone(self) -> ClosedError:
         return ClosedError(f"the peer (process {self.peer.pid or '?'}) closed the stream")
 
@@ -186,6 +241,9 @@ class FrameSocket:
     def nonsense(self, what: str) -> ProtocolError:
         """The error for what the peer may not send."""
         return ProtocolError(f"the peer (process {self.peer.pid}) broke the protocol: {what}", self.peer.pid)
+
+    def __del__(self) -> None:
+        close_fds(getattr(self, "_fds", ()))
 
     def shutdown(self) -> None:
         """End it, from any thread: a read under way returns."""

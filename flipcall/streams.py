@@ -17,11 +17,12 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import msgspec
 
+from .bulk import octets
 from .errors import CallError, ProtocolError
 from .failure import rebuild
 from .frame import END, ITEMS, MORE, REPLY
 from .items import Items, encode
-from .method import Method, octets
+from .method import Method
 from .status import Status
 
 T = TypeVar("T")

@@ -18,6 +18,7 @@ EVERYDAY = {
     "ClosedError",
     "Context",
     "DeadlineExceeded",
+    "Fd",
     "FlipcallError",
     "ForkedError",
     "MisuseError",
@@ -34,20 +35,22 @@ EVERYDAY = {
     "WindowError",
     "connect",
     "context",
+    "into",
     "register_error",
     "serve",
+    "view",
     "with_options",
 }
 
 # From the bottom up; a module imports from its own layer and from those below.
 LAYERS = [
     ["_core", "status", "errors", "syscalls", "process", "cpus", "kernel"],
-    ["buffers", "fds", "window", "allocator", "named", "liveness", "handover", "limits"],
+    ["buffers", "fd", "fds", "rights", "window", "allocator", "named", "liveness", "handover", "limits"],
     ["policy", "switch", "notify", "placement", "outcome", "endpoint"],
-    ["frame", "items", "method", "failure", "service", "handshake"],
-    ["channel", "flow", "stream", "streams", "socketflow", "socketchannel"],
+    ["frame", "landing", "bulk", "ndarray", "items", "method", "failure", "service", "handshake"],
+    ["control", "channel", "flow", "stream", "streams", "socketflow", "socketchannel"],
     ["pool", "context", "dispatch", "serving", "session", "listener", "connection"],
-    ["admission", "watcher", "client", "workers", "server", "dynamic"],
+    ["admission", "watcher", "client", "views", "workers", "server", "dynamic"],
     ["__init__", "lowlevel", "testing"],
     ["cli"],
 ]
@@ -78,7 +81,7 @@ def _imports(path: Path) -> set[str]:
 def test_the_everyday_door_has_these_names_and_no_more() -> None:
     """A name is added on purpose, and the door stays small."""
     assert sorted(flipcall.__all__) == sorted(EVERYDAY)
-    assert len(EVERYDAY) <= 25
+    assert len(EVERYDAY) <= 27
 
 
 @pytest.mark.parametrize("door", [flipcall, flipcall.lowlevel], ids=lambda d: d.__name__)

@@ -49,7 +49,7 @@ struct fc_frame_in {
 };
 struct fc_endpoint {
     uint32_t cap; int32_t life_fd[2]; int64_t slice_ns; struct fc_policy policy;
-    uint32_t turn, trust_sleepers, fault; int64_t fault_value, deadline, since;
+    uint32_t turn, trust_sleepers, fault, call_id; int64_t fault_value, deadline, since;
     struct fc_frame_in received; uint32_t call; struct fc_stats stats; ...;
 };
 int fc_init(struct fc_endpoint *ep, void *window, uint32_t length, uint32_t side, struct fc_policy policy);

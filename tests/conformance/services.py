@@ -173,6 +173,67 @@ class BulkServer(Bulk):
         return made[how]()  # type: ignore[no-any-return]
 
 
+class Parcel(msgspec.Struct):
+    name: str
+    fd: flipcall.Fd | None = None
+    more: list[flipcall.Fd] = []
+
+
+class Courier(flipcall.Service):
+    """File descriptors in every place they can be in."""
+
+    def same(self, fd: flipcall.Fd) -> flipcall.Fd: ...
+    def maybe(self, fd: flipcall.Fd | None = None) -> bool: ...
+    def count(self, fds: list[flipcall.Fd], n: int = 0) -> int: ...
+    def parcel(self, parcel: Parcel) -> Parcel: ...
+    def write(self, fd: flipcall.Fd, data: bytes) -> int: ...
+    def read(self, fd: flipcall.Fd, n: int) -> bytes: ...
+    def keep(self, fd: flipcall.Fd) -> None: ...
+    def run(self, name: str) -> list[flipcall.Fd]: ...
+    def plain(self, x: int) -> int: ...
+
+
+class CourierServer(Courier):
+    """`run` does what the test has put into `jobs`; `keep` keeps."""
+
+    def __init__(self) -> None:
+        self.jobs: dict[str, Callable[[], list[flipcall.Fd]]] = {}
+        self.kept: list[flipcall.Fd] = []
+
+    def same(self, fd: flipcall.Fd) -> flipcall.Fd:
+        return fd
+
+    def maybe(self, fd: flipcall.Fd | None = None) -> bool:
+        if fd is not None:
+            fd.close()
+        return fd is not None
+
+    def count(self, fds: list[flipcall.Fd], n: int = 0) -> int:
+        for fd in fds:
+            fd.close()
+        return len(fds)
+
+    def parcel(self, parcel: Parcel) -> Parcel:
+        return parcel
+
+    def write(self, fd: flipcall.Fd, data: bytes) -> int:
+        with fd:
+            return os.write(fd.fileno(), data)
+
+    def read(self, fd: flipcall.Fd, n: int) -> bytes:
+        with fd:
+            return os.read(fd.fileno(), n)
+
+    def keep(self, fd: flipcall.Fd) -> None:
+        self.kept.append(fd)
+
+    def run(self, name: str) -> list[flipcall.Fd]:
+        return self.jobs[name]()
+
+    def plain(self, x: int) -> int:
+        return x
+
+
 class Tally(flipcall.Service):
     """A service with a state for each client."""
 

@@ -11,6 +11,8 @@ class Geo(flipcall.Service):
     """A contract."""
 
     def distance(self, a: float, b: float) -> float: ...
+    def raw(self, data: bytes) -> bytes: ...
+    def log(self, to: flipcall.Fd) -> None: ...
     def scan(self, near: float) -> Iterator[float]: ...
     def total(self, xs: Iterator[float]) -> float: ...
 
@@ -32,6 +34,12 @@ for word in geo.scan(1.0):
 geo.scan(1.0)[0]  # error
 geo.total(iter(["a"]))  # error
 geo.total(1.0)  # error
+flipcall.view(geo.raw, "a")  # error
+flipcall.view(geo.raw)  # error
+flipcall.view(geo.distance, 1.0, 2.0)  # error
+flipcall.into(bytearray(1), geo.raw, data=1)  # error
+geo.log(3)  # error
+flipcall.Fd("a")  # error
 flipcall.connect(Geo, "s", transport="pigeon")  # error
 flipcall.connect(int, "s")  # error
 flipcall.connect(Geo, "s", timeout="long")  # error

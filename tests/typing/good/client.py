@@ -20,6 +20,7 @@ class Geo(flipcall.Service):
     def distance(self, a: Point, b: Point, *, unit: str = "m") -> float: ...
     def raw(self, data: bytes) -> bytes: ...
     def nearest(self, a: Point) -> Point | None: ...
+    def open(self, name: str, log: flipcall.Fd | None = None) -> flipcall.Fd: ...
     def scan(self, near: Point) -> Iterator[Point]: ...
     def total(self, points: Iterator[Point]) -> float: ...
 
@@ -37,6 +38,9 @@ class GeoServer(Geo):
 
     def nearest(self, a: Point) -> Point | None:
         return a if flipcall.context().peer.pid else None
+
+    def open(self, name: str, log: flipcall.Fd | None = None) -> flipcall.Fd:
+        return flipcall.Fd.dup(0) if log is None else log
 
     def scan(self, near: Point) -> Iterator[Point]:
         yield near
@@ -66,6 +70,10 @@ def main() -> None:
         near = geo.nearest(Point(0, 0))
         if near is not None:
             print(near.x, metres, data)
+        with flipcall.view(geo.raw, b"ab") as seen, geo.open("a", log=flipcall.Fd(2)) as fd:
+            first: int = seen[0]
+            number: int = fd.fileno()
+            print(first, number, flipcall.into(bytearray(2), geo.raw, data=b"ab") + 1)
         total: float = geo.total(p for p in geo.scan(Point(0, 0)))
         for point in geo.scan(Point(total, 0)):
             print(point.x)

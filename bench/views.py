@@ -1,0 +1,141 @@
+"""Downloads: 1 MiB of a server's, as bytes, into a buffer, and seen in the window, beside the copy that takes.
+
+The memcpy row is one copy from private memory to shared, which is the one that no way can do without; again and
+again the same buffers, in one process, so at best from its cache.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import sys
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+
+import flipcall
+from bench.measure import Contender, CpuTimes, Effort, Sample, sample_calls
+from bench.peer import ViewsConfig
+from bench.policies import policy_named
+from bench.process import PeerProcess
+from bench.rows import Labels, Row, find_row, ratio
+from bench.run import Case, Progress, measure_group
+
+MIB = 1 << 20
+WINDOW = 2 * MIB
+WAYS = ("download_view", "download_into", "download")
+
+
+class Store(flipcall.Service):
+    """The contract."""
+
+    def read(self, n: int) -> bytes:
+        """The first `n` bytes there are."""
+        raise NotImplementedError
+
+
+class StoreServer(Store):
+    """The implementation: the bytes are there already, so one copy into the window is all."""
+
+    def __init__(self) -> None:
+        self._data = os.urandom(MIB)
+
+    def read(self, n: int) -> bytes:
+        return self._data[:n]  # all of it: no copy
+
+
+def serve(config: ViewsConfig, ready: Callable[[], None]) -> None:
+    """The server process, until standard input ends."""
+    with flipcall.Server(StoreServer(), config.path, policy=policy_named("balanced")):
+        ready()
+        sys.stdin.read()
+
+
+class Download:
+    """One way to download, this process from a server process of its own."""
+
+    def __init__(self, labels: Labels, directory: Path) -> None:
+        self.labels = labels
+        path = str(directory / f"{labels.case}.sock")
+        with ExitStack() as stack:
+            self.peer = stack.enter_context(PeerProcess(ViewsConfig(path=path)))
+            client = flipcall.connect(Store, path, window_size=WINDOW, policy=policy_named("balanced"))
+            self._read = stack.enter_context(client).read
+            self._buffer = bytearray(MIB)
+            self._call = {"download_view": self._view, "download_into": self._into, "download": self._bytes}[
+                labels.case
+            ]
+            self._open = stack.pop_all()
+
+    def _view(self) -> None:
+        with flipcall.view(self._read, MIB) as data:
+            if len(data) != MIB:
+                raise AssertionError(f"{len(data)} bytes came")
+
+    def _into(self) -> None:
+        if flipcall.into(self._buffer, self._read, MIB) != MIB:
+            raise AssertionError("too few bytes came")
+
+    def _bytes(self) -> None:
+        if len(self._read(MIB)) != MIB:
+            raise AssertionError("too few bytes came")
+
+    def run(self, effort: Effort) -> Sample:
+        """One run."""
+        return sample_calls(self._call, effort.seconds, self.peer.cpu_times)
+
+    def __enter__(self) -> Download:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        self._open.close()
+
+
+class Memcpy:
+    """The one copy of a download, without a download."""
+
+    def __init__(self, labels: Labels) -> None:
+        self.labels = labels
+        self._shared, self._private = memoryview(mmap.mmap(-1, MIB)), os.urandom(MIB)
+
+    def run(self, effort: Effort) -> Sample:
+        """One run."""
+        return sample_calls(self._copy, effort.seconds, _own_time)
+
+    def _copy(self) -> None:
+        self._shared[:] = self._private
+
+
+def measure_part(
+    effort: Effort, progress: Progress, directory: Path
+) -> tuple[list[Row], dict[str, float | None]]:
+    """The rows and ratios of downloads, all one comparison."""
+    copy = Labels(case="download", transport="memcpy", size=MIB)
+
+    def open_copy() -> AbstractContextManager[Contender]:
+        return nullcontext(Memcpy(copy))
+
+    cases = [Case(copy, open_copy)]
+    for way in WAYS:
+        labels = Labels(case=way, transport="flipcall", policy="balanced", size=MIB)
+        cases.append(Case(labels, partial(Download, labels, directory)))
+    rows = measure_group(cases, effort, progress)
+    under = find_row(rows, "download", transport="memcpy")
+
+    def over(way: str) -> float | None:
+        return ratio(find_row(rows, way, transport="flipcall"), under)
+
+    return rows, {
+        "download_1mib_view_over_memcpy": over("download_view"),
+        "download_1mib_into_over_memcpy": over("download_into"),
+        "download_1mib_over_memcpy": over("download"),
+    }
+
+
+def _own_time() -> CpuTimes:
+    return CpuTimes(client=time.process_time_ns(), server=None)
