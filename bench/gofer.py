@@ -131,9 +131,11 @@ def ratios(rows: list[Row]) -> dict[str, float | None]:
 def serve(config: GoferConfig, ready: Callable[[], None], until: Callable[[], object]) -> None:
     """The server process: a gofer over `config.root`, until `until` returns."""
     export = Export(config.root, read_only=config.read_only)
-    confine(export, config.path, Confinement.PARTIAL)
+    server = GoferServer(export, config.path)
+    server.listen()
+    confine(export, Confinement.PARTIAL)
     try:
-        with GoferServer(export, config.path):
+        with server:
             ready()
             until()
     finally:

@@ -9,6 +9,8 @@ In this order, each step needing the ones before it:
 4. Landlock: no file but those of the tree (landlock.py);
 5. seccomp: no system call but those that serving takes (seccomp.py).
 
+The socket it listens on is there before; nothing it can make or remove is beside the tree.
+
 All of it holds for the calling thread and the threads it starts, so it is done while there is but one.
 
 What the kernel cannot do is an error (`Confinement.FULL`), unless the operator says otherwise. What is enforced
@@ -86,8 +88,8 @@ _KEPT = {
 """By whether the tree is read-only. A process that does not have them does not get them."""
 
 
-def confine(export: Export, socket_path: str, level: Confinement, user: User | None = None) -> list[Enforced]:
-    """Confine the calling process to `export`, and to a socket at `socket_path`; what is enforced now.
+def confine(export: Export, level: Confinement, user: User | None = None) -> list[Enforced]:
+    """Confine the calling process to `export`, and to the descriptors it has; what is enforced now.
 
     Raises OSError when something that `level` asks for is not to be had.
     """
@@ -109,7 +111,7 @@ def confine(export: Export, socket_path: str, level: Confinement, user: User | N
     pyprctl.set_no_new_privs()
     report.append(Enforced("no_new_privs", "on"))
     enforcements: list[tuple[str, Callable[[], str]]] = [
-        ("Landlock", lambda: landlock.restrict(policy.files(export, socket_path))),
+        ("Landlock", lambda: landlock.restrict(policy.files(export))),
         ("seccomp", install_filter),
     ]
     for what, enforce in enforcements:

@@ -8,6 +8,7 @@ import os
 from typing import TYPE_CHECKING
 
 from gofer import names
+from gofer.protocol import SetStat
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -103,6 +104,15 @@ class RemoteFile(io.RawIOBase):
         view = memoryview(data).cast("B")
         while view:
             view = view[self.write(view) :]
+
+    def truncate(self, size: int | None = None) -> int:
+        """Set the size; without one, to the position."""
+        self._check_open()
+        size = self._position if size is None else size
+        done = self._gofer.set_stat(self.fid, SetStat(size=size))
+        if done.failed:
+            raise OSError(done.errno, os.strerror(done.errno))
+        return size
 
     def fsync(self) -> None:
         """Bring what was written to the disk; a buffered file around it is to be flushed first."""

@@ -8,6 +8,7 @@ from typing import Literal
 import flipcall
 from gofer.confine import Confinement, User, confine
 from gofer.export import DEFAULT_MAX_FIDS, Export, raise_descriptor_limit
+from gofer.janitor import Janitor
 from gofer.protocol import WINDOW
 from gofer.session import Session
 
@@ -90,7 +91,9 @@ def serve(
         )
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: server.request_stop())
-        report = confine(export, path, confinement, user)
+        server.listen()
+        janitor = Janitor(path)
+        report = confine(export, confinement, user)
         server.announcement = "\n".join(
             [
                 f"gofer: serving {directory} {access} on {path}",
@@ -98,5 +101,6 @@ def serve(
             ]
         )
         server.serve_forever()
+        janitor.finish()
     finally:
         export.close()
