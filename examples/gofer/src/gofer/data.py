@@ -87,7 +87,7 @@ class Data(Opening):
                 os.lseek(handle.fd, cookie, os.SEEK_SET)
                 return self._dents(handle.fd, cookie, room, stats)
 
-    def walk_list(self, fid: int, names: list[bytes], limit: int) -> Listed:
+    def walk_list(self, fid: int, names: list[bytes], limit: int, ahead: int) -> Listed:
         self._check_walk(names)
         room = _room(limit, True)
         with self._fids.control(fid) as start, self._tree.here.lock:
@@ -97,11 +97,29 @@ class Data(Opening):
                 with self._tree.node(info.st_dev, info.st_ino).reading:
                     opened = self._export.reopen(fd, os.O_RDONLY | os.O_DIRECTORY | ALWAYS)
                     try:
-                        return Listed(self._stat(info), self._dents(opened, 0, room, True))
+                        dents = self._dents(opened, 0, room, True)
+                        contents = self._contents(opened, dents.entries, min(ahead, self._export.max_io))
+                        return Listed(self._stat(info), dents, contents)
                     finally:
                         os.close(opened)
             finally:
                 os.close(fd)
+
+    def _contents(self, directory: int, entries: list[Dent], room: int) -> list[bytes | None]:
+        """What small files among the entries hold; None for one that has changed since it was listed, too."""
+        found: list[bytes | None] = []
+        for dent in entries:
+            if room <= 0:
+                break
+            content = None
+            if dent.stat is not None and stat.S_ISREG(dent.stat.mode) and 0 < dent.stat.size <= room:
+                content = self._read_small(directory, dent.name, min(room, MAX_AHEAD))
+                if content is not None:
+                    room -= len(content.data)
+                    if _version(content.stat) != _version(dent.stat):
+                        content = None
+            found.append(None if content is None else content.data)
+        return found
 
     def walk_read(self, fid: int, names: list[bytes], files: list[bytes], limit: int) -> list[Content | None]:
         self._check_walk(names)
@@ -159,6 +177,11 @@ class Data(Opening):
             except FileNotFoundError:
                 pass  # removed since it was listed
         return Dent(raw.name, raw.ino, raw.kind, found)
+
+
+def _version(info: Stat) -> tuple[int, int, int, int]:
+    """What differs between two contents."""
+    return info.ino, info.ctime_ns, info.mtime_ns, info.size
 
 
 def _room(limit: int, stats: bool) -> int:

@@ -315,6 +315,8 @@ class Listed(msgspec.Struct, array_like=True, frozen=True):
 
     stat: Stat
     dents: Dents
+    contents: list[bytes | None]
+    """Of the entries in their order, as far as `ahead` went; None where there is none to have."""
 
 
 class Content(msgspec.Struct, array_like=True, frozen=True):
@@ -442,10 +444,11 @@ class Gofer(flipcall.Service):
         raise NotImplementedError
 
     @operation(READ)
-    def walk_list(self, fid: int, names: list[bytes], limit: int) -> Listed:
+    def walk_list(self, fid: int, names: list[bytes], limit: int, ahead: int) -> Listed:
         """Walk to a directory and list it from the start, with attributes, as getdents. Not in lisafs.
 
-        One round trip, and no FID; who wants what follows after `dents.next` opens the directory.
+        One round trip, and no FID; who wants what follows after `dents.next` opens the directory. Contents of
+        small files as of walk_read come along, `ahead` bytes at most.
         """
         raise NotImplementedError
 

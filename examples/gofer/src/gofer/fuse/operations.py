@@ -43,15 +43,12 @@ class GoferOperations(Transfers):
         """A name in a directory."""
         directory = self.nodes[parent_inode]
         listing = self.listings.to_answer(directory)
-        if listing is not None:
-            info = listing.names.get(name)
-            if info is None and listing.whole:
-                return missing(listing.asked + self._cache - time.monotonic())
-            if info is not None:
-                node = self.nodes.found(directory, name, info, listing.asked)
-                if node.asked >= listing.asked:  # else this mount has changed it since
-                    node.lookups += 1
-                    return self.entry(node)
+        info = listing.names.get(name) if listing is not None else None
+        if listing is not None and info is not None:
+            node = self.nodes.found(directory, name, info, listing.asked)
+            if node.asked >= listing.asked:  # else this mount has changed it since
+                node.lookups += 1
+                return self.entry(node)
         return self._ask(directory, name)
 
     def _ask(self, directory: Node, name: bytes) -> EntryAttributes:

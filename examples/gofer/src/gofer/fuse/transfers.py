@@ -44,8 +44,8 @@ class Transfers(pyfuse3.Operations):
         self.connection = connection
         self.nodes = Nodes(connection.root.stat)
         self.fids = FidCache(connection, self.nodes)
-        self.listings = Listings(connection, self.fids, cache)
-        self.contents = Contents(connection, self.nodes, self.fids, self.listings, cache)
+        self.contents = Contents(connection, self.nodes, self.fids, cache)
+        self.listings = Listings(connection, self.fids, self.contents, cache)
         self.files: dict[int, OpenFile] = {}
         self.directories: dict[int, OpenDirectory] = {}
         self._handles = itertools.count(1)
