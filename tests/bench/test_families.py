@@ -45,7 +45,15 @@ ROWS = {
     },
     "gofer": {
         (case, transport, "back-to-back")
-        for case in ("open_close", "stat", "stat_deep", "getdents_10000", "read_4k", "read_1m")
+        for case in (
+            "open_close",
+            "stat",
+            "stat_deep",
+            "getdents_10000",
+            "read_4k",
+            "read_1m",
+            "read_1m_copied",
+        )
         for transport in ("flipcall", "socket", "direct")
     },
 }
@@ -67,6 +75,7 @@ RATIOS = {
         "read_1m_socket_over_flipcall",
         "getdents_10000_over_scandir",
         "read_1mib_over_pread_bandwidth",
+        "copied_read_over_pread_bandwidth",
     },
 }
 
