@@ -1,10 +1,11 @@
 """The seed's BM_Open: files through the gofer, over window and Unix socket, beside the system call.
 
-open_close is what a user does, GoferClient.open_raw(path).close(): one round trip, and a share of the one in which
-FIDs are given back together, against one openat and one close. The file is in the page cache, so the way to it is
-what takes the time. read_1m gives the caller the bytes where the gofer has put them (flipcall.view), read_1m_copied
-in memory of its own, read_1m_donated reads with the gofer's descriptor; beside each stands os.pread. The servers are
-confined as `gofer serve` is, so that what that costs is in the figures.
+open_close is what a user does, GoferClient.open_raw(path).close(): one round trip, and a share of the one in
+which FIDs are given back together, against one openat and one close. The file is in the page cache, so the
+way to it is what takes the time. read_1m gives the caller the bytes where the gofer has put them
+(flipcall.view), read_1m_copied in memory of its own, read_1m_donated reads with the gofer's descriptor;
+beside each stands os.pread. The servers are confined as `gofer serve` is, so that what that costs is in the
+figures.
 """
 
 from __future__ import annotations
