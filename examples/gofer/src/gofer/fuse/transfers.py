@@ -7,9 +7,10 @@ import itertools
 import os
 import stat as modes
 import time
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 import pyfuse3
-import trio
 from pyfuse3 import (
     EntryAttributes,
     FileHandleT,
@@ -39,7 +40,10 @@ class Transfers(pyfuse3.Operations):
     A handle's FID belongs to an epoch: after the gofer was restarted, all that is done with it is ESTALE.
     """
 
-    def __init__(self, connection: Connection, cache: float) -> None:
+    def __init__(
+        self, connection: Connection, cache: float, in_thread: Callable[..., Coroutine[Any, Any, Any]]
+    ) -> None:
+        """`in_thread` calls a function with arguments on another thread."""
         super().__init__()
         self.connection = connection
         self.nodes = Nodes(connection.root.stat)
@@ -50,6 +54,7 @@ class Transfers(pyfuse3.Operations):
         self.directories: dict[int, OpenDirectory] = {}
         self._handles = itertools.count(1)
         self._cache = cache
+        self._in_thread = in_thread
         self._own = Owner(os.geteuid(), os.getegid())
 
     def opened(self, file: OpenFile) -> OpenFile:
@@ -189,7 +194,7 @@ class Transfers(pyfuse3.Operations):
 
     async def _sync(self, fid: int, datasync: bool) -> None:
         gofer = self.connection.gofer
-        await trio.to_thread.run_sync(gofer.fsync, [fid], datasync)
+        await self._in_thread(gofer.fsync, [fid], datasync)
 
     # ---- directories ---------------------------------------------------------------------------------
 
