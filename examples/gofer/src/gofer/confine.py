@@ -145,7 +145,7 @@ def _drop_capabilities(read_only: bool) -> Enforced:
 def _filter(export: Export) -> Callable[[], str]:
     """What installs the filter. It is assembled here and now, while the tables of numbers can be read."""
     try:
-        program = seccomp.assemble(policy.system_calls(export.read_only), policy.DEADLY)
+        program = seccomp.assemble(policy.system_calls(export), policy.DEADLY)
     except seccomp.UnsupportedMachine as e:
         unsupported = e
 

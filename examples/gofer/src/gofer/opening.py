@@ -115,7 +115,7 @@ class Opening(Looking):
         if owner is None:
             return
         try:
-            syscalls.chown(fd, owner.uid, owner.gid)
+            syscalls.chown(fd, *self._owner(owner.uid, owner.gid))
         except BaseException:
             (os.rmdir if directory else os.unlink)(name, dir_fd=parent)
             raise

@@ -79,6 +79,12 @@ _CHANGING = [
     *_rules("xattrs.py", "setxattr", "removexattr"),
 ]
 
+_AF_UNIX = 1
+_SOCKETS = [
+    seccomp.Rule("socket", "sockets.py: in the tree", When(0, _AF_UNIX)),
+    *_rules("sockets.py: in the tree", "connect", "bind", "listen", "fchmod"),
+]
+
 _XATTRS = _rules("xattrs.py", "getxattr", "listxattr")
 
 DEADLY = [
@@ -90,7 +96,8 @@ DEADLY = [
 """What ends the process at once: nothing here would call it but somebody who has taken it over."""
 
 
-def system_calls(read_only: bool) -> list[seccomp.Rule]:
+def system_calls(export: Export) -> list[seccomp.Rule]:
     """The system calls it may make."""
     own = seccomp.Rule("tgkill", "Python: a signal to itself", When(0, os.getpid()))
-    return [*_ALLOWED, *_XATTRS, own, *([] if read_only else _CHANGING)]
+    changing = [] if export.read_only else _CHANGING
+    return [*_ALLOWED, *_XATTRS, own, *changing, *(_SOCKETS if export.sockets else [])]

@@ -70,8 +70,8 @@ class Guarantee(enum.Enum):
     WRITE = "write"
     """No other operation of the same node, read or write, and no global one."""
     GLOBAL = "global"
-    """No read, no write and no other global operation anywhere in the tree, but those of open FIDs: data is
-    not concerned by what files are called.
+    """No read, no write and no other global operation anywhere in the tree, but those of open and bound FIDs:
+    data is not concerned by what files are called.
     """
 
 
@@ -228,6 +228,10 @@ class Mounted(msgspec.Struct, array_like=True, frozen=True):
     max_fids: int
     """FIDs held at a time by this session; one more is EMFILE."""
     read_only: bool
+    donates: bool
+    """`donate` is allowed."""
+    sockets: bool
+    """`connect` and `bind` are."""
 
 
 class Walked(msgspec.Struct, array_like=True, frozen=True):
@@ -264,6 +268,25 @@ class Created(msgspec.Struct, array_like=True, frozen=True):
     inode: Inode
     opened: int
     """Its open FID."""
+
+
+class Bound(msgspec.Struct, array_like=True, frozen=True):
+    """A Unix socket made and bound to a new name."""
+
+    inode: Inode
+    """Of the name."""
+    bound: int
+    """Its bound FID."""
+    host: flipcall.Fd
+    """The socket, to wait for connections with."""
+
+
+class Accepted(msgspec.Struct, array_like=True, frozen=True):
+    """A connection to a bound socket."""
+
+    connection: flipcall.Fd
+    peer: bytes
+    """The address of who has connected; empty for most."""
 
 
 class Dent(msgspec.Struct, array_like=True, frozen=True):
@@ -495,6 +518,33 @@ class Gofer(flipcall.Service):
     @operation(WRITE, changes=True)
     def remove_xattr(self, fid: int, name: bytes) -> None:
         """Remove one of either; ENODATA when there is none."""
+        raise NotImplementedError
+
+    # ---- descriptors of the host, where the gofer allows it (EPERM)
+
+    @operation(READ)
+    def donate(self, fid: int) -> flipcall.Fd:
+        """The host's descriptor of a regular file, with the access of its open FID, to read, write and map."""
+        raise NotImplementedError
+
+    @operation(READ)
+    def connect(self, fid: int, kind: int) -> flipcall.Fd:
+        """Connect to a Unix socket in the tree; kind: SOCK_STREAM, ...; EAGAIN rather than waiting."""
+        raise NotImplementedError
+
+    @operation(WRITE, changes=True)
+    def bind(self, at: Place, kind: int, mode: int, owner: Owner | None) -> Bound:
+        """Make a Unix socket and bind it to a name; about 85 bytes of name are possible (ENAMETOOLONG)."""
+        raise NotImplementedError
+
+    @operation(READ)
+    def listen(self, fid: int, backlog: int) -> None:
+        """Let a bound FID's socket be connected to."""
+        raise NotImplementedError
+
+    @operation(READ)
+    def accept(self, fid: int) -> Accepted:
+        """The next connection to a bound FID's socket; EAGAIN when there is none."""
         raise NotImplementedError
 
 

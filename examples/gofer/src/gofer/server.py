@@ -8,6 +8,7 @@ from typing import Literal
 import flipcall
 from gofer.confine import Confinement, User, confine
 from gofer.export import DEFAULT_MAX_FIDS, Export, raise_descriptor_limit
+from gofer.ids import Ids
 from gofer.janitor import Janitor
 from gofer.protocol import WINDOW
 from gofer.session import Session
@@ -65,6 +66,9 @@ def serve(
     transport: Transports = "both",
     max_fids: int = DEFAULT_MAX_FIDS,
     max_channels: int = DEFAULT_MAX_CHANNELS,
+    ids: Ids | None = None,
+    donate: bool = False,
+    sockets: bool = False,
     confinement: Confinement = Confinement.FULL,
     user: User | None = None,
     stop_with_parent: bool = False,
@@ -79,7 +83,7 @@ def serve(
     """
     # Half of them stay free at the least: for sockets, windows and the next session.
     limit = min(max_fids, raise_descriptor_limit() // 2)
-    export = Export(directory, read_only=read_only, max_fids=limit)
+    export = Export(directory, read_only=read_only, max_fids=limit, ids=ids, donate=donate, sockets=sockets)
     try:
         access = "read-only" if read_only else "read-write"
         server = GoferServer(

@@ -9,6 +9,7 @@ import click
 import flipcall
 from gofer.confine import Confinement, User
 from gofer.export import DEFAULT_MAX_FIDS
+from gofer.ids import IdMap, Ids, Range
 from gofer.server import DEFAULT_MAX_CHANNELS, Transports
 from gofer.server import serve as serve_tree
 
@@ -41,6 +42,16 @@ from gofer.server import serve as serve_tree
     show_default=True,
     help="partial: serve although the kernel lacks some of it.",
 )
+@click.option("--donate", is_flag=True, help="Hand out the host's descriptors of files to those who ask.")
+@click.option("--sockets", is_flag=True, help="Let Unix sockets in the tree be connected to and made.")
+@click.option(
+    "--map-uid",
+    "uids",
+    multiple=True,
+    metavar="CLIENT:SERVER[:SIZE]",
+    help="A client's users CLIENT... are SERVER... here; others are nobody. May be given several times.",
+)
+@click.option("--map-gid", "gids", multiple=True, metavar="CLIENT:SERVER[:SIZE]", help="The same for groups.")
 @click.option("--user", metavar="USER[:GROUP]", help="Run as this user, once the tree is opened.")
 @click.option("--stop-with-parent", is_flag=True, help="End when the process that started this one does.")
 def serve(
@@ -50,11 +61,19 @@ def serve(
     transport: Transports,
     max_fids: int,
     max_channels: int,
+    donate: bool,
+    sockets: bool,
+    uids: tuple[str, ...],
+    gids: tuple[str, ...],
     confinement: str,
     user: str | None,
     stop_with_parent: bool,
 ) -> None:
     """Serve DIRECTORY until SIGTERM or Ctrl-C."""
+    try:
+        ids = Ids(*(IdMap([Range.parse(text) for text in texts]) for texts in (uids, gids)))
+    except ValueError as error:
+        raise click.UsageError(f"--map-uid, --map-gid: {error}") from None
     try:
         serve_tree(
             directory,
@@ -63,6 +82,9 @@ def serve(
             transport=transport,
             max_fids=max_fids,
             max_channels=max_channels,
+            donate=donate,
+            sockets=sockets,
+            ids=ids if uids or gids else None,
             confinement=Confinement(confinement),
             user=None if user is None else User.parse(user),
             stop_with_parent=stop_with_parent,
