@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import signal
 from collections.abc import Callable, Iterator
 from types import FrameType
@@ -39,6 +40,8 @@ def mount(
     """
     if not os.path.isdir(mountpoint):
         raise NotADirectoryError(20, os.strerror(20), mountpoint)
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # donated descriptors are as many as open files
     connection = Connection(path, connect)
     try:
         options = {"default_permissions", "fsname=gofer", "subtype=gofer"}

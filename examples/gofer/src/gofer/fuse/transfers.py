@@ -150,8 +150,12 @@ class Transfers(pyfuse3.Operations):
         ahead = file.take_ahead(off, size, self._cache)
         if ahead is not None:
             return ahead
+        if file.host >= 0:
+            return os.pread(file.host, size, off)
         self.opened(file)
         gofer, most = self.connection.gofer, self.connection.client.max_read
+        if file.on_host(gofer, self.connection.limits.donates) >= 0:
+            return os.pread(file.host, size, off)
         data = gofer.read(file.fid, off, min(size, most))
         if len(data) == size or not data or (off + len(data) >= file.size and len(data) < most):
             return data
@@ -165,16 +169,22 @@ class Transfers(pyfuse3.Operations):
     @once
     async def write(self, fh: FileHandleT, off: int, buf: bytes) -> int:
         """All of the bytes, or an error before the first."""
-        file = self.opened(self.files[fh])
-        gofer, most = self.connection.gofer, self.connection.client.max_write
+        file = self.files[fh]
+        if file.host < 0:
+            self.opened(file).on_host(self.connection.gofer, self.connection.limits.donates)
         view = memoryview(buf)
         done = 0
         try:
             while done < len(view):
-                done += gofer.write(file.fid, off + done, view[done : done + most])
+                done += self._write_some(file, off + done, view[done:])
         finally:
             file.node.has_changed()
         return done
+
+    def _write_some(self, file: OpenFile, offset: int, data: memoryview) -> int:
+        if file.host >= 0:
+            return os.pwrite(file.host, data, offset)
+        return self.connection.gofer.write(file.fid, offset, data[: self.connection.client.max_write])
 
     @once
     async def fsync(self, fh: FileHandleT, datasync: bool) -> None:
@@ -186,6 +196,7 @@ class Transfers(pyfuse3.Operations):
         """The last use of an open file is over."""
         file = self.files.pop(fh)
         file.node.files.remove(file)
+        file.close_host()
         if file.fid and file.epoch == self.connection.epoch:
             if file.writable:
                 self.connection.client.close_fids([file.fid])
