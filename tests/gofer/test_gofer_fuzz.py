@@ -60,8 +60,8 @@ def _ask(session: Session, data: st.DataObject) -> None:
     strategies: dict[object, st.SearchStrategy[object]] = {
         "fid": fid,
         "fids": st.lists(fid, max_size=3),
-        "files": st.lists(odd_names, max_size=5),
         "names": st.lists(odd_names, max_size=5),
+        "files": st.lists(odd_names, max_size=5),
         "name": st.one_of(odd_names, st.sampled_from([b"user.x", b"user.", b"security.capability"])),
         "length": st.integers(-(2**63), 70_000),  # of what exists, for nobody wants a disk filled
         int: numbers,

@@ -1,4 +1,4 @@
-"""What the mount keeps: with a cache that outlives the test, nothing but its own changes can make it look again."""
+"""What the mount keeps: with a cache that outlives the test, only its own changes can make it look again."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_own_changes_are_read(at: Path, host: Path) -> None:
 
 
 def test_an_open_that_needed_no_fid(at: Path, host: Path) -> None:
-    """A file opened without asking is a file: it outlives its name, and can be synchronised, mapped and asked about."""
+    """A file opened without asking is a file: it outlives its name, can be synchronised and asked about."""
     fill(host, at)
     names = sorted(os.listdir(at))[10:]
     opened = [os.open(at / name, os.O_RDONLY) for name in names]

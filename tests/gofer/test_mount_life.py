@@ -224,6 +224,29 @@ def test_fsync_holds_nobody_up(tmp_path: Path) -> None:
             file.close()
 
 
+def test_donated_descriptors(tmp_path: Path) -> None:
+    """Where the gofer hands out descriptors, what is open is read and written without it, even after its end."""
+    content = os.urandom(3 << 20)
+    with mounted(tmp_path, serve=("--donate",), options=("--cache", "60")) as mount:
+        (mount.tree / "file").write_bytes(content)
+        with open(mount.at / "file", "rb") as read, open(mount.at / "new", "wb", buffering=0) as written:
+            assert read.read(1 << 20) == content[: 1 << 20]
+            for _ in range(3):
+                written.write(b"before ")
+            mount.gofer.kill()
+            assert read.read(1 << 20) == content[1 << 20 : 2 << 20]
+            written.write(b"after")
+            with fails(errno.EIO):
+                (mount.at / "other").stat()
+        assert (mount.tree / "new").read_bytes() == b"before before before after"
+        mount.start_gofer()
+        with open(mount.at / "new", "ab", buffering=0) as appended:
+            for _ in range(3):
+                (mount.tree / "new").open("ab").write(b"1")
+                appended.write(b"2")
+        assert (mount.at / "new").read_bytes() == b"before before before after121212"
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

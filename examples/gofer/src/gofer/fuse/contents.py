@@ -3,9 +3,9 @@
 A program that reads a tree opens file after file, and of a small one everything comes with the open (files.py);
 what is left is a round trip a file. So from the second small file of a directory on, those that follow in its
 listing are fetched together; and while contents that came so are being read, those of the next directory come
-along with its listing (listings.py). Like all that is known ahead, a content is good for `cache` seconds and until this
-mount changes the file; a file that is opened meanwhile needs no FID (OpenFile.fid is 0) until it is used for more
-than reading what is here.
+along with its listing (listings.py). Like all that is known ahead, a content is good for `cache` seconds and
+until this mount changes the file; a file that is opened meanwhile needs no FID (OpenFile.fid is 0) until it is
+used for more than reading what is here.
 """
 
 from __future__ import annotations

@@ -3,12 +3,12 @@
 The kernel asks for one name at a time, and keeps what it was told for `cache` seconds. A gofer lists a directory
 with all attributes in little more than the time of one such answer. So when a second name of a directory is asked
 for within that time, the directory is listed, and for as long as the kernel could have kept an answer itself, the
-listing answers, and it serves who reads the directory. An answer from a listing is given to the kernel for the rest
-of its time only; so `cache` is still how old anything can be. A name that is not in the listing is asked for all the
-same: who makes a file at the gofer's and says so expects it to be found.
+listing answers, and it serves who reads the directory. An answer from a listing is given to the kernel for the
+rest of its time only; so `cache` is still how old anything can be. A name that is not in the listing is asked for
+all the same: who makes a file at the gofer's and says so expects it to be found.
 
-What this mount changes is changed in the listing, too. Attributes change with a node, not with a name: an entry is
-worth nothing once its node has changed since (Node.changed).
+What this mount changes is changed in the listing, too. Attributes change with a node, not with a name: an entry
+is worth nothing once its node has changed since (Node.changed).
 """
 
 from __future__ import annotations

@@ -7,9 +7,10 @@ import itertools
 import os
 import stat as modes
 import time
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 import pyfuse3
-import trio
 from pyfuse3 import (
     EntryAttributes,
     FileHandleT,
@@ -39,7 +40,10 @@ class Transfers(pyfuse3.Operations):
     A handle's FID belongs to an epoch: after the gofer was restarted, all that is done with it is ESTALE.
     """
 
-    def __init__(self, connection: Connection, cache: float) -> None:
+    def __init__(
+        self, connection: Connection, cache: float, in_thread: Callable[..., Coroutine[Any, Any, Any]]
+    ) -> None:
+        """`in_thread` calls a function with arguments on another thread."""
         super().__init__()
         self.connection = connection
         self.nodes = Nodes(connection.root.stat)
@@ -50,6 +54,7 @@ class Transfers(pyfuse3.Operations):
         self.directories: dict[int, OpenDirectory] = {}
         self._handles = itertools.count(1)
         self._cache = cache
+        self._in_thread = in_thread
         self._own = Owner(os.geteuid(), os.getegid())
 
     def opened(self, file: OpenFile) -> OpenFile:
@@ -145,8 +150,12 @@ class Transfers(pyfuse3.Operations):
         ahead = file.take_ahead(off, size, self._cache)
         if ahead is not None:
             return ahead
+        if file.host >= 0:
+            return os.pread(file.host, size, off)
         self.opened(file)
         gofer, most = self.connection.gofer, self.connection.client.max_read
+        if file.on_host(gofer, self.connection.limits.donates) >= 0:
+            return os.pread(file.host, size, off)
         data = gofer.read(file.fid, off, min(size, most))
         if len(data) == size or not data or (off + len(data) >= file.size and len(data) < most):
             return data
@@ -160,16 +169,22 @@ class Transfers(pyfuse3.Operations):
     @once
     async def write(self, fh: FileHandleT, off: int, buf: bytes) -> int:
         """All of the bytes, or an error before the first."""
-        file = self.opened(self.files[fh])
-        gofer, most = self.connection.gofer, self.connection.client.max_write
+        file = self.files[fh]
+        if file.host < 0:
+            self.opened(file).on_host(self.connection.gofer, self.connection.limits.donates)
         view = memoryview(buf)
         done = 0
         try:
             while done < len(view):
-                done += gofer.write(file.fid, off + done, view[done : done + most])
+                done += self._write_some(file, off + done, view[done:])
         finally:
             file.node.has_changed()
         return done
+
+    def _write_some(self, file: OpenFile, offset: int, data: memoryview) -> int:
+        if file.host >= 0:
+            return os.pwrite(file.host, data, offset)
+        return self.connection.gofer.write(file.fid, offset, data[: self.connection.client.max_write])
 
     @once
     async def fsync(self, fh: FileHandleT, datasync: bool) -> None:
@@ -181,6 +196,7 @@ class Transfers(pyfuse3.Operations):
         """The last use of an open file is over."""
         file = self.files.pop(fh)
         file.node.files.remove(file)
+        file.close_host()
         if file.fid and file.epoch == self.connection.epoch:
             if file.writable:
                 self.connection.client.close_fids([file.fid])
@@ -189,7 +205,7 @@ class Transfers(pyfuse3.Operations):
 
     async def _sync(self, fid: int, datasync: bool) -> None:
         gofer = self.connection.gofer
-        await trio.to_thread.run_sync(gofer.fsync, [fid], datasync)
+        await self._in_thread(gofer.fsync, [fid], datasync)
 
     # ---- directories ---------------------------------------------------------------------------------
 
