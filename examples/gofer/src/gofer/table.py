@@ -1,0 +1,23 @@
+"""The protocol's table as Markdown: `python -m gofer.table`, for docs/gofer.md."""
+
+from __future__ import annotations
+
+import inspect
+
+from gofer.protocol import Gofer, table
+
+
+def markdown() -> str:
+    """A row for each operation, in the order of protocol.py."""
+    lines = ["| operation | guarantee | changes | what it does |", "|---|---|---|---|"]
+    for name, row, does in table():
+        parameters = list(inspect.signature(getattr(Gofer, name)).parameters)[1:]
+        what = does.replace("|", "\\|")
+        lines.append(
+            f"| `{name}({', '.join(parameters)})` | {row.guarantee.value} | {'yes' if row.changes else ''} | {what} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    print(markdown(), end="")
