@@ -12,10 +12,8 @@ def markdown() -> str:
     lines = ["| operation | guarantee | changes | what it does |", "|---|---|---|---|"]
     for name, row, does in table():
         parameters = list(inspect.signature(getattr(Gofer, name)).parameters)[1:]
-        what = does.replace("|", "\\|")
-        lines.append(
-            f"| `{name}({', '.join(parameters)})` | {row.guarantee.value} | {'yes' if row.changes else ''} | {what} |"
-        )
+        columns = [f"`{name}({', '.join(parameters)})`", row.guarantee.value, "yes" * row.changes, does]
+        lines.append("| " + " | ".join(column.replace("|", "\\|") for column in columns) + " |")
     return "\n".join(lines) + "\n"
 
 
