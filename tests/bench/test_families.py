@@ -47,6 +47,11 @@ ROWS = {
         (case, transport, "back-to-back")
         for case in ("open_close", "stat", "stat_deep", "getdents_10000", "read_4k", "read_1m")
         for transport in ("flipcall", "socket", "direct")
+    }
+    | {
+        (case, transport, "back-to-back")
+        for case in ("fuse_git_status", "fuse_tar")
+        for transport in ("mount", "passthrough")
     },
 }
 
@@ -75,6 +80,8 @@ NEEDS = {
     "futex_over_notify": {"c_notify"},
     "notify_over_bare": {"c_notify", "bare_notify"},
     "futex_over_same_cpu": {"c_same_cpu"},
+    "fuse_git_status_over_passthrough": {"fuse_git_status"},
+    "fuse_tar_over_passthrough": {"fuse_tar"},
 }
 
 
