@@ -5,10 +5,11 @@ Everything a client says is checked here, once, before it costs more than a thre
 
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
+from .agreement import agree
 from .allocator import MemfdAllocator
-from .dispatch import Dispatcher
 from .endpoint import Endpoint
 from .errors import (
     CallError,
@@ -28,31 +29,76 @@ from .handshake import (
     Refused,
     Welcome,
     hello_decoder,
-    mismatches,
     recv_message,
     send_message,
 )
 from .liveness import Liveness, Peer
+from .meter import Counts, Meters
 from .notify import NotifyLink
-from .outcome import Side
+from .outcome import Side, Stats
 from .policy import WaitPolicy
 from .serving import Serving, SocketServing, WindowServing
 from .session import Session, Sessions
+from .stats import ChannelStats, Doing, Observed
 from .status import Status
 from .stream import FrameSocket
 from .switch import NOTIFY, offered, taken
 
 HANDSHAKE_S = 5.0
-_SHOWN = 10  # mismatched methods in one refusal
 _MESSAGE_MAX = 8192  # characters of a refusal
 
 
+class Admitted(NamedTuple):
+    """A new channel: what serves it, whose it is, and what it counts. endpoint: None on the socket transport."""
+
+    serving: Serving
+    session: Session
+    life: Liveness
+    endpoint: Endpoint | None
+    meters: Meters | None
+
+    def counts(self, last: bool = False) -> dict[str, Counts]:
+        """What it has counted, by the method's name. last: and it counts no more."""
+        if self.meters is None:
+            return {}
+        names = self.session.dispatcher.methods
+        read = self.meters.close() if last else self.meters.read()
+        return {names[number].name: counts for number, counts in read.items()}
+
+    def observed(self) -> Observed:
+        """The channel seen from outside. Any thread, before `last`."""
+        counts, endpoint = self.counts(), self.endpoint
+        busy = (
+            self.serving.busy
+            if isinstance(self.serving, SocketServing)
+            else endpoint is not None and endpoint.serving
+        )
+        doing: Doing = "serving" if busy else "spinning"
+        if not busy and (endpoint is None or endpoint.parked):
+            doing = "parked"
+        channel = ChannelStats(
+            self.session.peer.pid,
+            self.session.peer.uid,
+            "socket" if endpoint is None else "window",
+            "" if endpoint is None else endpoint.switch,
+            doing,
+            sum(c.calls for c in counts.values()),
+            sum(c.errors for c in counts.values()),
+            sum(c.total_ns for c in counts.values()),
+            Stats.none() if endpoint is None else endpoint.stats,
+        )
+        return Observed(channel, counts)
+
+
 class Admission:
-    """Turns connections into channels. Any thread."""
+    """Turns connections into channels. Any thread. `builtins` are further services at the same socket, by name:
+    whoever asks for another one gets `sessions`, and is told which that is.
+    """
 
     def __init__(
         self,
         sessions: Sessions,
+        builtins: Mapping[str, Sessions],
         *,
         policy: WaitPolicy,
         window_max: int,
@@ -60,12 +106,15 @@ class Admission:
         transports: tuple[str, ...],
         authorize: Callable[[Peer], bool],
         switch: str | None,
+        metered: bool = True,
         alone: bool = True,
     ) -> None:
         """alone: no other process serves at this socket. Else the switch notify, by which a client has one process
         as its server, is not for its channels, which may be several processes'.
         """
         self.sessions = sessions
+        self._builtins = builtins
+        self._metered = metered
         self._policy = policy
         self._window_max = window_max
         self._message_max = message_max
@@ -76,8 +125,8 @@ class Admission:
         self._notify = alone and switch in (None, NOTIFY)
         self._allocator = MemfdAllocator()
 
-    def admit(self, sock: socket.socket) -> tuple[Serving, Session, Liveness]:
-        """The channel for a connection that has just been taken, and its session, joined.
+    def admit(self, sock: socket.socket) -> Admitted:
+        """The channel for a connection that has just been taken; its session is joined.
 
         Raises CallError after telling the client why it is refused; ClosedError, DeadlineExceeded and
         ProtocolError for a client that does not shake hands.
@@ -85,7 +134,7 @@ class Admission:
         deadline = time.monotonic() + HANDSHAKE_S
         hello, fds = recv_message(sock, hello_decoder, deadline, max_fds=2)
         try:
-            return self._admitted(sock, hello, fds)
+            return self._admitted(sock, hello, fds, deadline)
         except (ClosedError, DeadlineExceeded, ProtocolError):
             raise
         except CallError as e:
@@ -102,15 +151,13 @@ class Admission:
             refuse(sock, CallError(Status.INTERNAL, what))
             raise
 
-    def _admitted(
-        self, sock: socket.socket, hello: Hello, fds: list[int]
-    ) -> tuple[Serving, Session, Liveness]:
+    def _admitted(self, sock: socket.socket, hello: Hello, fds: list[int], deadline: float) -> Admitted:
         """fds: what came with the hello, and is this function's."""
         peer, link = Peer.of(sock), None
         try:
             if len(fds) != (2 if hello.notify else 0):
                 raise ProtocolError(f"{len(fds)} descriptors came with the hello", peer.pid)
-            session = self._checked(hello, peer)
+            session = self._checked(sock, hello, peer, deadline)
         except BaseException:
             close_fds(fds)
             raise
@@ -120,7 +167,7 @@ class Admission:
                 link = NotifyLink.adopt(descriptors, hello.notify, peer.pid)
             return self._channel(sock, hello, session, link)
         except BaseException:
-            self.sessions.leave(session)
+            session.home.leave(session)
             if link is not None and not link.used:
                 link.close()
             raise
@@ -133,7 +180,7 @@ class Admission:
             return [*self._switches, NOTIFY]
         return self._switches
 
-    def _checked(self, hello: Hello, peer: Peer) -> Session:
+    def _checked(self, sock: socket.socket, hello: Hello, peer: Peer, deadline: float) -> Session:
         if not self._authorize(peer):
             raise CallError(Status.PERMISSION_DENIED, f"user {peer.uid} (process {peer.pid}) may not connect")
         if hello.version != VERSION:
@@ -153,24 +200,27 @@ class Admission:
                 taken(self._able(hello), hello.switches)
             except UnsupportedError as e:
                 raise CallError(Status.FAILED_PRECONDITION, str(e)) from None
-        session = self.sessions.join(hello.session, peer)
+        session = self._builtins.get(hello.service, self.sessions).join(hello.session, peer)
         try:
-            _agree(hello, session.dispatcher)
+            agree(sock, hello, session, deadline)
         except BaseException:
-            self.sessions.leave(session)
+            session.home.leave(session)
             raise
         return session
 
     def _channel(
         self, sock: socket.socket, hello: Hello, session: Session, link: NotifyLink | None
-    ) -> tuple[Serving, Session, Liveness]:
+    ) -> Admitted:
         life = Liveness.of(sock)
+        metered = self._metered and session.home is self.sessions
+        meters = Meters(len(session.dispatcher.methods)) if metered else None
         try:
             if hello.transport == "socket":
                 send_message(sock, self._welcome(session, 0))
                 takes_fds = any(m.fd_params for m in session.dispatcher.methods)
                 frames = FrameSocket(sock, self._message_max, takes_fds=takes_fds)
-                return SocketServing(frames, session.dispatcher), session, life
+                serving = SocketServing(frames, session.dispatcher, meters)
+                return Admitted(serving, session, life, None, meters)
             window = self._allocator.allocate(hello.window)
             endpoint = Endpoint(
                 window,
@@ -187,8 +237,12 @@ class Admission:
             except BaseException:
                 endpoint.close()
                 raise
-            serving = WindowServing(endpoint, session.dispatcher, session.peer, self._message_max, sock)
-            return serving, session, life
+            if meters is not None:
+                meters.attach(endpoint.core()[0])
+            window_serving = WindowServing(
+                endpoint, session.dispatcher, session.peer, self._message_max, sock
+            )
+            return Admitted(window_serving, session, life, endpoint, meters)
         except BaseException:
             life.close()
             raise
@@ -197,19 +251,6 @@ class Admission:
         dispatcher = session.dispatcher
         offered = [Offered.of(m) for m in dispatcher.methods]
         return Welcome(VERSION, dispatcher.name, offered, session.token, window, self._message_max)
-
-
-def _agree(hello: Hello, dispatcher: Dispatcher) -> None:
-    """Raises CallError when the client would call something else than is served here."""
-    if not hello.service:
-        return
-    if hello.service != dispatcher.name:
-        what = f"the client asks for service {hello.service}, this is {dispatcher.name}"
-        raise CallError(Status.FAILED_PRECONDITION, what)
-    wrong = mismatches(hello, {m.name: Offered.of(m) for m in dispatcher.methods})
-    if wrong:
-        more = f"; and {len(wrong) - _SHOWN} more" if len(wrong) > _SHOWN else ""
-        raise CallError(Status.FAILED_PRECONDITION, "; ".join(wrong[:_SHOWN]) + more)
 
 
 def refuse(sock: socket.socket, error: CallError) -> None:

@@ -23,7 +23,7 @@ class Bulk(Protocol):
 
     bare: bool  # of a result, the attachment says it all: there is no slot
     slot: Any  # the type of the slot
-    schema: Any  # what the fingerprint says of it
+    schema: str  # what the method's shape says of it
     landing: Landing | None  # where a result goes, before unpack() makes the value of it
 
     def pack(self, value: Any) -> tuple[Any, bytes | memoryview]:

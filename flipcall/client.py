@@ -8,14 +8,16 @@ import os
 import socket
 import time
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NoReturn, TypeVar
 
 from msgspec import DecodeError
 
 from ._core import ffi, lib
+from .agreement import shapes_of
 from .bulk import Bulk
 from .channel import PLAIN_MAX, Attachment, Reply, WindowChannel
+from .context import inherited, serving
 from .endpoint import Endpoint
 from .errors import CallError, ClosedError, DeadlineExceeded, MisuseError, ProtocolError
 from .fd import Fd
@@ -23,6 +25,7 @@ from .fds import close_fds
 from .frame import timeout_us
 from .handshake import (
     VERSION,
+    Compare,
     Hello,
     Refused,
     Transport,
@@ -32,8 +35,10 @@ from .handshake import (
     recv_message,
     send_message,
 )
+from .interceptor import ClientCall, ClientInterceptor, ClientProceed, client_chain
 from .landing import Landing
 from .liveness import Liveness, Peer, hang_up
+from .metadata import WITH_METADATA, wrapped
 from .method import Method, encode
 from .notify import NotifyLink
 from .outcome import Side
@@ -74,6 +79,8 @@ class Connection:
         message_max: int = lib.FC_MESSAGE_DEFAULT,
         policy: WaitPolicy,
         switch: str | None = None,
+        service: str = "",
+        interceptors: Sequence[ClientInterceptor] = (),
     ) -> None:
         if transport not in ("window", "socket"):
             raise MisuseError(f"transport is 'window' or 'socket', not {transport!r}")
@@ -83,12 +90,14 @@ class Connection:
         self.transport: Transport = transport
         self.policy = policy
         self.switch = switch
+        self.interceptors = tuple(interceptors)
         self._switches = offered(switch)
         self._connect_timeout = connect_timeout
         self._window_size = window_size
         self._message_max = message_max
         self._wanted = {m.name: Wanted(m.fingerprint, str(m)) for m in contract.methods} if contract else {}
-        self._service = contract.name if contract else ""
+        self._contract = contract
+        self._service = contract.name if contract else service
         self._takes_fds = any(m.fd_result for m in contract.methods) if contract else False
         self.welcome: Welcome | None = None
         self.peer_pid = 0  # of the first channel
@@ -110,8 +119,11 @@ class Connection:
         deadline = latest if deadline is None else min(deadline, latest)
         try:
             return self._connected(deadline)
-        except ClosedError:
-            return self._connected(deadline)
+        except ClosedError as e:
+            try:
+                return self._connected(deadline)
+            except (ConnectionRefusedError, FileNotFoundError):
+                raise e from None  # it was the server that ended
 
     def _connected(self, deadline: float) -> Channel:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -138,8 +150,12 @@ class Connection:
                 pass  # a server that is full says so and hangs up without listening: hear it
             senders: list[int] = []
             answer, fds = recv_message(sock, answer_decoder, deadline, max_fds=1, senders=senders)
+            while isinstance(answer, Compare) and not fds:
+                send_message(sock, shapes_of(self._contract, answer))
+                senders.clear()
+                answer, fds = recv_message(sock, answer_decoder, deadline, max_fds=1, senders=senders)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 0)
-            if isinstance(answer, Refused):
+            if not isinstance(answer, Welcome):
                 close_fds(fds)
                 raise _refusal(answer)
             return self._welcomed(sock, answer, fds, deadline, link, senders[0])
@@ -220,9 +236,14 @@ def _reach(sock: socket.socket, path: str, deadline: float) -> None:
             return sock.connect(path)
         except BlockingIOError:
             time.sleep(min(left, _BACKLOG_PAUSE_S))
+        except (ConnectionRefusedError, FileNotFoundError) as e:
+            e.filename = path  # and so it is told from what a handler raises
+            raise
 
 
-def _refusal(answer: Refused) -> CallError:
+def _refusal(answer: Refused | Compare) -> Exception:
+    if isinstance(answer, Compare):
+        return ProtocolError("a descriptor came with a question about methods")
     try:
         status = Status(answer.status)
     except ValueError:
@@ -242,15 +263,17 @@ def connect(
     message_max: int = lib.FC_MESSAGE_DEFAULT,
     policy: WaitPolicy | None = None,
     switch: str | None = None,
+    interceptors: Sequence[ClientInterceptor] = (),
 ) -> S:
     """A client of the server at socket `path`; it has the methods of `service`, and is its context manager.
 
     timeout: seconds each call may take, None for ever. connect_timeout: seconds a channel may take to be made.
-    window_size: bytes of shared memory a channel has; what is larger crosses in parts. message_max: bytes that a
-    request, a reply or an item of a stream may have (or what the server allows, if that is less). max_channels:
-    calls at the same time (more wait for one another). policy, switch: how to wait (flipcall.lowlevel; a switch
-    asked for by name is used or refused, by default it is the best both sides can do). All methods are for any
-    thread.
+    window_size: bytes of shared memory a channel has; what is larger crosses in parts. message_max: bytes that
+    a request, a reply or an item of a stream may have (or what the server allows, if that is less).
+    max_channels: calls at the same time (more wait for one another). policy, switch: how to wait
+    (flipcall.lowlevel; a switch asked for by name is used or refused, by default it is the best both sides can
+    do). interceptors: what each call passes, the first outermost (flipcall.interceptor). All methods are for
+    any thread.
 
     Raises OSError (no such socket, nobody listens, not permitted), CallError (the server refused: other
     signatures (FAILED_PRECONDITION), no room, not authorized), DeadlineExceeded, ProtocolError,
@@ -269,6 +292,7 @@ def connect(
         message_max=message_max,
         policy=policy or WaitPolicy.balanced(),
         switch=switch,
+        interceptors=interceptors,
     )
     try:
         connection.open()
@@ -298,7 +322,16 @@ def _client(contract: Contract, connection: Connection, timeout: float | None) -
     client = type(f"{contract.name}Client", (contract.owner,), namespace)()
     for method in contract.methods:
         number = numbers.get(method.name)
-        call = _missing(method) if number is None else _stub(method, number, connection, timeout)
+        if number is None:
+            call = _missing(method)
+        else:
+            call = stub(method, number, connection, timeout)
+            if connection.interceptors:
+                make = _maker(method, number, connection)
+                call = client_chain(contract.name, method, connection.interceptors, timeout, make)
+            known = len(connection.welcome.methods[number].params)
+            if known < len(method.all_params):
+                call = _shorter(method, known, call)
         setattr(client, method.name, call)
     own = {"close": connection.pool.close, "_flipcall": connection}  # the latter for with_options()
     vars(client).update(own)
@@ -316,7 +349,35 @@ def _missing(method: Method) -> Callable[..., Any]:
     return missing
 
 
-def _stub(method: Method, number: int, connection: Connection, timeout: float | None) -> Callable[..., Any]:
+def _maker(method: Method, number: int, connection: Connection) -> ClientProceed:
+    """What makes a call that has passed the interceptors, with its own timeout and metadata."""
+
+    def make(call: ClientCall) -> Any:
+        metadata, what = dict(call.metadata), number | WITH_METADATA if call.metadata else number
+        made: Callable[..., Any]
+        if method.streaming:
+            made = _stream_stub(method, what, connection.pool, call.timeout, metadata)
+        else:
+            made = BulkCall(method, what, connection.pool, call.timeout, metadata)
+        return method.call(made, call.args)
+
+    return make
+
+
+def _shorter(method: Method, known: int, call: Callable[..., Any]) -> Callable[..., Any]:
+    """`call`, of a method that has fewer parameters at the server: an older one, that lacks optional ones."""
+
+    def shorter(*args: Any, **kwargs: Any) -> Any:
+        bound = method.bind(args, kwargs)
+        if len(bound) > known:
+            what = f"the server's {method.name} has no parameter {method.all_params[known].name}"
+            raise CallError(Status.UNIMPLEMENTED, what)
+        return call(*args, **kwargs)
+
+    return shorter
+
+
+def stub(method: Method, number: int, connection: Connection, timeout: float | None) -> Callable[..., Any]:
     """The call of one method, by the quickest way that carries it."""
     if method.streaming:
         return _stream_stub(method, number, connection.pool, timeout)
@@ -335,13 +396,15 @@ def _window_stub(method: Method, number: int, pool: Pool, timeout: float | None)
     )  # fmt: skip
     fc_call, unpack = lib.fc_call, ffi.unpack
 
-    def late(body: bytes) -> Any:
+    def late(body: bytes, timeout: float | None = timeout) -> Any:
         return _decoded(method, ask(pool, timeout, number, body, b"").body)
 
     def call(*args: Any, **kwargs: Any) -> Any:
         if kwargs or len(args) != count:
             args = bind(args, kwargs)
         body = encode(args)
+        if serving and (limit := inherited(timeout)) is not timeout:
+            return late(body, limit)
         try:
             channel: Any = pop()
         except IndexError:
@@ -374,9 +437,17 @@ def _positions(method: Method) -> int:
 class BulkCall:
     """A call whose arguments or result may travel beside the body, over any transport: a stub. Any thread."""
 
-    def __init__(self, method: Method, number: int, pool: Pool, timeout: float | None) -> None:
+    def __init__(
+        self,
+        method: Method,
+        number: int,
+        pool: Pool,
+        timeout: float | None,
+        metadata: Mapping[str, str] | None = None,
+    ) -> None:
         self.method = method
         self.pool = pool
+        self._metadata = metadata
         self._number = number
         self._timeout = timeout
         self._count = _positions(method)
@@ -406,23 +477,32 @@ class BulkCall:
             args = method.bind(args, kwargs)
         slots, attachment = method.split(args)
         body, fds = pack(slots) if method.fd_params else (encode(slots), _NO_FDS)
+        if self._metadata:
+            body = wrapped(self._metadata, body)
         return _ask(self.pool, self._timeout, self._number, body, attachment, fds, landing)
 
     def __repr__(self) -> str:
         return f"<call of {self.method}>"
 
 
-def _stream_stub(method: Method, number: int, pool: Pool, timeout: float | None) -> Callable[..., Any]:
+def _stream_stub(
+    method: Method,
+    number: int,
+    pool: Pool,
+    timeout: float | None,
+    metadata: Mapping[str, str] | None = None,
+) -> Callable[..., Any]:
     """A call with items to send or to receive. With results to iterate over it begins when one is asked for."""
     bind = method.bind
 
     def results(
         body: bytes, attachment: Attachment, requests: Iterator[Any] | None, last: list[Any]
     ) -> Iterator[Any]:
+        limit = inherited(timeout) if serving else timeout
         started = time.monotonic()
-        channel: Any = pool.take(timeout)
+        channel: Any = pool.take(limit)
         try:
-            left = None if timeout is None else max(0.0, timeout - (time.monotonic() - started))
+            left = None if limit is None else max(0.0, limit - (time.monotonic() - started))
             flow = channel.flow(method.stream_out)
             flow.open(number, timeout_us(left), body, attachment)
             for batch in steps(flow, method, requests):
@@ -439,7 +519,8 @@ def _stream_stub(method: Method, number: int, pool: Pool, timeout: float | None)
         requests = as_requests(source, method.stream_name) if method.stream_in else None
         slots, attachment = method.split(given)
         last: list[Any] = []
-        made = results(encode(slots), attachment, requests, last)
+        body = wrapped(metadata, encode(slots)) if metadata else encode(slots)
+        made = results(body, attachment, requests, last)
         if method.stream_out:
             return Stream(made)
         for _ in made:
@@ -467,6 +548,8 @@ def _ask(
     fds: Sequence[Fd] = _NO_FDS,
     landing: Landing | None = None,
 ) -> tuple[Channel, Reply]:
+    if serving:
+        timeout = inherited(timeout)
     limit = timeout_us(timeout)
     try:
         channel: Channel = pool.free.pop()

@@ -4,9 +4,12 @@ import socket
 import threading
 from collections.abc import Callable
 
+from .admission import Admitted
 from .limits import client_of
 from .liveness import Peer
+from .meter import Counts
 from .serving import Serving
+from .stats import Observed
 
 
 class ServedConnection:
@@ -19,13 +22,28 @@ class ServedConnection:
         self.thread = threading.Thread(target=life, args=(self,), name="flipcall-channel", daemon=True)
         self._lock = threading.Lock()
         self._serving: Serving | None = None
+        self._admitted: Admitted | None = None
         self._stopped = False
+        self.builtin = False
 
-    def begin(self, serving: Serving) -> None:
+    def begin(self, admitted: Admitted, builtin: bool) -> None:
+        """Hands were shaken. builtin: it is a channel of a built-in service."""
         with self._lock:
-            self._serving = serving
+            self._admitted, self._serving = admitted, admitted.serving
+            self.builtin = builtin
             if self._stopped:
-                serving.stop()
+                self._serving.stop()
+
+    def observe(self) -> Observed | None:
+        """The channel seen from outside; None before its beginning and after its end. Any thread."""
+        with self._lock:
+            return None if self._admitted is None else self._admitted.observed()
+
+    def end(self) -> dict[str, Counts]:
+        """Nobody observes it any more; what it has counted, by the method's name. Its thread, after serve()."""
+        with self._lock:
+            admitted, self._admitted = self._admitted, None
+            return {} if admitted is None else admitted.counts(last=True)
 
     def retire(self) -> None:
         """End it if no call is under way; none is while hands are shaken."""

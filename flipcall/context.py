@@ -2,6 +2,8 @@
 
 import threading
 import time
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Protocol
 
 from .errors import MisuseError
@@ -12,6 +14,7 @@ class Call(Protocol):
     """What a server's channel tells about the call it is serving."""
 
     peer: Peer
+    metadata: Mapping[str, str]
 
     def deadline_ns(self) -> int | None: ...
     def cancelled(self) -> bool: ...
@@ -30,6 +33,11 @@ class Context:
     def peer(self) -> Peer:
         """Who calls, by the kernel's word."""
         return self._call.peer
+
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        """What the caller's interceptors sent along. From the client: it proves nothing."""
+        return self._call.metadata
 
     @property
     def deadline_ns(self) -> int | None:
@@ -58,6 +66,10 @@ class Context:
 
 
 _local = threading.local()
+serving: list[
+    bool
+] = []  # not empty once a thread of this process has served: its handlers' calls look for a deadline
+NO_METADATA: Mapping[str, str] = MappingProxyType({})
 
 
 def context() -> Context:
@@ -69,9 +81,19 @@ def context() -> Context:
     return current
 
 
+def inherited(timeout: float | None) -> float | None:
+    """The timeout of a call that is made now: within a handler at most what is left of its own deadline,
+    seconds."""
+    current: Context | None = getattr(_local, "context", None)
+    left = None if current is None else current.remaining()
+    return timeout if left is None else left if timeout is None else min(timeout, left)
+
+
 def set_context(current: Context) -> None:
     """A channel's thread says once what its calls' context is."""
     _local.context = current
+    if not serving:
+        serving.append(True)
 
 
 def clear_context() -> None:

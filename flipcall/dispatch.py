@@ -7,14 +7,16 @@ honest Python caller can pass them. A ProtocolError that a handler raises is an 
 of another connection, on which the handler is the client.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
 
+from .context import context
 from .errors import CallError, ClosedError, ProtocolError
 from .failure import describe
 from .fd import Fd
+from .interceptor import ServerInterceptor, server_chain
 from .items import Items
 from .limits import Gate
 from .method import Method, encode
@@ -31,15 +33,26 @@ NOTHING = b""
 class Dispatcher:
     """The methods of one implementation, by number. Any thread, as far as the implementation allows."""
 
-    def __init__(self, service: Service, tracebacks: bool, gate: Gate | None = None) -> None:
+    def __init__(
+        self,
+        service: Service,
+        tracebacks: bool,
+        gate: Gate | None = None,
+        interceptors: Sequence[ServerInterceptor] = (),
+    ) -> None:
         self.service = service
         self.tracebacks = tracebacks
-        contract = contract_of(type(service))
+        self.contract = contract = contract_of(type(service))
         self.name = contract.name
         self.methods = contract.methods
         self._handlers = [getattr(service, m.name) for m in self.methods]
         if gate is not None:
             self._handlers = [gate.guard(handler) for handler in self._handlers]
+        if interceptors:
+            self._handlers = [
+                server_chain(self.name, m, interceptors, handler, context)
+                for m, handler in zip(self.methods, self._handlers, strict=True)
+            ]
         self._draining = False
         self.plain = [self._plain(m) for m in self.methods]
 

@@ -3,25 +3,23 @@
 Arguments and results are plain values (what JSON has, plus bytes): the server checks the types.
 """
 
+import inspect
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
-import msgspec
-
 from ._core import lib
-from .client import Connection, ask
+from .bulk import OCTETS
+from .client import Connection, stub
 from .errors import MisuseError
 from .handshake import Offered, Transport, Welcome
-from .method import encode
+from .method import Method
 from .policy import WaitPolicy
-
-_decode = msgspec.msgpack.decode
 
 
 class DynamicClient:
-    """A client of whatever service is served at `path`. Any thread.
+    """A client of whatever service is served at `path`, or of the one that `service` names. Any thread.
 
     Raises as flipcall.connect() does.
     """
@@ -34,6 +32,7 @@ class DynamicClient:
         connect_timeout: float = 5.0,
         transport: Transport = "window",
         window_size: int = lib.FC_WINDOW_DEFAULT,
+        service: str = "",
     ) -> None:
         self._timeout = timeout
         self._connection = Connection(
@@ -44,6 +43,7 @@ class DynamicClient:
             window_size=window_size,
             max_channels=1,
             policy=WaitPolicy.balanced(),
+            service=service,
         )
         try:
             self.welcome: Welcome = self._connection.open()
@@ -62,20 +62,20 @@ class DynamicClient:
     def call(self, name: str, arguments: Sequence[Any] | Mapping[str, Any] = ()) -> Any:
         """Call method `name` with arguments by place or by name; its result as plain values.
 
-        A bulk parameter takes bytes, a bulk result is bytes. Raises MisuseError for arguments that do not fit
-        the method's parameters, and whatever the call raises.
+        A bulk parameter takes bytes, a bulk result is bytes; a stream is any iterable but str, bytes and mappings,
+        a result that is one a flipcall.streams.Stream. Raises MisuseError for arguments that do not fit the
+        method's parameters, and whatever the call raises.
         """
         number, offered = self.method(name)
         slots = _in_order(offered, arguments)
-        parts = []
-        for i, (value, param) in enumerate(zip(slots, offered.params, strict=False)):
-            if param.bulk:
-                if not isinstance(value, (bytes, bytearray, memoryview)):
-                    raise MisuseError(f"{name}: {param.name} takes bytes")
-                parts.append(bytes(value))
-                slots[i] = len(value)
-        reply = ask(self._connection.pool, self._timeout, number, encode(slots), b"".join(parts))
-        return reply.attachment if offered.bulk_result else _decode(reply.body)
+        for value, param in zip(slots, offered.params, strict=False):
+            if param.bulk and not isinstance(value, OCTETS):
+                raise MisuseError(f"{name}: {param.name} takes bytes")
+            if param.stream and (
+                not isinstance(value, Iterable) or isinstance(value, (str, Mapping, *OCTETS))
+            ):
+                raise MisuseError(f"{name}: {param.name} takes several values, one after the other")
+        return stub(_method(offered, len(slots)), number, self._connection, self._timeout)(*slots)
 
     @property
     def peer_pid(self) -> int:
@@ -93,6 +93,21 @@ class DynamicClient:
         self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _method(offered: Offered, given: int) -> Method:
+    """A method of that description, with the first `given` parameters, whose types are whatever comes."""
+    kinds: dict[str, Any] = {
+        p.name: bytes if p.bulk else Iterator[Any] if p.stream else Any for p in offered.params[:given]
+    }
+    result = bytes if offered.bulk_result else Iterator[Any] if offered.stream_result else Any
+    parameters = [inspect.Parameter(n, inspect.Parameter.POSITIONAL_OR_KEYWORD) for n in ("self", *kinds)]
+
+    def function() -> None: ...
+
+    function.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    function.__annotations__ = {**kinds, "return": result}
+    return Method(DynamicClient, offered.name, function)
 
 
 def _in_order(offered: Offered, arguments: Sequence[Any] | Mapping[str, Any]) -> list[Any]:

@@ -279,6 +279,18 @@ class Endpoint:
         return Stats(*(getattr(s, name) for name in Stats.__struct_fields__))
 
     @property
+    def parked(self) -> bool:
+        """Whether this side sleeps in the kernel, or is about to. Any thread."""
+        bit = lib.FC_SLEEPS_CLIENT if self.side is Side.CLIENT else lib.FC_SLEEPS_SERVER
+        with self._lock:
+            return not self._closed and bool(ffi.cast("struct fc_packet *", self._base).sleepers & bit)
+
+    @property
+    def serving(self) -> bool:
+        """Whether a call is under way on this side. Any thread."""
+        return bool(self._ep.call)
+
+    @property
     def peer_pid(self) -> int:
         """The peer's process id, 0 when unknown."""
         return self._peer.pid

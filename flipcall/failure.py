@@ -10,7 +10,14 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from .errors import CallError, DeadlineExceeded, ProtocolError, RemoteError
+from .errors import (
+    CallError,
+    ClosedError,
+    DeadlineExceeded,
+    PeerDiedError,
+    ProtocolError,
+    RemoteError,
+)
 from .method import encode
 from .status import Status
 
@@ -104,6 +111,19 @@ def describe(error: BaseException, tracebacks: bool = False) -> tuple[Status, by
         except BaseException:
             name = "?"
         return Status.UNKNOWN, encode(Failure(name, f"and describing it raised {readable(type(e).__name__)}"))
+
+
+def status_of(error: BaseException) -> Status:
+    """The status that stands for an exception, for those who count: of a lost server UNAVAILABLE."""
+    if isinstance(error, CallError):
+        return Status(error.status) or Status.UNKNOWN
+    if isinstance(error, (ClosedError, PeerDiedError)):
+        return Status.UNAVAILABLE
+    if isinstance(error, DeadlineExceeded):
+        return Status.DEADLINE_EXCEEDED
+    if isinstance(error, OSError) and error.errno is not None:
+        return _ERRNO_STATUS.get(type(error), Status.UNKNOWN)
+    return _statuses.get(_name(type(error)), Status.UNKNOWN)
 
 
 def _describe(error: BaseException, tracebacks: bool) -> tuple[Status, bytes]:

@@ -17,6 +17,8 @@ END: int = lib.FC_END
 CANCEL: int = lib.FC_CANCEL
 STREAM: int = lib.FC_FLAG_STREAM
 FLAG_FDS: int = lib.FC_FLAG_FDS
+META: int = lib.FC_FLAG_META
+FLAGS_SHIFT: int = lib.FC_WHAT_FLAGS_SHIFT  # flags of a request, beside its method's number
 TIMEOUT_NONE: int = lib.FC_TIMEOUT_NONE
 PREFIX: int = LENGTH.size + HEADER.size
 

@@ -4,6 +4,8 @@
       Hello: version, service, what it     SO_PEERCRED checked, versions and fingerprints compared
       would call, transport, window size
                                   ────►  with switch notify: and its listener and bell
+                                  ◄────    where they differ: Compare
+      Shapes: of those methods    ────►    can each side read what the other writes?
                                   ◄────    Welcome (with the window's descriptor), or Refused
 
 A message is a u32 length and a msgpack map, so that fields can be added; unknown fields are ignored.
@@ -20,6 +22,7 @@ from .errors import ClosedError, DeadlineExceeded, MisuseError, ProtocolError
 from .fds import close_fds, recv_fds, recv_fds_and_sender, send_fds
 from .frame import LENGTH
 from .method import Method, Param, encode
+from .shape import MethodShape
 
 VERSION: int = lib.FC_PROTOCOL_VERSION
 Transport = Literal["window", "socket"]
@@ -45,6 +48,18 @@ class Hello(msgspec.Struct, tag="hello"):
     session: bytes = b""  # of an earlier Welcome: this channel belongs to the same client
 
 
+class Compare(msgspec.Struct, tag="compare"):
+    """The server's wish to see what these methods of the client's look like: their fingerprints differ."""
+
+    methods: list[str]
+
+
+class Shapes(msgspec.Struct, tag="shapes"):
+    """The client's answer to Compare."""
+
+    methods: dict[str, MethodShape]
+
+
 class Offered(msgspec.Struct):
     """A method the server has; its number is its place in the list."""
 
@@ -53,10 +68,18 @@ class Offered(msgspec.Struct):
     signature: str
     params: tuple[Param, ...]
     bulk_result: bool
+    stream_result: bool = False
 
     @classmethod
     def of(cls, method: Method) -> "Offered":
-        return cls(method.name, method.fingerprint, str(method), method.params, method.bulk_result)
+        return cls(
+            method.name,
+            method.fingerprint,
+            str(method),
+            method.all_params,
+            method.bulk_result,
+            method.stream_out is not None,
+        )
 
 
 class Welcome(msgspec.Struct, tag="welcome"):
@@ -80,7 +103,9 @@ class Refused(msgspec.Struct, tag="refused"):
 M = TypeVar("M")
 
 hello_decoder = msgspec.msgpack.Decoder(Hello)
-answer_decoder: msgspec.msgpack.Decoder[Welcome | Refused] = msgspec.msgpack.Decoder(Welcome | Refused)
+shapes_decoder = msgspec.msgpack.Decoder(Shapes)
+Answer = Welcome | Refused | Compare
+answer_decoder: msgspec.msgpack.Decoder[Answer] = msgspec.msgpack.Decoder(Answer)
 
 
 def send_message(sock: socket.socket, message: msgspec.Struct, fds: tuple[int, ...] = ()) -> None:
@@ -150,14 +175,3 @@ def _read(
             raise ClosedError("the other side hung up during the handshake")
         data += part
     return data
-
-
-def mismatches(hello: Hello, offered: dict[str, Offered]) -> list[str]:
-    """What the client would call and the server types differently, in words. Missing methods are no mismatch
-    here: calling one is an error by itself.
-    """
-    return [
-        f"{name}: the client calls {wanted.signature}, the server has {have.signature}"
-        for name, wanted in hello.methods.items()
-        if (have := offered.get(name)) is not None and have.fingerprint != wanted.fingerprint
-    ]

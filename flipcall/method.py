@@ -6,9 +6,7 @@ bytearray, memoryview, numpy arrays) travels as the frame's attachment, outside 
 holds its slot, and several bulk parameters lie in the attachment one after the other.
 """
 
-import hashlib
 import inspect
-import json
 import typing
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -17,9 +15,9 @@ import msgspec
 
 from .bulk import Bulk, bulk_of
 from .errors import CallError, MisuseError, ProtocolError
-from .fd import Fd
 from .items import Items, item_type
 from .rights import decoder, holds_fd
+from .shape import Parameter, method_shape
 from .status import Status
 
 _encoder = msgspec.msgpack.Encoder()
@@ -41,6 +39,7 @@ class Method:
     def __init__(self, owner: type, name: str, function: Callable[..., Any]) -> None:
         """Raises MisuseError for a signature that cannot be called over a wire."""
         self.name = name
+        self.doc = inspect.getdoc(function)
         self.number = -1  # its place in the table, given by the contract
         where = f"{owner.__name__}.{name}"
         try:
@@ -81,6 +80,12 @@ class Method:
             Param(p.name, p.default is p.empty, kind is not None)
             for p, kind in zip(parameters, self._bulk, strict=True)
         )
+        # With the stream in its place, as people count: for those who know the method from the handshake alone.
+        self.all_params = tuple(
+            Param(p.name, p.default is p.empty, bulk_of(hints[p.name]) is not None, i == self.stream_at)
+            for i, p in enumerate(self._all)
+        )
+        self.all_types = [hints[p.name] for p in self._all]
         self.bulk_params = tuple((i, kind) for i, kind in enumerate(self._bulk) if kind is not None)
         wire = type(None) if self.stream_out else self.result_type
         self.result_bulk = _bulk_of(wire, where)
@@ -94,7 +99,10 @@ class Method:
         self.decode_args = self._args_decoder(where)
         result = self.result_bulk.slot if self.result_bulk else wire
         self.decode_result: Callable[[bytes], Any] = self._decoder(result, where)
-        self.fingerprint = self._fingerprint()
+        self.shape = method_shape(
+            [Parameter(p.name, p.default is p.empty, hints[p.name]) for p in self._all], self.result_type
+        )
+        self.fingerprint = self.shape.fingerprint()
 
     # ---- codecs -----------------------------------------------------------------------------------------
 
@@ -116,7 +124,8 @@ class Method:
             (f"p{i}", kind) if i <= last else (f"p{i}", kind | msgspec.UnsetType, msgspec.UNSET)
             for i, kind in enumerate(types)
         ]
-        decode = self._decoder(msgspec.defstruct("Arguments", fields, array_like=True), where)
+        arguments = msgspec.defstruct("Arguments", fields, array_like=True, forbid_unknown_fields=True)
+        decode = self._decoder(arguments, where)
 
         def decode_some(body: bytes) -> tuple[Any, ...]:
             values = msgspec.structs.astuple(decode(body))
@@ -125,11 +134,16 @@ class Method:
         return decode_some
 
     def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
-        """Arguments in the order of the parameters. Raises TypeError as a call of the function would."""
+        """Arguments in the order of the parameters. Raises TypeError as a call of the function would.
+
+        Defaults are sent only where a later argument is given: what a missing one means is the server's affair.
+        """
         bound = self.signature.bind(*args, **kwargs)
-        if kwargs:
-            bound.apply_defaults()
-        return (*bound.args, *bound.kwargs.values())
+        if not kwargs:
+            return bound.args
+        last = max(map(list(bound.signature.parameters).index, bound.arguments))
+        bound.apply_defaults()
+        return (*bound.args, *bound.kwargs.values())[: last + 1]
 
     def split(self, args: tuple[Any, ...]) -> tuple[Sequence[Any], bytes | bytearray | memoryview]:
         """Arguments for the array, and the attachment of the bulk ones among them. One copy when several.
@@ -204,16 +218,6 @@ class Method:
     def __str__(self) -> str:
         return f"{self.name}{self.signature}"
 
-    def _fingerprint(self) -> str:
-        """A digest of the wire types: equal on two sides that understand each other."""
-        shape: list[Any] = [
-            [[p.name, p.required, _schema(kind)] for p, kind in zip(self.params, self.types, strict=True)],
-            _streamed(self.stream_out) if self.stream_out else _schema(self.result_type),
-        ]
-        if self.stream_in:
-            shape.append([self.stream_at, self._all[self.stream_at].name, _streamed(self.stream_in)])
-        return hashlib.sha256(json.dumps(shape, sort_keys=True).encode()).hexdigest()[:16]
-
 
 def _bulk_of(kind: Any, where: str) -> Bulk | None:
     try:
@@ -229,45 +233,3 @@ def _holds_fd(kind: Any, where: str) -> bool:
         return holds_fd(kind)
     except TypeError as e:
         raise MisuseError(f"{where}: msgspec cannot decode {kind!r}: {e}") from e
-
-
-def _streamed(items: Items) -> dict[str, Any]:
-    return {"stream": _schema(items.kind)}
-
-
-def _schema(kind: Any) -> Any:
-    bulk = bulk_of(kind)
-    if bulk is not None:
-        return bulk.schema
-    try:
-        return _bare(msgspec.json.schema(kind, schema_hook=_schema_of_fd))
-    except TypeError:  # msgpack carries more than JSON Schema can say: keys that are no strings
-        return repr(kind)
-
-
-def _schema_of_fd(kind: type) -> dict[str, Any]:
-    if kind is not Fd:
-        raise NotImplementedError  # msgspec's way of saying that there is none
-    return {"type": "integer", "format": "fd"}
-
-
-_WORDS = (
-    "title",
-    "description",
-    "default",
-    "examples",
-)  # of a schema: for people, and the sender's own affair
-_BY_NAME = ("properties", "$defs")  # what they map are schemas by name, and any name is allowed
-
-
-def _bare(schema: Any) -> Any:
-    """The schema without what makes no difference on the wire, such as a class's docstring."""
-    if isinstance(schema, list):
-        return [_bare(s) for s in schema]
-    if not isinstance(schema, dict):
-        return schema
-    return {
-        k: {name: _bare(s) for name, s in v.items()} if k in _BY_NAME else _bare(v)
-        for k, v in schema.items()
-        if k not in _WORDS
-    }

@@ -43,7 +43,7 @@ class Array:
         """Raises TypeError for a T that cannot be sent."""
         self.slot = Slot
         self._scalar = _scalar(annotation)
-        self.schema = {"bulk": "ndarray", "dtype": self._scalar.__name__}
+        self.schema = f"ndarray {self._scalar.__name__}"
         if issubclass(self._scalar, (np.object_, np.void)):
             raise TypeError(f"arrays of {self._scalar.__name__} cannot be sent")
 

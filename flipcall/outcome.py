@@ -49,6 +49,11 @@ class Stats(msgspec.Struct, frozen=True):
     wakes_skipped: int
     rescues: int
 
+    @classmethod
+    def none(cls) -> "Stats":
+        """Of a side that has done nothing."""
+        return cls(0, 0, 0, 0, 0, 0, 0, 0)
+
 
 _FAULTS = {
     lib.FC_FAULT_STATE: "conn_state was {}",

@@ -24,15 +24,19 @@ from typing import Any, NoReturn
 
 from ._core import lib
 from .admission import Admission, refuse
+from .builtin import Builtins
 from .connection import ServedConnection
 from .errors import CallError, FlipcallError, ForkedError, MisuseError, ProtocolError
 from .handover import Handover
+from .health import HealthServer
+from .interceptor import ServerInterceptor
 from .limits import Gate, Places, room_for
 from .listener import Listener, Source
 from .liveness import Peer
 from .policy import WaitPolicy
 from .service import Service
 from .session import Implementation, Sessions
+from .stats import Observed, ServerStats
 from .status import Status
 from .switch import NOTIFY
 from .watcher import Watcher
@@ -65,7 +69,8 @@ class Server:
     max_channels, max_channels_per_client: connections at the same time, in all and of one process (None: as many
     as in all). max_calls: calls served at the same time by one process (None: as many as channels). What is beyond
     gets RESOURCE_EXHAUSTED. tracebacks: send those of handlers to clients. stop_with_parent: stop when the process
-    that started this one ends.
+    that started this one ends. statistics: count calls by method, some 30 ns each (flipcall.stats). interceptors:
+    wrapped around each handler, the first outermost (flipcall.interceptor).
 
     workers: 0 serves in this process. More serve in so many processes of their own, which are replaced when they
     end, drained by stop(), and end with this process. start_method: of multiprocessing, which must bring the
@@ -74,6 +79,10 @@ class Server:
     copies a process in whatever state its other threads are. A client whose worker has ended gets PeerDiedError or
     ClosedError, and its next call a channel to another one; where each client has its own implementation, it
     connects anew.
+
+    Beside the implementation's service there are built-in ones at the same socket: flipcall.health.Health (what it
+    says is set through `health`), flipcall.reflection.Reflection, flipcall.stats.Statistics. Each worker tells of
+    itself.
 
     Raises MisuseError for what cannot be served.
     """
@@ -96,6 +105,8 @@ class Server:
         authorize: Callable[[Peer], bool] = same_user,
         tracebacks: bool = False,
         stop_with_parent: bool = False,
+        statistics: bool = True,
+        interceptors: Sequence[ServerInterceptor] = (),
         _alone: bool = True,
     ) -> None:
         if message_max < lib.FC_WINDOW_MIN:
@@ -104,14 +115,19 @@ class Server:
             raise MisuseError(f"{implementation!r} is no service, nor makes one")
         self.path = os.fspath(path)
         self._places = Places(max_channels, max_channels_per_client)
+        gate = None if max_calls is None else Gate(max_calls)
+        sessions = Sessions(implementation, tracebacks, gate, tuple(interceptors))
+        self._builtins = Builtins(sessions, self._observe, statistics)
         self._admission = Admission(
-            Sessions(implementation, tracebacks, None if max_calls is None else Gate(max_calls)),
+            sessions,
+            self._builtins.sessions,
             policy=policy or WaitPolicy.balanced(),
             window_max=window_max,
             message_max=message_max,
             transports=tuple(transports),
             authorize=authorize,
             switch=switch,
+            metered=statistics,
             alone=_alone,
         )
         self._crew: Crew | None = None
@@ -122,7 +138,8 @@ class Server:
                 "policy": policy, "switch": switch, "window_max": window_max, "message_max": message_max,
                 "max_channels": max_channels,
                 "max_calls": max_calls, "transports": transports, "authorize": authorize,
-                "tracebacks": tracebacks, "_alone": False,
+                "tracebacks": tracebacks, "statistics": statistics, "interceptors": interceptors,
+                "_alone": False,
             }  # fmt: skip
             recipe, sticky = (implementation, self.path, options), not isinstance(implementation, Service)
             self._crew = Crew(workers, start_method, _work, recipe, self._places, sticky)
@@ -196,6 +213,7 @@ class Server:
             self._stop_soon(grace)
             return
         self._listener.close()
+        self._builtins.health.drain()
         if self._crew is not None:
             self._watcher.stop()
             self._crew.stop(grace)
@@ -203,7 +221,8 @@ class Server:
             return
         deadline = time.monotonic() + grace
         while (left := self._live()) and time.monotonic() < deadline:
-            for connection in left:
+            # Built-in services go last: Health tells that the server drains.
+            for connection in [c for c in left if not c.builtin] or left:
                 connection.retire()
             time.sleep(_DRAIN_TICK_S)
         self._watcher.stop()  # from here on nobody comes any more
@@ -217,10 +236,12 @@ class Server:
     def _stop_soon(self, grace: float = 5.0) -> None:
         threading.Thread(target=self.stop, args=(grace,), name="flipcall-stop", daemon=True).start()
 
-    def serve_forever(self, grace: float = 5.0) -> None:
-        """Start, wait for request_stop() or the parent's end, drain."""
+    def serve_forever(self, grace: float = 5.0, ready: Callable[[], None] | None = None) -> None:
+        """Start, call ready() once it serves, wait for request_stop() or the parent's end, drain."""
         self.start()
         try:
+            if ready is not None:
+                ready()
             self._requests.get()
         finally:
             self.stop(grace)
@@ -241,6 +262,21 @@ class Server:
 
     def __reduce__(self) -> NoReturn:
         raise MisuseError("a server cannot be sent to another process: make one there, or ask for workers")
+
+    @property
+    def health(self) -> HealthServer:
+        """What flipcall.health.Health tells is set here. Raises MisuseError with workers."""
+        self._no_workers("health is")
+        return self._builtins.health
+
+    def _no_workers(self, what: str) -> None:
+        if self._crew is not None:
+            raise MisuseError(f"{what} each worker's own, out of reach of this process")
+
+    def statistics(self) -> ServerStats:
+        """What flipcall.stats.Statistics tells a client. Any thread. Raises MisuseError with workers."""
+        self._no_workers("statistics are")
+        return self._builtins.statistics.read()
 
     def __enter__(self) -> "Server":
         self.start()
@@ -287,12 +323,13 @@ class Server:
     def _serve(self, connection: ServedConnection) -> None:
         assert self._watcher is not None
         try:
-            serving, session, life = self._admission.admit(connection.socket)
+            admitted = self._admission.admit(connection.socket)
         except Exception as e:
             _report(e)
             return
+        serving, session, life = admitted.serving, admitted.session, admitted.life
         try:
-            connection.begin(serving)
+            connection.begin(admitted, builtin=session.home is not self._admission.sessions)
             self._watcher.add(connection, life)
             serving.serve()
         except Exception as e:
@@ -300,9 +337,14 @@ class Server:
         finally:
             if self._watcher is not None:  # else this is a handler's forked child, whose copy is nobody's
                 self._watcher.remove(connection, life)
+                self._builtins.ledger.keep(connection.end())
                 serving.close()
                 life.close()
-                self._admission.sessions.leave(session)
+                session.home.leave(session)
+
+    def _observe(self) -> list[Observed]:
+        """The channels of the server's own service, as Statistics tells of them."""
+        return [seen for c in self._live() if not c.builtin and (seen := c.observe()) is not None]
 
     def _forked(self) -> None:
         """In a forked child: this server is the parent's. Close what was inherited, tell nobody, do no more. One
@@ -390,11 +432,18 @@ def _work(lane: socket.socket, implementation: Implementation, path: str, option
     server._work(lane)
 
 
-def serve(implementation: Implementation, path: Path, *, grace: float = 5.0, **options: object) -> None:
+def serve(
+    implementation: Implementation,
+    path: Path,
+    *,
+    grace: float = 5.0,
+    ready: Callable[[], None] | None = None,
+    **options: object,
+) -> None:
     """Serve until SIGTERM or SIGINT, then drain for up to `grace` seconds and return. Main thread only.
 
-    options: as for Server. Signal handlers are those of before afterwards. The limit of open descriptors is raised
-    to what max_channels needs (three each), as far as the hard limit allows.
+    ready: called once when it serves. options: as for Server. Signal handlers are those of before afterwards. The
+    limit of open descriptors is raised to what max_channels needs (three each), as far as the hard limit allows.
     """
     server = Server(implementation, path, **options)  # type: ignore[arg-type]
     room_for(server._max_channels)
@@ -404,7 +453,7 @@ def serve(implementation: Implementation, path: Path, *, grace: float = 5.0, **o
 
     before = {n: signal.signal(n, on_signal) for n in (signal.SIGTERM, signal.SIGINT)}
     try:
-        server.serve_forever(grace)
+        server.serve_forever(grace, ready)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

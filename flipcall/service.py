@@ -7,7 +7,7 @@ implementation subclasses it; what it adds beyond the contract cannot be called 
 import inspect
 import weakref
 from types import TracebackType
-from typing import TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from ._core import lib
 from .errors import MisuseError
@@ -19,9 +19,17 @@ S = TypeVar("S", bound="Service")
 class Service:
     """Derive from it, annotate public methods, and both sides have their contract.
 
+    `class Geo(Service, name="geo")` gives the contract another name than the class's: both sides must agree on it.
     On a client made by flipcall.connect(), close() and `with` end the connection; on an implementation they do
     nothing. The names close and on_disconnect cannot be methods of a contract.
     """
+
+    _contract_name: ClassVar[str]
+
+    def __init_subclass__(cls, name: str | None = None, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if Service in cls.__bases__:
+            cls._contract_name = name or cls.__name__
 
     def close(self) -> None:
         """Client: end the connection; calls under way get ClosedError. Any thread, idempotent."""
@@ -43,7 +51,7 @@ class Contract:
 
     def __init__(self, owner: type[Service]) -> None:
         self.owner = owner
-        self.name = owner.__name__
+        self.name = owner._contract_name
         functions = {n: f for n, f in vars(owner).items() if not n.startswith("_") and inspect.isfunction(f)}
         for reserved in ("close", "on_disconnect"):
             if reserved in functions and reserved != "on_disconnect":

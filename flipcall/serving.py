@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from ._core import ffi, lib
 from .buffers import address, fresh
 from .channel import FDS_CAME, FDS_SENT, PLAIN_MAX
-from .context import Context, clear_context, set_context
+from .context import NO_METADATA, Context, clear_context, set_context
 from .control import hand_over, take
 from .dispatch import NOTHING, Answer, Dispatcher
 from .endpoint import Endpoint
@@ -20,8 +20,10 @@ from .errors import CallError, MisuseError
 from .failure import describe, shortened
 from .fd import Fd
 from .flow import WindowFlow, too_large
-from .frame import CANCEL, REPLY, REQUEST, TIMEOUT_NONE
+from .frame import CANCEL, HEADER, REPLY, REQUEST, TIMEOUT_NONE
 from .liveness import Peer
+from .metadata import unwrapped
+from .meter import Meters
 from .method import encode
 from .rights import NO_RIGHTS
 from .socketflow import SocketFlow
@@ -71,6 +73,7 @@ class WindowServing:
         self._endpoint = endpoint
         self._dispatcher = dispatcher
         self._ep, self._window = endpoint.core()
+        self.metadata = NO_METADATA
         self.condemn = endpoint.condemn
         self.stop = endpoint.shutdown
 
@@ -142,6 +145,8 @@ class WindowServing:
                 start = frame.attach_off - lib.FC_PACKET_HEADER
                 body = ffi.unpack(self._window + frame.body_off, request & PLAIN_MAX)
                 view = self._endpoint.data[start : start + frame.attach_len]
+            if flags & lib.FC_FLAG_META:
+                self.metadata, body = unwrapped(body)
             if flags & lib.FC_FLAG_STREAM:
                 incoming = self._dispatcher.incoming(number)
                 flow = WindowFlow(self._endpoint, self._ep, self._window, incoming, self._message_max)
@@ -149,6 +154,7 @@ class WindowServing:
         except CallError as e:  # what came in parts was too large, or was given up
             return self._reply(*self._dispatcher.failed(e))
         finally:
+            self.metadata = NO_METADATA
             _release(view)
             rights.close()
 
@@ -241,8 +247,10 @@ class WindowServing:
 class SocketServing:
     """A channel over the Unix socket. Borrows the socket from the server."""
 
-    def __init__(self, frames: FrameSocket, dispatcher: Dispatcher) -> None:
+    def __init__(self, frames: FrameSocket, dispatcher: Dispatcher, meters: Meters | None = None) -> None:
         self.peer = frames.peer
+        self._meters = meters
+        self.metadata = NO_METADATA
         self._frames = frames
         self._dispatcher = dispatcher
         self._idle = threading.Lock()  # held while a call is served
@@ -271,19 +279,30 @@ class SocketServing:
                     if self._retired:
                         return  # it was read at the moment the channel ended: do not half do it
                     self._timeout_us, self._arrived_ns = frame.timeout_us, lib.fc_now()
-                    self._reply(frame.call_id, *self._answer(frame))
+                    answer = self._answer(frame)
+                    self._reply(frame.call_id, *answer)
+                    if self._meters is not None:
+                        self._count(frame, answer)
         finally:
             clear_context()
 
+    def _count(self, frame: Frame, answer: Answer) -> None:
+        assert self._meters is not None
+        came, went = (HEADER.size + len(a) + len(b) for a, b in ((frame.body, frame.attachment), answer[1:3]))
+        took = lib.fc_now() - self._arrived_ns
+        self._meters.add(frame.code, answer[0] != 0, came, went, took)
+
     def _answer(self, frame: Frame) -> Answer:
-        flow = None
+        flow, body = None, frame.body
+        if frame.flags & lib.FC_FLAG_META:
+            self.metadata, body = unwrapped(body)
+        else:
+            self.metadata = NO_METADATA
         if frame.flags & lib.FC_FLAG_STREAM:
             incoming = self._dispatcher.incoming(frame.code)
             flow = SocketFlow(self._frames, incoming, frame.call_id, self.deadline_ns())
         try:
-            return self._dispatcher.answer(
-                frame.code, frame.body, memoryview(frame.attachment), frame.rights, flow
-            )
+            return self._dispatcher.answer(frame.code, body, memoryview(frame.attachment), frame.rights, flow)
         finally:
             frame.rights.close()
 
@@ -297,6 +316,11 @@ class SocketServing:
             self._frames.send(REPLY, status, call_id, 0, out, NOTHING)
         finally:
             fds.clear()  # now, and not when the next request has come
+
+    @property
+    def busy(self) -> bool:
+        """Whether a call is under way. Any thread."""
+        return self._idle.locked()
 
     def retire(self) -> bool:
         """See Serving.retire."""

@@ -7,13 +7,14 @@ joins. The session ends with its last channel.
 import logging
 import secrets
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from .dispatch import Dispatcher
 from .errors import CallError
+from .interceptor import ServerInterceptor
 from .limits import Gate
 from .liveness import Peer
-from .service import Service
+from .service import Contract, Service, contract_of
 from .status import Status
 
 Implementation = Service | Callable[[Peer], Service]
@@ -25,24 +26,34 @@ _log = logging.getLogger("flipcall")
 class Session:
     """A client's token, credentials and dispatcher."""
 
-    def __init__(self, peer: Peer, dispatcher: Dispatcher) -> None:
+    def __init__(self, home: "Sessions", peer: Peer, dispatcher: Dispatcher) -> None:
+        self.home = home
         self.token = secrets.token_bytes(16)
         self.peer = peer
         self.dispatcher = dispatcher
         self.channels = 0
+        self.agreed: dict[
+            str, str
+        ] = {}  # other fingerprints of the client's that were found to fit, by method
 
 
 class Sessions:
     """All clients of a server. Any thread."""
 
-    def __init__(self, implementation: Implementation, tracebacks: bool, gate: Gate | None = None) -> None:
+    def __init__(
+        self,
+        implementation: Implementation,
+        tracebacks: bool,
+        gate: Gate | None = None,
+        interceptors: Sequence[ServerInterceptor] = (),
+    ) -> None:
         self._implementation = implementation
-        self._tracebacks = tracebacks
-        self._gate = gate
+        self._options = tracebacks, gate, interceptors
         self._lock = threading.Lock()
         self._by_token: dict[bytes, Session] = {}
+        self._known: Contract | None = None
         self._shared = (
-            Dispatcher(implementation, tracebacks, gate) if isinstance(implementation, Service) else None
+            Dispatcher(implementation, *self._options) if isinstance(implementation, Service) else None
         )
 
     def join(self, token: bytes, peer: Peer) -> Session:
@@ -60,7 +71,7 @@ class Sessions:
                     Status.UNAUTHENTICATED, "this session is over, or another client's: connect again"
                 )
             # It is over, but of a shared implementation nothing is lost with it: a new one does as well.
-        session = Session(peer, self._shared or self._made(peer))
+        session = Session(self, peer, self._shared or self._made(peer))
         with self._lock:
             session.channels = 1
             self._by_token[session.token] = session
@@ -79,6 +90,16 @@ class Sessions:
             except Exception:  # a hook's fault: nobody waits for an answer
                 _log.exception("on_disconnect() raised")
 
+    def contract(self) -> Contract | None:
+        """What is served here, None while nobody knows: a factory that has made nothing yet."""
+        if self._shared is not None:
+            return self._shared.contract
+        if isinstance(self._implementation, type) and issubclass(self._implementation, Service):
+            return contract_of(self._implementation)
+        return self._known
+
     def _made(self, peer: Peer) -> Dispatcher:
         assert not isinstance(self._implementation, Service)
-        return Dispatcher(self._implementation(peer), self._tracebacks, self._gate)
+        dispatcher = Dispatcher(self._implementation(peer), *self._options)
+        self._known = dispatcher.contract
+        return dispatcher

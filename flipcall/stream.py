@@ -21,7 +21,21 @@ from .errors import (
 from .fd import Fd
 from .fds import SCM_MAX_FD, close_fds, collect, rights_of
 from .flow import too_large
-from .frame import CANCEL, END, FLAG_FDS, HEADER, ITEMS, LENGTH, MORE, PREFIX, REPLY, REQUEST, STREAM
+from .frame import (
+    CANCEL,
+    END,
+    FLAG_FDS,
+    FLAGS_SHIFT,
+    HEADER,
+    ITEMS,
+    LENGTH,
+    META,
+    MORE,
+    PREFIX,
+    REPLY,
+    REQUEST,
+    STREAM,
+)
 from .liveness import Peer
 from .rights import NO_RIGHTS, Rights
 
@@ -82,7 +96,8 @@ class FrameSocket:
         flags: int = 0,
         fds: Sequence[Fd] = (),
     ) -> None:
-        """Write a frame, its descriptors with its first byte. deadline: time.monotonic() seconds, None for none.
+        """Write a frame, its descriptors with its first byte. code: also with flags above its bits. deadline:
+        time.monotonic() seconds, None for none.
 
         Raises CallError naming both sizes when it is too big, and as control.hand_over does: nothing was written
         then. After DeadlineExceeded a part of it may have gone, and after ClosedError: nothing can follow.
@@ -90,8 +105,8 @@ class FrameSocket:
         size = HEADER.size + len(body) + len(attachment)
         if size - HEADER.size > self.message_max:
             raise too_large("a message", size - HEADER.size, self.message_max)
-        flags |= FLAG_FDS if fds else 0
-        head = LENGTH.pack(size) + HEADER.pack(kind, flags, code, call_id, len(body), timeout_us)
+        flags |= (FLAG_FDS if fds else 0) | code >> FLAGS_SHIFT
+        head = LENGTH.pack(size) + HEADER.pack(kind, flags, code & 0xFFFF, call_id, len(body), timeout_us)
         if size <= _BUFFER:
             self._write(head + body + attachment, deadline, fds)
         else:
@@ -184,7 +199,8 @@ class FrameSocket:
     def _parse(self, end: int) -> Frame:
         kind, flags, code, call_id, body_len, timeout_us = HEADER.unpack_from(self._into, LENGTH.size)
         body_end = PREFIX + body_len
-        if kind not in _KINDS or flags & ~(STREAM | FLAG_FDS) or body_end > end:
+        known = STREAM | FLAG_FDS | (META if kind == REQUEST else 0)
+        if kind not in _KINDS or flags & ~known or body_end > end:
             raise self.nonsense(f"frame kind {kind}, flags {flags:#x}, body_len {body_len}")
         if kind != REQUEST and timeout_us:
             raise self.nonsense(f"frame kind {kind}, timeout {timeout_us}")

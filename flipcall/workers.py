@@ -301,7 +301,7 @@ class Crew:
             except BlockingIOError:
                 return
             except (OSError, FlipcallError, ValueError):
-                word = None
+                word, number = None, 0
             if word is Word.LEFT:
                 client = worker.left(number)
                 if client is not None:

@@ -180,12 +180,16 @@ def run_python(
 
 
 def run(
-    command: Sequence[str], *, env: dict[str, str] | None = None, timeout: float = PATIENCE_S
+    command: Sequence[str],
+    *,
+    env: dict[str, str] | None = None,
+    timeout: float = PATIENCE_S,
+    stdin: str = "",
 ) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end in the repository's root, stdin empty; status and both outputs as text."""
+    """Run a command to its end in the repository's root; status and both outputs as text."""
     return subprocess.run(
         list(command),
-        stdin=subprocess.DEVNULL,
+        input=stdin,
         capture_output=True,
         text=True,
         cwd=REPOSITORY,

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from .. import errors
-from . import call, demo, doctor, inspect
+from . import call, demo, doctor, inspect, serve, top
 from .text import one_line
 
 FAILED, USAGE, INTERNAL, INTERRUPTED = 1, 2, 70, 130
@@ -33,7 +33,14 @@ def commands() -> None:
     """Typed calls between two processes on one machine, in microseconds."""
 
 
-for _command in (call.command, demo.command, doctor.command, inspect.command):
+for _command in (
+    call.command,
+    demo.command,
+    doctor.command,
+    inspect.command,
+    serve.command,
+    top.command,
+):
     commands.add_command(_command)
 
 

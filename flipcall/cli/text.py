@@ -1,6 +1,7 @@
 """How the command line prints: JSON for programs, and text from a peer as text, not as terminal control."""
 
 import os
+import sys
 from typing import Any
 
 import click
@@ -24,9 +25,18 @@ def printable(text: str) -> str:
 
 def print_json(value: Any) -> None:
     """One JSON document on stdout; bytes as base64. Raises TypeError for what JSON has no word for."""
-    document = msgspec.json.format(msgspec.json.encode(value, order="deterministic"), indent=2).decode()
+    _echo_json(msgspec.json.format(msgspec.json.encode(value, order="deterministic"), indent=2))
+
+
+def print_json_line(value: Any) -> None:
+    """One JSON document on a line of stdout, at once. Raises as print_json() does."""
+    _echo_json(msgspec.json.encode(value, order="deterministic"))
+    sys.stdout.flush()
+
+
+def _echo_json(document: bytes) -> None:
     # JSON escapes the C0 controls itself; what is left (C1, bidi overrides) is valid in strings only.
-    click.echo("".join(c if c == "\n" or c.isprintable() else _json_escape(c) for c in document))
+    click.echo("".join(c if c == "\n" or c.isprintable() else _json_escape(c) for c in document.decode()))
 
 
 def _json_escape(char: str) -> str:

@@ -26,6 +26,7 @@ SOURCES = [
     "frame.c",
     "split.c",
     "items.c",
+    "meter.c",
 ]
 HEADERS = [
     "flipcall/core/cpu.h", "flipcall/core/endpoint.h", "flipcall/core/notify.h", "flipcall/core/seccomp_abi.h",
@@ -42,6 +43,8 @@ CONSTANTS = sorted({a or b for name in OFFERED for a, b in _CONSTANT.findall((RO
 CDEF = """
 struct fc_packet { uint32_t conn_state, data_len, sleepers, cancel; };
 struct fc_policy { int64_t spin_ns; uint32_t adaptive; uint32_t yields; };
+struct fc_meter { uint64_t calls, errors, bytes_in, bytes_out, total_ns; uint64_t buckets[...]; };
+struct fc_metering { struct fc_meter **methods; uint32_t count; ...; };
 struct fc_stats { uint64_t flips, spins_paid, spins_lost, parks, swaps, wakes, wakes_skipped, rescues; };
 struct fc_frame_in {
     uint32_t kind, flags, call_id, timeout_us, body_off, body_len, attach_off, attach_len, code;
@@ -50,7 +53,7 @@ struct fc_frame_in {
 struct fc_endpoint {
     uint32_t cap; int32_t life_fd[2]; int64_t slice_ns; struct fc_policy policy;
     uint32_t turn, trust_sleepers, fault, call_id; int64_t fault_value, deadline, since;
-    struct fc_frame_in received; uint32_t call; struct fc_stats stats; ...;
+    struct fc_frame_in received; uint32_t call; struct fc_stats stats; struct fc_metering metering; ...;
 };
 int fc_init(struct fc_endpoint *ep, void *window, uint32_t length, uint32_t side, struct fc_policy policy);
 void fc_shutdown(struct fc_endpoint *ep);
@@ -95,6 +98,10 @@ void fc_use_same_cpu(struct fc_endpoint *ep);
 void fc_unpin(void);
 int fc_futex_wake(void *word, int count);
 int64_t fc_now(void);
+uint32_t fc_meter_bucket(uint64_t ns);
+void fc_meter_add(struct fc_meter **methods, uint32_t count, uint32_t method, bool error,
+                  uint64_t in, uint64_t out, int64_t took_ns);
+void fc_meter_free(struct fc_meter **methods, uint32_t count);
 struct fc_listener { int32_t fd; ...; };
 struct fc_notify_end { uint32_t gone; ...; };
 int fc_notify_install(void);

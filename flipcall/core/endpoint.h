@@ -150,6 +150,23 @@ struct fc_flow {
     bool watch;                     /* the wait under way ends at new items, too */
 };
 
+/* What the calls of one method were like (meter.c). One writer: the thread that serves; readers may see it a little late. */
+#define FC_METER_BUCKETS 117
+struct fc_meter {
+    uint64_t calls, errors;      /* errors: answered with a status other than OK */
+    uint64_t bytes_in, bytes_out; /* datagrams: headers, bodies, attachments */
+    uint64_t total_ns;
+    uint64_t buckets[FC_METER_BUCKETS]; /* by the time from a request's coming to its answer's going: fc_meter_bucket */
+};
+
+/* The call that is being metered. methods: by number, made when first called; NULL: nothing is metered. */
+struct fc_metering {
+    struct fc_meter **methods;
+    uint32_t count, method;
+    int64_t since;
+    uint64_t in, out; /* bytes of the call under way */
+};
+
 /* What a side has learned about its peer's pace and place (adapt.c). */
 struct fc_adapt {
     int64_t answer_ns;   /* weighted mean of the peer's answer times */
@@ -199,6 +216,7 @@ struct fc_endpoint {
     uint32_t burst;          /* looks at the word before the first look at the clock */
     struct fc_adapt adapt;
     struct fc_stats stats;
+    struct fc_metering metering;
 
     /* any thread */
     _Atomic uint32_t busy;
@@ -286,6 +304,13 @@ uint32_t fc_flow_end(const struct fc_endpoint *ep);
 int fc_flow_account(struct fc_endpoint *ep, uint64_t published);
 uint64_t fc_flow_seen(const struct fc_endpoint *ep);
 int fc_flow_park(struct fc_endpoint *ep, int64_t until);
+
+/* metering (meter.c) */
+uint32_t fc_meter_bucket(uint64_t ns);
+void fc_meter_add(struct fc_meter **methods, uint32_t count, uint32_t method, bool error, uint64_t in, uint64_t out,
+                  int64_t took_ns);
+void fc_meter_free(struct fc_meter **methods, uint32_t count);
+void fc_metered(struct fc_endpoint *ep, uint32_t status);
 
 /* waiting (wait.c) */
 int fc_give(struct fc_endpoint *ep, uint32_t len, bool then_wait);

@@ -49,6 +49,7 @@ int64_t fc_put_frame(struct fc_endpoint *ep, struct fc_frame frame, const char *
         if (window + at != attach)
             memmove(window + at, attach, attach_len);
     }
+    ep->metering.out += end - FC_PACKET_HEADER;
     memcpy(window + FC_PACKET_HEADER, &frame, sizeof frame);
     if (body && frame.body_len)
         memcpy(window + start, body, frame.body_len);
@@ -165,7 +166,10 @@ static void begin(struct fc_endpoint *ep, const struct fc_frame *f)
 {
     ep->call_id = f->call_id;
     ep->call = f->flags & FC_FLAG_STREAM ? FC_CALL_STREAM : FC_CALL_PLAIN;
-    ep->received.arrived_ns = f->timeout_us == FC_TIMEOUT_NONE ? 0 : fc_now();
+    bool metered = ep->metering.methods != NULL;
+    ep->received.arrived_ns = f->timeout_us == FC_TIMEOUT_NONE && !metered ? 0 : fc_now();
+    ep->metering.method = f->code;
+    ep->metering.since = ep->received.arrived_ns;
     if (ep->call == FC_CALL_STREAM && f->timeout_us != FC_TIMEOUT_NONE) /* this side waits within the call, too */
         ep->deadline = ep->received.arrived_ns + f->timeout_us * 1000ll;
 }
@@ -222,6 +226,7 @@ int64_t fc_get_frame(struct fc_endpoint *ep)
         return broken(ep, FC_FAULT_LENGTH, len);
     if (len < FC_FRAME_HEADER)
         return broken(ep, FC_FAULT_SHORT, len);
+    ep->metering.in += len;
     uint64_t raw[2];
     struct fc_frame f;
     raw[0] = __atomic_load_n((const uint64_t *)(window + FC_PACKET_HEADER), __ATOMIC_RELAXED);
@@ -365,6 +370,7 @@ static int64_t reply(struct fc_endpoint *ep, uint32_t status, const char *body, 
     if (len < 0)
         return len;
     ep->call = FC_CALL_NONE;
+    fc_metered(ep, frame.code);
     ep->in.at = ep->in.end; /* what was left of a request that is refused */
     ep->deadline = FC_NO_DEADLINE;
     ep->timeout_us = FC_TIMEOUT_NONE;

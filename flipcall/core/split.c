@@ -138,6 +138,8 @@ int64_t fc_reply_split(struct fc_endpoint *ep, uint32_t status, const char *body
     else {
         ep->deadline = FC_NO_DEADLINE;
         ep->timeout_us = FC_TIMEOUT_NONE;
+        ep->metering.out += body_len + attach_len;
+        fc_metered(ep, frame.code);
         result = give_first(ep, frame, body, body_len, attach, attach_len);
         if (result == FC_OK)
             result = fc_wait_frame(ep);

@@ -19,6 +19,7 @@ def serve_shop(path: str) -> None:
     """The service these tests call; runs in the child."""
     import os
     import time
+    from collections import abc
 
     import msgspec
 
@@ -40,6 +41,9 @@ def serve_shop(path: str) -> None:
         def keys(self) -> dict[tuple[int, int], str]: ...
         def sleep(self, seconds: float) -> None: ...
         def die(self) -> None: ...
+        def count(self, n: int, fail: bool = False) -> abc.Iterator[int]: ...
+        def total(self, numbers: abc.Iterator[int], times: int = 1) -> int: ...
+        def chunks(self, data: bytes) -> abc.Iterator[bytes]: ...
 
     class Server(Shop):
         def add(self, a: int, b: int = 2) -> int:
@@ -75,6 +79,18 @@ def serve_shop(path: str) -> None:
         def die(self) -> None:
             os._exit(3)
 
+        def count(self, n: int, fail: bool = False) -> abc.Iterator[int]:
+            yield from range(n)
+            if fail:
+                raise ValueError("enough")
+
+        def total(self, numbers: abc.Iterator[int], times: int = 1) -> int:
+            return sum(numbers) * times
+
+        def chunks(self, data: bytes) -> abc.Iterator[bytes]:
+            for i in range(len(data)):
+                yield data[i : i + 1]
+
     server = flipcall.Server(Server(), path, stop_with_parent=True)
     server.start()
     print("listening", flush=True)
@@ -96,8 +112,10 @@ def flipcall() -> Flipcall:
     """Run `flipcall ARGS…` as installed; status and outputs."""
     program = str(Path(sys.executable).parent / "flipcall")
 
-    def invoke(*args: object, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-        return run([program, *map(str, args)], env=env)
+    def invoke(
+        *args: object, env: dict[str, str] | None = None, stdin: str = ""
+    ) -> subprocess.CompletedProcess[str]:
+        return run([program, *map(str, args)], env=env, stdin=stdin)
 
     return invoke
 

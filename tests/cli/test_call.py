@@ -92,3 +92,55 @@ def test_nobody_there(flipcall: Flipcall, tmp_path: object) -> None:
     """No server: the path and the reason."""
     line = one_line_error(flipcall("call", f"{tmp_path}/none.sock", "add"), 1)
     assert f"cannot connect to {tmp_path}/none.sock: No such file or directory" in line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "stdin", "out"),
+    [
+        (["count", "3"], [], "", "0\n1\n2\n"),
+        (["count", "0"], [], "", ""),
+        (["total", "[[1, 2, 3]]"], [], "", "6\n"),
+        (["total", '{"times": 2, "numbers": [1, 2]}'], [], "", "6\n"),
+        (["total"], ["--stdin"], "1\n\n2\n39", "42\n"),
+        (["total", '{"times": 2}'], ["--stdin"], "1\n2\n", "6\n"),
+        (["total", "[3]"], ["--stdin"], "1\n2\n", "9\n"),
+        (["chunks", '"AAEC"'], [], "", "\x00\x01\x02"),
+        (["chunks", '"AAEC"'], ["--json"], "", '"AA=="\n"AQ=="\n"Ag=="\n'),
+    ],
+)
+def test_streams(
+    flipcall: Flipcall, shop: Shop, arguments: list[str], options: list[str], stdin: str, out: str
+) -> None:
+    """Items of a result are a line each, bytes raw; a stream argument is an array, or the lines of stdin."""
+    done = flipcall("call", shop[0], *arguments, *options, stdin=stdin)
+    assert (done.stdout, done.stderr, done.returncode) == (out, "", 0)
+
+
+def test_a_stream_that_ends_badly(flipcall: Flipcall, shop: Shop) -> None:
+    """What came before is printed, and the error is a line and the status."""
+    done = flipcall("call", shop[0], "count", "[2, true]")
+    assert (done.stdout, done.returncode) == ("0\n1\n", 1)
+    assert done.stderr == "flipcall: ValueError: enough\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "stdin", "said"),
+    [
+        (["total", "[5]"], "", "numbers takes several values"),
+        (["total", '["abc"]'], "", "numbers takes several values"),
+        (["total", "--stdin"], "1\nx\n", "a line of stdin is not JSON"),
+        (["add", "[1]", "--stdin"], "", "no parameter that is a stream"),
+    ],
+)
+def test_streams_that_are_none(
+    flipcall: Flipcall, shop: Shop, arguments: list[str], stdin: str, said: str
+) -> None:
+    """My mistakes are status 2."""
+    assert said in one_line_error(flipcall("call", shop[0], *arguments, stdin=stdin), 2)
+
+
+def test_a_built_in_service(flipcall: Flipcall, shop: Shop) -> None:
+    """--service asks for one by its name."""
+    done = flipcall("call", shop[0], "check", "--service", "flipcall.Health")
+    assert json.loads(done.stdout) == "serving"
+    assert "this is Shop" in one_line_error(flipcall("call", shop[0], "check", "--service", "Nobody"), 1)

@@ -6,6 +6,8 @@ import json
 import os
 from pathlib import Path
 
+import jsonschema
+
 from tests.cli.conftest import Flipcall, one_line_error
 from tests.support import Child
 
@@ -18,11 +20,11 @@ def test_json(flipcall: Flipcall, shop: tuple[str, Child]) -> None:
     assert found["peer"] == {"pid": server.pid, "uid": os.getuid(), "gid": os.getgid()}
     assert found["limits"]["window_bytes"] > 0
     methods = {method["name"]: method for method in found["methods"]}
-    assert len(methods) == 11
+    assert len(methods) == 14
     assert methods["add"]["signature"] == "add(a: int, b: int = 2) -> int"
     assert methods["add"]["parameters"] == [
-        {"name": "a", "required": True, "bulk": False},
-        {"name": "b", "required": False, "bulk": False},
+        {"name": "a", "required": True, "bulk": False, "stream": False},
+        {"name": "b", "required": False, "bulk": False, "stream": False},
     ]
     assert methods["digest"]["parameters"][0]["bulk"]
     assert methods["blob"]["bulk_result"]
@@ -59,3 +61,18 @@ def test_server_that_does_not_answer(flipcall: Flipcall, tmp_path: Path) -> None
         mute.bind(path)
         mute.listen()
         one_line_error(flipcall("inspect", path, "--timeout", "0.2"), 1)
+
+
+def test_schema(flipcall: Flipcall, shop: tuple[str, Child]) -> None:
+    """--schema is the whole service as JSON Schema, valid by the metaschema."""
+    schema = json.loads(flipcall("inspect", shop[0], "--schema").stdout)
+    jsonschema.Draft202012Validator.check_schema(schema)
+    assert schema["title"] == "Shop"
+    arguments = schema["properties"]["buy"]["properties"]["arguments"]
+    assert arguments["properties"]["item"] == {"$ref": "#/$defs/Item"}
+
+
+def test_health(flipcall: Flipcall, shop: tuple[str, Child]) -> None:
+    """It tells which services there are and how they are."""
+    services = json.loads(flipcall("inspect", shop[0], "--json").stdout)["services"]
+    assert services[""] == services["Shop"] == services["flipcall.Health"] == "serving"

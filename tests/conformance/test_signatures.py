@@ -27,8 +27,7 @@ SERVED = OLD + "    def f(self, a: int, b: str = '') -> list[int]: ...\n"
     [
         "def f(self, a: str, b: str = '') -> list[int]: ...",
         "def f(self, a: int, b: str = '') -> list[str]: ...",
-        "def f(self, a: int, b: str) -> list[int]: ...",
-        "def f(self, a: int) -> list[int]: ...",
+        "def f(self, a: int | None = None, b: str = '') -> list[int]: ...",
         "def f(self, x: int, b: str = '') -> list[int]: ...",
         "def f(self, a: int, b: bytes = b'') -> list[int]: ...",
         "def f(self, a: int, b: str = '') -> bytes: ...",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sys
 import time
@@ -9,13 +10,14 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import msgspec
 import pytest
 
 import flipcall
 from flipcall import lowlevel
 from flipcall._core import ffi, lib
 from flipcall.frame import HEADER
-from flipcall.handshake import Welcome, answer_decoder, recv_message, send_message
+from flipcall.handshake import Compare, Welcome, answer_decoder, recv_message, send_message
 from flipcall.service import contract_of
 from tests.conformance.conftest import path, serve, stack
 from tests.faults.raw import LENGTH, RawClient, RawServer, deadline, dial
@@ -141,12 +143,17 @@ def test_hello(
     with dial(path) as sock:
         try:
             sock.sendall(bytes.fromhex(case["hex"]))
+            if "asked" in case:
+                asked, _ = recv_message(sock, answer_decoder, deadline())
+                assert asked == Compare(case["asked"])
+                sock.sendall(bytes.fromhex(case["shapes"]))
             sock.shutdown(socket.SHUT_WR)
         except (BrokenPipeError, OSError):
             assert case["outcome"] == "closed"
         try:
             answer, fds = recv_message(sock, answer_decoder, deadline(), 1)
             assert not fds
+            assert not isinstance(answer, Compare)
             said = (
                 "welcome" if isinstance(answer, Welcome) else f"refused {flipcall.Status(answer.status).name}"
             )
@@ -180,12 +187,16 @@ def test_answer(path: str, case: dict[str, Any]) -> None:
 
 def test_fingerprints_are_what_they_were() -> None:
     """The digest of a signature does not change between versions: clients and servers of both must agree."""
-    assert {m.name: m.fingerprint for m in contract_of(Vectors).methods} == HANDSHAKE["fingerprints"]
+    methods = contract_of(Vectors).methods
+    assert {m.name: m.fingerprint for m in methods} == HANDSHAKE["fingerprints"]
+    shapes = {m.name: msgspec.json.encode(m.shape, order="sorted") for m in methods}
+    assert {name: json.loads(shape) for name, shape in shapes.items()} == HANDSHAKE["shapes"]
+    for name, shape in shapes.items():
+        assert hashlib.sha256(shape).hexdigest()[:16] == HANDSHAKE["fingerprints"][name]
 
 
 def test_a_docstring_is_not_part_of_a_signature() -> None:
     """What is written for people, and defaults, make no difference to the fingerprint; names and types do."""
-    import msgspec
 
     def fingerprint(source: str) -> str:
         names: dict[str, Any] = {"msgspec": msgspec, "flipcall": flipcall}

@@ -1,0 +1,105 @@
+"""Interceptors: what a program wraps around its calls, on the client's side or the server's.
+
+    def log(call, proceed):                     with connect(Geo, path, interceptors=[log]) as geo: ...
+        print(call.method, call.args)           Server(GeoServer(), path, interceptors=[log])
+        return proceed(call)
+
+An interceptor gets the call and what comes next: the interceptor after it, in the end the call itself. It may
+change the call, answer by itself, call proceed() again, or raise. The first of the list is the outermost.
+Without any, no call is slower for them: the chain is built when the client or the server is.
+
+Of a streaming method the result is the iterator, and the call goes on while somebody takes items from it.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from .context import Context
+from .method import Method
+
+
+class ClientCall:
+    """A call that is about to be made. What is changed here is what is sent.
+
+    service, method: their names. args: in the order of the parameters; trailing ones with defaults may be missing.
+    metadata: to go along, str by str; the handler sees it as context().metadata. timeout: seconds, None for ever.
+    """
+
+    __slots__ = ("args", "metadata", "method", "service", "timeout")
+
+    def __init__(self, service: str, method: str, args: tuple[Any, ...], timeout: float | None) -> None:
+        self.service = service
+        self.method = method
+        self.args = args
+        self.metadata: dict[str, str] = {}
+        self.timeout = timeout
+
+
+class ServerCall:
+    """A call that has come. What is changed of its args is what the handler gets.
+
+    service, method: their names. args: in the order of the parameters. metadata: what came along. context: the
+    call's, with the peer and the deadline.
+    """
+
+    __slots__ = ("args", "context", "metadata", "method", "service")
+
+    def __init__(self, service: str, method: str, args: tuple[Any, ...], context: Context) -> None:
+        self.service = service
+        self.method = method
+        self.args = args
+        self.metadata = context.metadata
+        self.context = context
+
+
+ClientProceed = Callable[[ClientCall], Any]
+ClientInterceptor = Callable[[ClientCall, ClientProceed], Any]
+ServerProceed = Callable[[ServerCall], Any]
+ServerInterceptor = Callable[[ServerCall, ServerProceed], Any]
+
+
+def client_chain(
+    service: str,
+    method: Method,
+    interceptors: Sequence[ClientInterceptor],
+    timeout: float | None,
+    make: ClientProceed,
+) -> Callable[..., Any]:
+    """A method of a client whose calls pass the interceptors, and are then made by `make`."""
+    proceed, name, bind = _chained(interceptors, make), method.name, method.bind
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return proceed(ClientCall(service, name, bind(args, kwargs), timeout))
+
+    return call
+
+
+def server_chain(
+    service: str,
+    method: Method,
+    interceptors: Sequence[ServerInterceptor],
+    handler: Callable[..., Any],
+    current: Callable[[], Context],
+) -> Callable[..., Any]:
+    """`handler` behind the interceptors; it is called as method.call() would, with its arguments in order."""
+
+    def handle(call: ServerCall) -> Any:
+        return method.call(handler, call.args)
+
+    proceed, name = _chained(interceptors, handle), method.name
+
+    def answer(*args: Any, **named: Any) -> Any:
+        return proceed(ServerCall(service, name, (*args, *named.values()), current()))
+
+    return answer
+
+
+def _chained(interceptors: Sequence[Any], last: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    proceed = last
+    for interceptor in reversed(interceptors):
+        proceed = _link(interceptor, proceed)
+    return proceed
+
+
+def _link(interceptor: Any, proceed: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    return lambda call: interceptor(call, proceed)

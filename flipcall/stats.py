@@ -1,0 +1,133 @@
+"""Statistics: a built-in service of every server that tells what its calls cost and how its channels wait.
+
+Counted by the C core, channel by channel (core/meter.c); added up here when somebody asks. What channels that have
+ended counted is kept.
+"""
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from typing import Literal, NamedTuple
+
+import msgspec
+
+from .meter import Counts, quantile_us
+from .outcome import Stats
+from .service import Service
+
+Doing = Literal["serving", "spinning", "parked"]
+
+
+class MethodStats(msgspec.Struct):
+    """A method: all its calls since the server started. Times are the server's own, from a request's coming to its
+    answer's going, in microseconds; None before the first call.
+    """
+
+    name: str
+    counts: Counts
+    mean_us: float | None
+    p50_us: float | None
+    p99_us: float | None
+
+
+class ChannelStats(msgspec.Struct):
+    """A channel there is now. pid, uid: its client's. doing: "serving" a call; else waiting for one, "spinning" or
+    "parked" in the kernel. waits: how its side has waited; of the socket transport zeros.
+    """
+
+    pid: int
+    uid: int
+    transport: str
+    switch: str
+    doing: Doing
+    calls: int
+    errors: int
+    busy_ns: int
+    waits: Stats
+
+
+class ServerStats(msgspec.Struct):
+    """A server process."""
+
+    pid: int
+    service: str
+    uptime_s: float
+    metered: bool  # else methods are not counted: Server(statistics=False)
+    methods: list[MethodStats]
+    channels: list[ChannelStats]
+
+
+class Statistics(Service, name="flipcall.Statistics"):
+    """What a server's calls cost. Its built-in services are not counted."""
+
+    def read(self) -> ServerStats:
+        """All there is to know, as of now."""
+        raise NotImplementedError
+
+
+class Observed(NamedTuple):
+    """A channel as it is seen from outside, and what it has counted, by the method's name."""
+
+    channel: ChannelStats
+    counts: dict[str, Counts]
+
+
+class Ledger:
+    """What ended channels have counted, by the method's name. Any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._closed: dict[str, Counts] = {}
+
+    def keep(self, counts: dict[str, Counts]) -> None:
+        """A channel has ended, having counted this."""
+        with self._lock:
+            for name, each in counts.items():
+                self._closed.setdefault(name, Counts()).add(each)
+
+    def total(self, live: list[dict[str, Counts]]) -> dict[str, Counts]:
+        """The sum of what is kept and of the channels there are."""
+        total: dict[str, Counts] = {}
+        with self._lock:
+            for counts in (self._closed, *live):
+                for name, each in counts.items():
+                    total.setdefault(name, Counts()).add(each)
+        return total
+
+
+class StatisticsServer(Statistics):
+    """The server's side. `observe` tells of the channels there are."""
+
+    def __init__(
+        self,
+        service: Callable[[], str],
+        ledger: Ledger,
+        observe: Callable[[], list[Observed]],
+        metered: bool,
+    ) -> None:
+        self._service = service
+        self._ledger = ledger
+        self._observe = observe
+        self._metered = metered
+        self._started = time.monotonic()
+
+    def read(self) -> ServerStats:
+        seen = self._observe()
+        total = self._ledger.total([each.counts for each in seen])
+        return ServerStats(
+            os.getpid(),
+            self._service(),
+            time.monotonic() - self._started,
+            self._metered,
+            [method_stats(name, total[name]) for name in sorted(total)],
+            [each.channel for each in seen],
+        )
+
+
+def method_stats(name: str, counts: Counts) -> MethodStats:
+    """The figures of some counts, of all calls or of those since an earlier reading."""
+    mean = counts.total_ns / counts.calls / 1000 if counts.calls else None
+    return MethodStats(
+        name, counts, mean, quantile_us(counts.buckets, 0.5), quantile_us(counts.buckets, 0.99)
+    )

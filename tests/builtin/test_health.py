@@ -1,0 +1,71 @@
+"""Health says whether the server can be called, until the last moment."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+import flipcall
+from flipcall.health import Health
+from tests.builtin.conftest import Desk, DeskServer
+
+
+def test_a_server_serves(serve: Callable[..., Any], connect: Callable[..., Any]) -> None:
+    """The whole, its service and the built-in ones are serving; another one is NOT_FOUND."""
+    serve(DeskServer())
+    health = connect(Health)
+    assert health.check() == health.check("Desk") == "serving"
+    built_in = {"flipcall.Health", "flipcall.Reflection", "flipcall.Statistics"}
+    assert set(health.services()) == {"", "Desk", *built_in}
+    with pytest.raises(flipcall.CallError) as info:
+        health.check("Chair")
+    assert info.value.status is flipcall.Status.NOT_FOUND
+
+
+def test_what_the_program_says(serve: Callable[..., Any], connect: Callable[..., Any]) -> None:
+    """set() is heard at once, for the service, the whole, and parts of the program's own."""
+    server = serve(DeskServer())
+    health = connect(Health)
+    server.health.set("Desk", False)
+    server.health.set("database", False)
+    assert health.check("Desk") == health.check("database") == "not serving"
+    assert health.check() == "serving"
+    server.health.set("database", True)
+    assert health.check("database") == "serving"
+
+
+def test_draining_is_told_until_the_last_answer(
+    serve: Callable[..., Any], connect: Callable[..., Any]
+) -> None:
+    """While a call is under way Health says "draining"; when it has been answered everything ends."""
+    desk = DeskServer()
+    server = serve(desk)
+    client, health = connect(Desk), connect(Health)
+    with ThreadPoolExecutor(2) as threads:
+        held = threads.submit(client.hold)
+        desk.entered.acquire()
+        stopping = threads.submit(server.stop, 20)
+        while (state := health.check()) != "draining":
+            assert state == "serving"
+        desk.go_on.set()
+        assert held.result(20) is None
+        stopping.result(20)
+    with pytest.raises((flipcall.ClosedError, flipcall.PeerDiedError)):
+        health.check()
+
+
+def test_a_service_of_ones_own_cannot_be_called_so(path: str) -> None:
+    """The names of the built-in services are taken."""
+    with pytest.raises(flipcall.MisuseError, match=r"flipcall\.Health"):
+        flipcall.Server(type("Mine", (Health,), {})(), path)
+
+
+def test_authorize_is_for_all(serve: Callable[..., Any], connect: Callable[..., Any]) -> None:
+    """Who may not connect may not ask for the health either."""
+    serve(DeskServer(), authorize=lambda peer: False)
+    with pytest.raises(flipcall.CallError) as info:
+        connect(Health)
+    assert info.value.status is flipcall.Status.PERMISSION_DENIED
