@@ -22,6 +22,8 @@ OPERATIONS = {
     "getdents_10000": "List and stat 10,000 files",
     "read_4k": "Read 4 KiB",
     "read_1m": "Read 1 MiB",
+    "read_1m_copied": "Read 1 MiB, copied",
+    "read_1m_donated": "Read 1 MiB, donated",
 }
 PLACEMENTS = {"one-cpu": ", one CPU", "two-cpus": ", two CPUs"}
 # Distinguishable with any kind of colour vision (Okabe and Ito).

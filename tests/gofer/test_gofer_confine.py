@@ -109,7 +109,7 @@ def served(tree: Path, tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], 
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
         try:
-            yield server, path, [next(server.stdout).strip() for _ in range(7)]
+            yield server, path, [next(server.stdout).strip() for _ in range(8)]
         finally:
             server.terminate()
             server.wait(10)
@@ -125,7 +125,7 @@ def test_enforced_and_said(served: tuple[subprocess.Popen[str], str, list[str]])
     )
     assert status["NoNewPrivs"] == "1"
     assert status["Seccomp"] == "2"
-    for what in ("mount", "no_new_privs", "Landlock", "seccomp", "capabilities", "openat2"):
+    for what in ("mount", "descriptors", "no_new_privs", "Landlock", "seccomp", "capabilities", "openat2"):
         assert any(line.startswith(f"gofer: {what}: ") for line in lines), (what, lines)
     if os.geteuid() == 0:
         assert int(status["CapEff"], 16) == int(status["CapPrm"], 16) == int(status["CapBnd"], 16)

@@ -98,6 +98,10 @@ def confine(export: Export, level: Confinement, user: User | None = None) -> lis
     report.append(
         Enforced("mount", restrictions if export.own_mount else "the host's (CAP_SYS_ADMIN is missing)")
     )
+    handed = [what for what, allowed in (("files", export.donate), ("sockets", export.sockets)) if allowed]
+    report.append(
+        Enforced("descriptors", f"{' and '.join(handed)} are handed out" if handed else "none is handed out")
+    )
     if user is not None:
         report.append(_become(user))
     if level is Confinement.NONE:

@@ -94,14 +94,15 @@ class Data(Opening):
             fd = self._walk_to(start, names)
             try:
                 info = os.fstat(fd)
-                with self._tree.node(info.st_dev, info.st_ino).reading:
-                    opened = self._export.reopen(fd, os.O_RDONLY | os.O_DIRECTORY | ALWAYS)
-                    try:
+                opened = self._export.reopen(fd, os.O_RDONLY | os.O_DIRECTORY | ALWAYS)
+                try:
+                    with self._tree.node(info.st_dev, info.st_ino).reading:
                         dents = self._dents(opened, 0, room, True)
-                        contents = self._contents(opened, dents.entries, min(ahead, self._export.max_io))
-                        return Listed(self._stat(info), dents, contents)
-                    finally:
-                        os.close(opened)
+                    # Not under the directory's lock: nobody holds one node's and takes another's (locks.py).
+                    contents = self._contents(opened, dents.entries, min(ahead, self._export.max_io))
+                    return Listed(self._stat(info), dents, contents)
+                finally:
+                    os.close(opened)
             finally:
                 os.close(fd)
 
