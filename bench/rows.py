@@ -11,7 +11,7 @@ class Labels(msgspec.Struct, frozen=True, kw_only=True):
     """What was measured, before any figure: the identity of a row."""
 
     case: str
-    transport: str | None = None  # bare | flipcall | socket | direct
+    transport: str | None = None  # bare | flipcall | socket | direct | mount | passthrough | passthrough-loop
     switch: str | None = (
         None  # spin | futex | notify | swap, with the steps before it: spin+futex, yield+futex
     )
