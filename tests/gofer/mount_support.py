@@ -96,7 +96,8 @@ class Mounted:
 
     def start_gofer(self) -> None:
         """Serve the tree; the socket of one that was killed is in the way and goes."""
-        self.gofer = Program("serve", str(self.tree), "--socket", self.socket, *self._serve)
+        options = ["--confinement", "partial", *self._serve]
+        self.gofer = Program("serve", str(self.tree), "--socket", self.socket, *options)
 
     def is_mounted(self) -> bool:
         """Whether the kernel has a mount there, be it a dead one."""

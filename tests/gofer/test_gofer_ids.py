@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import errno
-import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from gofer_support import fails, walk
+from gofer_support import fails, needs, walk
 from hypothesis import given
 from hypothesis import strategies as st
+from pyprctl import Cap
 
 from gofer.ids import IdMap, Ids, Range
 from gofer.protocol import Owner, Place, SetStat
@@ -51,7 +51,7 @@ def test_overlapping_ranges() -> None:
             IdMap([Range.parse(one), Range.parse(other)])
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away")
+@needs(Cap.CHOWN)
 def test_served(make_session: Callable[..., Session], tree: Path) -> None:
     """Shown and set by the client's numbers; the files have the machine's; nobody gets nothing, not even made."""
     ids = Ids(IdMap([Range(0, 5000, 100)]), IdMap([Range(0, 6000, 100)]))

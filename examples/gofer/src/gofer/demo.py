@@ -62,7 +62,17 @@ def gofer(directory: str) -> Iterator[str]:
     """A gofer in another process; the path of its socket, on which it listens already."""
     with tempfile.TemporaryDirectory(prefix="gofer-") as private:
         path = os.path.join(private, "socket")
-        command = [sys.executable, "-m", "gofer", "serve", directory, "--socket", path]
+        command = [
+            sys.executable,
+            "-m",
+            "gofer",
+            "serve",
+            "--confinement",
+            "partial",
+            directory,
+            "--socket",
+            path,
+        ]
         with subprocess.Popen(
             [*command, "--read-only", "--stop-with-parent"], stdout=subprocess.PIPE, text=True
         ) as server:
