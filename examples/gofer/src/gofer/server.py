@@ -16,6 +16,9 @@ from gofer.session import Session
 DEFAULT_MAX_CHANNELS = 256
 """Of all clients together: a thread, a window and some descriptors each."""
 
+MAX_CHANNELS_PER_CLIENT = 64
+"""Of one client process, that one may not have them all."""
+
 Transports = Literal["both", "window", "socket"]
 
 _TRANSPORTS: dict[Transports, tuple[str, ...]] = {
@@ -44,8 +47,10 @@ class GoferServer(flipcall.Server):
             session,
             path,
             window_max=WINDOW,
+            message_max=WINDOW,
             transports=_TRANSPORTS[transport],
             max_channels=max_channels,
+            max_channels_per_client=min(max_channels, MAX_CHANNELS_PER_CLIENT),
             stop_with_parent=stop_with_parent,
         )
         self.announcement: str | None = None
