@@ -140,9 +140,10 @@ def mount_passthrough(
     pyfuse3.init(Passthrough(directory), mountpoint, {"default_permissions", "fsname=passthrough"})
     try:
         if own_loop:
-            signal.signal(signal.SIGTERM, lambda *_: pyfuse3.terminate())
-            ready()
-            Loop(lambda: None, 60.0).run(pyfuse3.main)
+            with Loop(lambda: None, 60.0) as loop:
+                signal.signal(signal.SIGTERM, lambda *_: pyfuse3.terminate())
+                ready()
+                loop.run(pyfuse3.main)
         else:
             trio.run(_until_over, ready)
     finally:

@@ -16,6 +16,7 @@ from .control import drop, hand_over, take
 from .endpoint import Endpoint
 from .errors import CallError, ClosedError, MisuseError, ProtocolError
 from .failure import rebuild
+from .fast import caller
 from .fd import Fd
 from .flow import WindowFlow, too_large
 from .items import Items
@@ -47,7 +48,17 @@ class WindowChannel:
     message_max: bytes of body and attachment that the server takes, and that are taken from it.
     """
 
-    __slots__ = ("__weakref__", "_inside", "answer", "endpoint", "ep", "message_max", "socket", "window")
+    __slots__ = (
+        "__weakref__",
+        "_inside",
+        "answer",
+        "call",
+        "endpoint",
+        "ep",
+        "message_max",
+        "socket",
+        "window",
+    )
 
     def __init__(self, endpoint: Endpoint, sock: UnixSocket, message_max: int) -> None:
         self.endpoint = endpoint
@@ -57,6 +68,7 @@ class WindowChannel:
         self._inside = threading.Lock()  # so that the socket is not closed under a system call
         self.ep, self.window = endpoint.core()
         self.answer = self.window + lib.FC_PACKET_HEADER + lib.FC_FRAME_HEADER
+        self.call = caller(self.ep, self.window)  # the hottest path's door: client._window_stub
 
     def bulk(
         self,

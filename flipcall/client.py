@@ -13,10 +13,10 @@ from typing import Any, NoReturn, TypeVar
 
 from msgspec import DecodeError
 
-from ._core import ffi, lib
+from ._core import lib
 from .agreement import shapes_of
 from .bulk import Bulk
-from .channel import PLAIN_MAX, Attachment, Reply, WindowChannel
+from .channel import Attachment, Reply, WindowChannel
 from .context import inherited, serving
 from .endpoint import Endpoint
 from .errors import CallError, ClosedError, DeadlineExceeded, MisuseError, ProtocolError
@@ -394,7 +394,6 @@ def _window_stub(method: Method, number: int, pool: Pool, timeout: float | None)
     pop, push, waiters, notify, mend = (
         pool.free.pop, pool.free.append, pool.waiters, pool.notify, pool.mend,
     )  # fmt: skip
-    fc_call, unpack = lib.fc_call, ffi.unpack
 
     def late(body: bytes, timeout: float | None = timeout) -> Any:
         return _decoded(method, ask(pool, timeout, number, body, b"").body)
@@ -410,11 +409,9 @@ def _window_stub(method: Method, number: int, pool: Pool, timeout: float | None)
         except IndexError:
             return late(body)
         try:
-            result = fc_call(channel.ep, what, body, len(body))
-            if 0 <= result <= PLAIN_MAX:
-                reply = unpack(channel.answer, result)
-            else:
-                reply = channel.settle(result, what, body).body
+            reply = channel.call(what, body)
+            if reply.__class__ is not bytes:
+                reply = channel.settle(reply, what, body).body
         except BaseException:
             mend(channel)
             raise

@@ -18,6 +18,7 @@ from .dispatch import NOTHING, Answer, Dispatcher
 from .endpoint import Endpoint
 from .errors import CallError, MisuseError
 from .failure import describe, shortened
+from .fast import replier
 from .fd import Fd
 from .flow import WindowFlow, too_large
 from .frame import CANCEL, HEADER, REPLY, REQUEST, TIMEOUT_NONE
@@ -98,23 +99,29 @@ class WindowServing:
 
     def _loop(self) -> None:
         """Answer request after request. The plain ones (no attachment, no bulk) are served right here, for every
-        Python call on the way costs; the others take answer_bulk.
+        Python call on the way costs; the others take _answer().
+
+        reply() gives either a core's result, or of a plain request for the same method again its body.
         """
-        ep, body, unpack = self._ep, self._window + _BODY, ffi.unpack
-        plain, reply_request = self._dispatcher.plain, lib.fc_reply_request
+        body_at, unpack, reply = self._window + _BODY, ffi.unpack, replier(self._ep, self._window)
+        plain, number = self._dispatcher.plain, 0
         mask, shift, count = PLAIN_MAX, lib.FC_FRAME_CODE_SHIFT, len(plain)
-        request = lib.fc_request(ep)
+        request: Any = lib.fc_request(self._ep)
         while True:
-            if request < 0:
-                request = self._settle(request)
-            number = request >> shift
+            if request.__class__ is bytes:
+                body = request
+            else:
+                if request < 0:
+                    request = self._settle(request)
+                number = request >> shift
+                body = None
             way = plain[number] if number < count else None
             if way is None:
-                request = self._answer(request)
+                request = self._answer(number << shift | len(body) if body is not None else request)
                 continue
             decode, handler = way
             try:
-                args = decode(unpack(body, request & mask))
+                args = decode(unpack(body_at, request & mask) if body is None else body)
             except BaseException as e:
                 request = self._reply(*self._dispatcher.undecodable(number, e))
                 continue
@@ -123,7 +130,7 @@ class WindowServing:
             except BaseException as e:
                 request = self._reply(*self._dispatcher.failed(e))
                 continue
-            request = reply_request(ep, 0, out, len(out))
+            request = reply(number, out)
             if request == _TOO_BIG:
                 request = self._reply(0, out, NOTHING, [])
 

@@ -44,8 +44,20 @@ EVERYDAY = {
 
 # From the bottom up; a module imports from its own layer and from those below.
 LAYERS = [
-    ["_core", "status", "errors", "syscalls", "process", "cpus", "kernel"],
-    ["buffers", "fd", "fds", "rights", "window", "allocator", "named", "liveness", "handover", "limits"],
+    ["_core", "_fast", "status", "errors", "syscalls", "process", "cpus", "kernel"],
+    [
+        "buffers",
+        "fast",
+        "fd",
+        "fds",
+        "rights",
+        "window",
+        "allocator",
+        "named",
+        "liveness",
+        "handover",
+        "limits",
+    ],
     ["policy", "switch", "notify", "placement", "outcome", "endpoint"],
     ["frame", "meter", "landing", "bulk", "ndarray", "items", "shape", "compat"],
     ["method", "failure", "service", "schema", "handshake"],

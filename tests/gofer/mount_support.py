@@ -69,6 +69,12 @@ class Program:
         _, said = self._process.communicate(timeout=PATIENCE_S)
         return self._process.returncode, said.decode()
 
+    def ended(self, seconds: float) -> bool:
+        """Whether it ends within this time."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(seconds)
+        return self._process.returncode is not None
+
     def kill(self) -> None:
         """SIGKILL, and whatever else was open. Idempotent."""
         self._process.kill()

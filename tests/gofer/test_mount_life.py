@@ -160,6 +160,35 @@ def test_gofer_stopped(tmp_path: Path) -> None:
         _eventually(lambda: (mount.at / "file").read_bytes() == b"content")
 
 
+def test_signals_while_the_gofer_hangs(mount: Mounted) -> None:
+    """The first signal waits for the call under way, a second one does not: nothing is left in either case."""
+    (mount.at / "file").write_bytes(b"content")
+    os.kill(mount.gofer.pid, signal.SIGSTOP)
+    asked = threading.Thread(target=lambda: outcome_of(lambda: (mount.at / "file").stat()))
+    asked.start()
+    try:
+        pause = threading.Event()
+        for _ in range(100):  # until it is over; each signal before the stat has begun is the first
+            os.kill(mount.mount.pid, signal.SIGTERM)
+            if mount.mount.ended(0.1):
+                break
+            pause.wait(0.05)
+        else:
+            pytest.fail("the mount did not end")
+    finally:
+        os.kill(mount.gofer.pid, signal.SIGCONT)
+        asked.join()
+    assert not mount.is_mounted()
+
+
+def outcome_of(action: Callable[[], object]) -> object:
+    """What an action gives, or its error."""
+    try:
+        return action()
+    except OSError as error:
+        return error
+
+
 def _eventually(true: Callable[[], bool]) -> None:
     pause = threading.Event()
     for _ in range(100):

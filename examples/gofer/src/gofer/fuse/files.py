@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 # an fsync itself for O_SYNC, and O_CREAT and O_EXCL are a `create`.
 _FLAGS = os.O_ACCMODE | os.O_TRUNC | os.O_APPEND
 
+_ENTRIES = 4096
+"""Entries of an open directory that stay here, for who seeks backwards."""
+
 _USES = 2
 """Reads and writes after which a descriptor of the host's is worth a call."""
 
@@ -86,7 +89,8 @@ class OpenDirectory:
     """An open directory: the entries got so far, from where the kernel goes on reading.
 
     The kernel asks for some twenty entries at a time, the gofer answers with hundreds: positions are counted
-    from the first entry, and the entries between what the kernel has read and what the gofer has said stay here.
+    from the first entry, and the entries between what the kernel has read and what the gofer has said stay here
+    (`entries`, of which the first is at position `first`).
     The FID is 0 until it is needed: for a directory that is too long for one answer, or for an fsync.
     """
 
@@ -100,6 +104,7 @@ class OpenDirectory:
     def restart(self, listing: Listing) -> None:
         """From the first entry, as it is now."""
         self.entries = list(listing.dents)
+        self.first = 0
         self.asked = listing.asked
         self.next = listing.next
         self.end = listing.whole
@@ -108,8 +113,16 @@ class OpenDirectory:
         """Whether what was listed when it was opened is still to be read. (rewinddir asks for how it is now.)"""
         return not self.is_read and time.monotonic() - self.asked < cache and self.node.changed < self.asked
 
+    @property
+    def last(self) -> int:
+        """The position after what is here."""
+        return self.first + len(self.entries)
+
     def extend(self, dents: Dents, asked: float) -> None:
-        """What the gofer said follows."""
+        """What the gofer said follows. What the kernel has read long ago is let go of: a directory can be long."""
+        if len(self.entries) > _ENTRIES:
+            self.first = self.last
+            self.entries.clear()
         self.entries += dents.entries
         self.asked = asked
         self.next, self.end = dents.next, dents.end

@@ -49,17 +49,17 @@ def mount(
             options.add("ro")
         if allow_other:
             options.add("allow_other")
-        loop = Loop(lambda: _tidy_up(connection), _TIDY_S)
-        try:
-            pyfuse3.init(GoferOperations(connection, cache, loop.in_thread), mountpoint, options)
-        except RuntimeError as error:  # libfuse has said why on stderr
-            raise OSError(f"cannot mount on {mountpoint}: {error}") from error
-        try:
-            with _signals_unmount():
-                ready()
-                loop.run(pyfuse3.main)
-        finally:
-            pyfuse3.close(unmount=True)
+        with Loop(lambda: _tidy_up(connection), _TIDY_S) as loop:
+            try:
+                pyfuse3.init(GoferOperations(connection, cache, loop.in_thread), mountpoint, options)
+            except RuntimeError as error:  # libfuse has said why on stderr
+                raise OSError(f"cannot mount on {mountpoint}: {error}") from error
+            try:
+                with _signals_unmount():
+                    ready()
+                    loop.run(pyfuse3.main)
+            finally:
+                pyfuse3.close(unmount=True)
     finally:
         connection.close()
 

@@ -48,7 +48,10 @@ class ClosedResourceError(Exception):
 
 
 class Loop:
-    """Runs tasks. All methods are for its thread, but `notify_closing`, which a signal handler may call, too."""
+    """Runs tasks. All methods are for its thread, but `notify_closing`, which a signal handler may call, too.
+
+    A context manager: in its block, this is what pyfuse3 runs in.
+    """
 
     def __init__(self, idle: Callable[[], None], idle_s: float) -> None:
         """`idle` is called when nothing has happened for `idle_s` seconds."""
@@ -68,27 +71,30 @@ class Loop:
         self.lowlevel = self
         self.ClosedResourceError = ClosedResourceError
 
-    def run(self, main: Callable[[], Task]) -> None:
-        """Run `main` and the tasks it starts to their end; pyfuse3 runs in this loop meanwhile."""
-        before: Any = pyfuse3.trio  # type: ignore[attr-defined]
+    def __enter__(self) -> Loop:
+        self._before: Any = pyfuse3.trio  # type: ignore[attr-defined]
         pyfuse3.trio = self  # type: ignore[attr-defined]
-        try:
-            self._start(main())
-            while self._tasks:
-                if not self._ready:
-                    self._wait()
-                    continue
-                task, value = self._ready.popleft()
-                try:
-                    register = task.send(value)
-                except StopIteration:
-                    self._tasks -= 1
-                else:
-                    register(task)
-        finally:
-            pyfuse3.trio = before  # type: ignore[attr-defined]
-            self._threads.shutdown()
-            os.close(self._wake)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        pyfuse3.trio = self._before  # type: ignore[attr-defined]
+        self._threads.shutdown()
+        os.close(self._wake)
+
+    def run(self, main: Callable[[], Task]) -> None:
+        """Run `main` and the tasks it starts to their end."""
+        self._start(main())
+        while self._tasks:
+            if not self._ready:
+                self._wait()
+                continue
+            task, value = self._ready.popleft()
+            try:
+                register = task.send(value)
+            except StopIteration:
+                self._tasks -= 1
+            else:
+                register(task)
 
     async def in_thread(self, function: Callable[..., T], *args: Any) -> T:
         """What the function gives, called on another thread; other tasks run meanwhile."""

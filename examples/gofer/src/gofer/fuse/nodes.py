@@ -18,6 +18,8 @@ import stat as modes
 import time
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from gofer.protocol import Stat
 
 if TYPE_CHECKING:
@@ -149,7 +151,8 @@ class Nodes:
             return
         node.names.pop(place, None)
         node.has_changed()
-        if (node.info.nlink <= 1 or node.kind == modes.S_IFDIR) and self._by_key.get(node.key) is node:
+        node.info = msgspec.structs.replace(node.info, nlink=node.info.nlink - 1)
+        if (node.info.nlink <= 0 or node.kind == modes.S_IFDIR) and self._by_key.get(node.key) is node:
             del self._by_key[node.key]
 
     def renamed(self, source: tuple[Node, bytes], target: tuple[Node, bytes], exchange: bool) -> None:

@@ -221,12 +221,15 @@ class Transfers(pyfuse3.Operations):
     async def readdir(self, fh: FileHandleT, start_id: int, token: ReaddirToken) -> None:
         """Entries with their attributes, as many as the kernel has room for."""
         directory = self.directories[fh]
-        if start_id == 0 and not directory.is_new(self._cache):
+        again = start_id == 0 and not directory.is_new(self._cache)
+        if again or start_id < directory.first:
             directory.restart(self.listings.of(directory.node))
         directory.is_read = True
         index = start_id
-        while index < len(directory.entries) or self._read_on(directory):
-            dent = directory.entries[index]
+        while index < directory.last or self._read_on(directory):
+            if index >= directory.last:  # after a seek beyond what is here
+                continue
+            dent = directory.entries[index - directory.first]
             index += 1
             if dent.stat is None:  # it went while it was listed
                 continue
