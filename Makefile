@@ -46,7 +46,8 @@ ARM_STRESS ?= --seconds 5 --patience 30
 help:
 	@echo "make demo [DIR=...]  read a directory tree through the gofer and measure a call (default: this tree)"
 	@echo "make test            linters, type checkers, C tests, pytest"
-	@echo "make stress          flips, kills, deadlines and shutdowns at random, for STRESS_SECONDS=$(STRESS_SECONDS)"
+	@echo "make stress          flips, kills, deadlines and shutdowns at random, for STRESS_SECONDS=$(STRESS_SECONDS), then races"
+	@echo "                     in the gofer's tree for 30 s"
 	@echo "make test-aarch64    the C tests and a stress of the core on emulated aarch64"
 	@echo "make model           the model of flipping control, checked by spin (minutes)"
 	@echo "make test-swap       the swap switch, in a guest whose kernel has FUTEX_SWAP [KERNEL=bzImage] (minutes)"
@@ -117,6 +118,7 @@ stress-programs: $(STRESS_DIR)/stress $(STRESS_DIR)/stress-tsan
 
 stress: venv stress-programs
 	$(BIN)/python -m tests.stress --seconds $(STRESS_SECONDS)
+	GOFER_ATTACK_SECONDS=30 $(BIN)/python -m pytest -q tests/gofer/test_gofer_races.py -k race
 
 $(STRESS_DIR)/stress: $(STRESS_C) $(STRESS_H) $(CORE_C) $(CORE_H)
 	@mkdir -p $(@D)
