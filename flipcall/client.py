@@ -17,7 +17,7 @@ from ._core import lib
 from .agreement import shapes_of
 from .bulk import Bulk
 from .channel import Attachment, Reply, WindowChannel
-from .context import inherited, serving
+from .context import NO_METADATA, inherited, serving
 from .endpoint import Endpoint
 from .errors import (
     CallError,
@@ -391,13 +391,10 @@ def _missing(method: Method) -> Callable[..., Any]:
 def _maker(method: Method, number: int, connection: Connection) -> ClientProceed:
     """What makes a call that has passed the interceptors, with its own timeout and metadata."""
 
+    kind = _stream_stub if method.streaming else BulkCall
+
     def make(call: ClientCall) -> Any:
-        metadata, what = dict(call.metadata), number | WITH_METADATA if call.metadata else number
-        made: Callable[..., Any]
-        if method.streaming:
-            made = _stream_stub(method, what, connection.pool, call.timeout, metadata)
-        else:
-            made = BulkCall(method, what, connection.pool, call.timeout, metadata)
+        made = kind(method, number, connection.pool, call.timeout, dict(call.metadata))
         return method.call(made, call.args)
 
     return make
@@ -481,12 +478,12 @@ class BulkCall:
         number: int,
         pool: Pool,
         timeout: float | None,
-        metadata: Mapping[str, str] | None = None,
+        metadata: Mapping[str, str] = NO_METADATA,
     ) -> None:
         self.method = method
         self.pool = pool
+        self._number = number | WITH_METADATA if metadata else number
         self._metadata = metadata
-        self._number = number
         self._timeout = timeout
         self._count = positions(method)
         self._landing = method.result_bulk.landing if method.result_bulk else None
@@ -528,10 +525,12 @@ def _stream_stub(
     number: int,
     pool: Pool,
     timeout: float | None,
-    metadata: Mapping[str, str] | None = None,
+    metadata: Mapping[str, str] = NO_METADATA,
 ) -> Callable[..., Any]:
     """A call with items to send or to receive. With results to iterate over it begins when one is asked for."""
     bind = method.bind
+    if metadata:
+        number |= WITH_METADATA
 
     def results(
         body: bytes, attachment: Attachment, requests: Iterator[Any] | None, last: list[Any]

@@ -82,11 +82,16 @@ class Method:
             for p, kind in zip(parameters, self._bulk, strict=True)
         )
         # With the stream in its place, as people count: for those who know the method from the handshake alone.
-        self.all_params = tuple(
-            Param(p.name, p.default is p.empty, bulk_of(hints[p.name]) is not None, i == self.stream_at)
-            for i, p in enumerate(self._all)
-        )
         self.all_types = [hints[p.name] for p in self._all]
+        self.all_params = tuple(
+            Param(
+                p.name,
+                p.default is p.empty,
+                i != self.stream_at and bulk_of(kind) is not None,
+                i == self.stream_at,
+            )
+            for i, (p, kind) in enumerate(zip(self._all, self.all_types, strict=True))
+        )
         self.bulk_params = tuple((i, kind) for i, kind in enumerate(self._bulk) if kind is not None)
         wire = type(None) if self.stream_out else self.result_type
         self.result_bulk = _bulk_of(wire, where)
@@ -101,7 +106,11 @@ class Method:
         result = self.result_bulk.slot if self.result_bulk else wire
         self.decode_result: Callable[[bytes], Any] = self._decoder(result, where)
         self.shape = method_shape(
-            [Parameter(p.name, p.default is p.empty, hints[p.name]) for p in self._all], self.result_type
+            [
+                Parameter(p.name, p.default is p.empty, kind)
+                for p, kind in zip(self._all, self.all_types, strict=True)
+            ],
+            self.result_type,
         )
         self.fingerprint = self.shape.fingerprint()
 

@@ -325,15 +325,13 @@ class SocketServing:
         self._meters.add(frame.code, answer[0] != 0, came, went, took)
 
     def _answer(self, frame: Frame) -> Answer:
-        flow, body = None, frame.body
-        if frame.flags & lib.FC_FLAG_META:
-            self.metadata, body = unwrapped(body)
-        else:
-            self.metadata = NO_METADATA
-        if frame.flags & lib.FC_FLAG_STREAM:
-            incoming = self._dispatcher.incoming(frame.code)
-            flow = SocketFlow(self._frames, incoming, frame.call_id, self.deadline_ns())
+        flow, body, self.metadata = None, frame.body, NO_METADATA
         try:
+            if frame.flags & lib.FC_FLAG_META:
+                self.metadata, body = unwrapped(body)
+            if frame.flags & lib.FC_FLAG_STREAM:
+                incoming = self._dispatcher.incoming(frame.code)
+                flow = SocketFlow(self._frames, incoming, frame.call_id, self.deadline_ns())
             return self._dispatcher.answer(frame.code, body, memoryview(frame.attachment), frame.rights, flow)
         finally:
             frame.rights.close()
