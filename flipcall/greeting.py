@@ -23,17 +23,22 @@ def switches(switch: str | None, notify: NotifyLink | None) -> list[str]:
     return [NOTIFY] if switch == NOTIFY else [NOTIFY, *offered(None)]
 
 
-def request(offer: list[str], placement: str, notify: NotifyLink | None) -> bytes:
-    """The client's datagram."""
+def request(offer: list[str], placement: str, notify: NotifyLink | None, doorbell: bool) -> bytes:
+    """The client's datagram. doorbell: its control socket carries rings, and it hears them."""
     keys: dict[str, Any] = {"sleepers": 1, "switches": offer, "placement": placement}
     if notify is not None:
         keys["notify"] = notify.index
+    if doorbell:
+        keys["doorbell"] = 1
     return json.dumps(keys).encode()
 
 
-def answer(to: dict[str, Any], switch: str, placement: str) -> bytes:
+def answer(to: dict[str, Any], switch: str, placement: str, doorbell: bool) -> bytes:
     """The server's datagram: an empty object gets an empty one."""
-    return json.dumps({"sleepers": 1, "switch": switch, "placement": placement} if to else {}).encode()
+    keys: dict[str, Any] = {"sleepers": 1, "switch": switch, "placement": placement} if to else {}
+    if doorbell:
+        keys["doorbell"] = 1
+    return json.dumps(keys).encode()
 
 
 def read(datagram: bytes) -> dict[str, Any] | None:

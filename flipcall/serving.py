@@ -18,6 +18,7 @@ from .dispatch import NOTHING, Answer, Dispatcher
 from .endpoint import Endpoint
 from .errors import CallError, MisuseError
 from .failure import describe, shortened
+from .fast import replier
 from .fd import Fd
 from .flow import WindowFlow, too_large
 from .frame import CANCEL, HEADER, REPLY, REQUEST, TIMEOUT_NONE
@@ -88,7 +89,7 @@ class WindowServing:
 
     def retire(self) -> bool:
         """See Serving.retire. An answer just given stays given: the state says so (proto/window.md)."""
-        self._dispatcher.drain()
+        self._endpoint.drain()
         return not self._ep.call and self._endpoint.retire()
 
     def close(self) -> None:
@@ -98,23 +99,29 @@ class WindowServing:
 
     def _loop(self) -> None:
         """Answer request after request. The plain ones (no attachment, no bulk) are served right here, for every
-        Python call on the way costs; the others take answer_bulk.
+        Python call on the way costs; the others take _answer().
+
+        reply() gives either a core's result, or of a plain request for the same method again its body.
         """
-        ep, body, unpack = self._ep, self._window + _BODY, ffi.unpack
-        plain, reply_request = self._dispatcher.plain, lib.fc_reply_request
+        body_at, unpack, reply = self._window + _BODY, ffi.unpack, replier(self._ep, self._window)
+        plain, number = self._dispatcher.plain, 0
         mask, shift, count = PLAIN_MAX, lib.FC_FRAME_CODE_SHIFT, len(plain)
-        request = lib.fc_request(ep)
+        request: Any = lib.fc_request(self._ep)
         while True:
-            if request < 0:
-                request = self._settle(request)
-            number = request >> shift
+            if request.__class__ is bytes:
+                body = request
+            else:
+                if request < 0:
+                    request = self._settle(request)
+                number = request >> shift
+                body = None
             way = plain[number] if number < count else None
             if way is None:
-                request = self._answer(request)
+                request = self._answer(number << shift | len(body) if body is not None else request)
                 continue
             decode, handler = way
             try:
-                args = decode(unpack(body, request & mask))
+                args = decode(unpack(body_at, request & mask) if body is None else body)
             except BaseException as e:
                 request = self._reply(*self._dispatcher.undecodable(number, e))
                 continue
@@ -123,7 +130,7 @@ class WindowServing:
             except BaseException as e:
                 request = self._reply(*self._dispatcher.failed(e))
                 continue
-            request = reply_request(ep, 0, out, len(out))
+            request = reply(number, out)
             if request == _TOO_BIG:
                 request = self._reply(0, out, NOTHING, [])
 
@@ -139,12 +146,10 @@ class WindowServing:
         view, flow = memoryview(b""), None
         try:
             if flags & lib.FC_FLAG_SPLIT:
-                body, attachment = self._gathered(frame.whole_body, frame.whole_attach)
+                body, attachment = self._gathered()
                 view = memoryview(attachment)
             else:
-                start = frame.attach_off - lib.FC_PACKET_HEADER
-                body = ffi.unpack(self._window + frame.body_off, request & PLAIN_MAX)
-                view = self._endpoint.data[start : start + frame.attach_len]
+                body, view = self._whole(request)
             if flags & lib.FC_FLAG_META:
                 self.metadata, body = unwrapped(body)
             if flags & lib.FC_FLAG_STREAM:
@@ -155,64 +160,88 @@ class WindowServing:
             return self._reply(*self._dispatcher.failed(e))
         finally:
             self.metadata = NO_METADATA
-            _release(view)
+            release(view)
             rights.close()
 
-    def _gathered(self, body_len: int, attach_len: int) -> tuple[bytes, bytes]:
+    def _whole(self, request: int) -> tuple[bytes, memoryview]:
+        """Body and attachment of a request that fits the window; the view is of the window."""
+        frame = self._ep.received
+        start = frame.attach_off - lib.FC_PACKET_HEADER
+        body = ffi.unpack(self._window + frame.body_off, request & PLAIN_MAX)
+        return body, self._endpoint.data[start : start + frame.attach_len]
+
+    def _gathered(self) -> tuple[bytes, bytes]:
         """A request that comes in parts."""
-        if body_len + attach_len > self._message_max:
-            raise too_large("a request", body_len + attach_len, self._message_max)
-        body, attachment = fresh(body_len), fresh(attach_len)
+        body, attachment = self._room()
         with address(body) as to, address(attachment) as behind:
             result: int = _TICK
             while result == _TICK:
-                result = lib.fc_gather(self._ep, to, body_len, behind, attach_len)
+                result = lib.fc_gather(self._ep, to, len(body), behind, len(attachment))
+        self._complete(result)
+        return body, attachment
+
+    def _room(self) -> tuple[bytes, bytes]:
+        """Memory for body and attachment of a request in parts. Raises CallError when it is too large."""
+        body_len, attach_len = self._ep.received.whole_body, self._ep.received.whole_attach
+        if body_len + attach_len > self._message_max:
+            raise too_large("a request", body_len + attach_len, self._message_max)
+        return fresh(body_len), fresh(attach_len)
+
+    def _complete(self, result: int) -> None:
+        """Raise CallError when the client has given up before all parts came."""
         if result < 0:
             self._endpoint.fail(result)
         if result:
             raise CallError(Status.CANCELLED, "the caller gave up")
-        return body, attachment
 
     def _reply(
         self, status: int, out: bytes, data: Any, fds: list[Fd], flow: WindowFlow | None = None
     ) -> int:
         """Answer, in parts if need be; the next request."""
         if fds:
-            return self._reply_with_fds(status, out, fds)
-        if type(data) is bytes and len(data) <= self._endpoint.data_cap:  # most often, and quicker
-            result: int = lib.fc_reply_request_attached(self._ep, status, out, len(out), data, len(data))
-            if result != _TOO_BIG:
-                return result
+            return self._reply(*self._handed_over(status, out, fds))
+        result: int = self._fit(status, out, data)
+        if result == _TOO_BIG and flow is not None:
+            flow.flip()  # let the items in front of it be taken
+            result = self._fit(status, out, data)
+        if result != _TOO_BIG:
+            return result
         with memoryview(data) as view, ffi.from_buffer("char[]", view) as pointer:
-            result = _TOO_BIG
-            if len(pointer) <= self._endpoint.data_cap:  # else perhaps more than a u32 can say
-                result = lib.fc_reply_request_attached(self._ep, status, out, len(out), pointer, len(pointer))
-            if result == _TOO_BIG and flow is not None:
-                flow.flip()  # let the items in front of it be taken
-                result = lib.fc_reply_request_attached(self._ep, status, out, len(out), pointer, len(pointer))
-            if result != _TOO_BIG:
-                return result
-            size = len(out) + len(pointer)
-            if size <= self._message_max:
+            if len(out) + len(pointer) <= self._message_max:
                 with ffi.from_buffer("char[]", out) as start:
                     result = lib.fc_reply_split(self._ep, status, start, len(start), pointer, len(pointer))
                     while result == _TICK and self._ep.call:  # until it has gone
                         result = lib.fc_request(self._ep)
                 return result
-        if status:  # an error: some of it is better than another one
-            return self._reply(status, shortened(out, self._message_max), NOTHING, [])
-        return self._reply(*self._dispatcher.failed(too_large("a reply", size, self._message_max)))
+        return self._reply(*self._too_large(status, out, data))
 
-    def _reply_with_fds(self, status: int, out: bytes, fds: list[Fd]) -> int:
+    def _fit(self, status: int, out: bytes, data: Any) -> int:
+        """Answer, if that fits the window: the next request; else _TOO_BIG, with nothing done."""
+        if type(data) is bytes and len(data) <= self._endpoint.data_cap:  # most often, and quicker
+            return int(lib.fc_reply_request_attached(self._ep, status, out, len(out), data, len(data)))
+        with memoryview(data) as view, ffi.from_buffer("char[]", view) as pointer:
+            if len(pointer) > self._endpoint.data_cap:  # and perhaps more than a u32 can say
+                return _TOO_BIG
+            return int(lib.fc_reply_request_attached(self._ep, status, out, len(out), pointer, len(pointer)))
+
+    def _too_large(self, status: int, out: bytes, data: Any) -> Answer:
+        """What to answer in place of an answer larger than a message may be."""
+        if status:  # an error: some of it is better than another one
+            return status, shortened(out, self._message_max), NOTHING, []
+        size = len(out) + memoryview(data).nbytes
+        return self._dispatcher.failed(too_large("a reply", size, self._message_max))
+
+    def _handed_over(self, status: int, out: bytes, fds: list[Fd]) -> Answer:
+        """The answer without its descriptors, which have gone; or what to answer instead."""
         if len(out) > self._message_max:
-            return self._reply(*self._dispatcher.failed(too_large("a reply", len(out), self._message_max)))
+            return self._dispatcher.failed(too_large("a reply", len(out), self._message_max))
         try:
             hand_over(self._control, self._ep.received.call_id, fds)
         except (CallError, MisuseError) as e:
-            return self._reply(*self._dispatcher.failed(e))
+            return self._dispatcher.failed(e)
         finally:
             fds.clear()  # now, and not when the next request has come
-        return self._reply(status | FDS_SENT, out, NOTHING, [])
+        return status | FDS_SENT, out, NOTHING, []
 
     def _settle(self, result: int) -> int:
         while result == _TICK:
@@ -254,7 +283,7 @@ class SocketServing:
         self._frames = frames
         self._dispatcher = dispatcher
         self._idle = threading.Lock()  # held while a call is served
-        self._retired = False
+        self._draining = self._retired = False
         self._timeout_us = TIMEOUT_NONE
         self._arrived_ns = 0
         self._buffer = bytearray()
@@ -283,6 +312,9 @@ class SocketServing:
                     self._reply(frame.call_id, *answer)
                     if self._meters is not None:
                         self._count(frame, answer)
+                    if self._draining:
+                        frames.shutdown()
+                        return
         finally:
             clear_context()
 
@@ -293,15 +325,13 @@ class SocketServing:
         self._meters.add(frame.code, answer[0] != 0, came, went, took)
 
     def _answer(self, frame: Frame) -> Answer:
-        flow, body = None, frame.body
-        if frame.flags & lib.FC_FLAG_META:
-            self.metadata, body = unwrapped(body)
-        else:
-            self.metadata = NO_METADATA
-        if frame.flags & lib.FC_FLAG_STREAM:
-            incoming = self._dispatcher.incoming(frame.code)
-            flow = SocketFlow(self._frames, incoming, frame.call_id, self.deadline_ns())
+        flow, body, self.metadata = None, frame.body, NO_METADATA
         try:
+            if frame.flags & lib.FC_FLAG_META:
+                self.metadata, body = unwrapped(body)
+            if frame.flags & lib.FC_FLAG_STREAM:
+                incoming = self._dispatcher.incoming(frame.code)
+                flow = SocketFlow(self._frames, incoming, frame.call_id, self.deadline_ns())
             return self._dispatcher.answer(frame.code, body, memoryview(frame.attachment), frame.rights, flow)
         finally:
             frame.rights.close()
@@ -324,7 +354,7 @@ class SocketServing:
 
     def retire(self) -> bool:
         """See Serving.retire."""
-        self._dispatcher.drain()
+        self._draining = True
         if not self._idle.acquire(blocking=False):
             return False
         self._retired = True
@@ -359,7 +389,7 @@ class SocketServing:
         return memoryview(self._buffer)[:n]
 
 
-def _release(view: memoryview) -> None:
+def release(view: memoryview) -> None:
     try:
         view.release()
     except BufferError:

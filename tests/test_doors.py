@@ -44,18 +44,19 @@ EVERYDAY = {
 
 # From the bottom up; a module imports from its own layer and from those below.
 LAYERS = [
-    ["_core", "status", "errors", "syscalls", "process", "cpus", "kernel"],
-    ["buffers", "fd", "fds", "rights", "window", "allocator", "named", "liveness", "handover", "limits"],
+    ["_core", "_fast", "status", "errors", "syscalls", "process", "cpus", "kernel"],
+    ["buffers", "fast", "fd", "fds", "rights", "window", "allocator", "named", "liveness"],
+    ["handover", "survey", "limits"],
     ["policy", "switch", "notify", "placement", "outcome", "greeting", "endpoint"],
-    ["frame", "meter", "landing", "bulk", "ndarray", "items", "shape", "compat"],
-    ["method", "failure", "service", "schema", "handshake"],
+    ["frame", "meter", "landing", "bulk", "ndarray", "items", "shape", "compat", "method"],
+    ["failure", "service", "schema", "handshake"],
     ["context", "interceptor", "metadata"],
     ["control", "channel", "flow", "stream", "streams", "socketflow", "socketchannel"],
     ["pool", "dispatch", "serving", "session", "listener"],
     ["agreement", "health", "reflection", "stats"],
     ["builtin"],
-    ["admission", "connection", "watcher", "client", "views", "workers", "server", "dynamic"],
-    ["retry", "calllog", "otel", "prometheus"],
+    ["admission", "connection", "watcher", "client", "views", "worker", "workers", "server", "dynamic"],
+    ["inprocess", "retry", "calllog", "otel", "prometheus"],
     ["__init__", "lowlevel", "testing"],
     ["cli"],
 ]
