@@ -25,6 +25,12 @@ def transport() -> str:
 
 
 @pytest.fixture
+def kind() -> str:
+    """The same, as some tests of the suite ask for it."""
+    return "local"
+
+
+@pytest.fixture
 def served() -> dict[str, Any]:
     """What serve() was given."""
     return {}
