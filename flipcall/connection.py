@@ -63,7 +63,7 @@ class ServedConnection:
                 self._serving.retire()
             else:
                 self._stopped = True
-                _hang_up(self.socket)
+                cut(self.socket)
 
     def stop(self) -> None:
         """End it now."""
@@ -72,7 +72,7 @@ class ServedConnection:
             if self._serving is not None:
                 self._serving.stop()
             else:
-                _hang_up(self.socket)  # still shaking hands
+                cut(self.socket)  # still shaking hands
 
     def condemn(self) -> None:
         """Its client is gone."""
@@ -174,7 +174,7 @@ class Connections:
         try:
             admitted = self._admission.admit(connection.socket)
         except Exception as e:
-            _report(e)
+            report(e)
             return
         serving, session, life = admitted.serving, admitted.session, admitted.life
         try:
@@ -182,7 +182,7 @@ class Connections:
             self._watcher.add(connection, life)
             serving.serve()
         except Exception as e:
-            _report(e)
+            report(e)
         finally:
             if self._watcher is not None:  # else this is a handler's forked child, whose copy is nobody's
                 self._watcher.remove(connection, life)
@@ -208,7 +208,7 @@ class Connections:
         connection.socket.close()
 
 
-def _report(error: Exception) -> None:
+def report(error: Exception) -> None:
     """A channel that ended because its client broke the rules is worth a line, and one that this side's code
     broke a traceback; other ends are ordinary.
     """
@@ -218,7 +218,7 @@ def _report(error: Exception) -> None:
         _log.error("a channel was closed by an error of this side", exc_info=error)
 
 
-def _hang_up(sock: socket.socket) -> None:
+def cut(sock: socket.socket) -> None:
     try:
         sock.shutdown(socket.SHUT_RDWR)
     except OSError:

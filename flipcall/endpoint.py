@@ -20,6 +20,7 @@ import os
 import threading
 import time
 import weakref
+from socket import socket as UnixSocket
 from types import TracebackType
 from typing import Any, NoReturn
 
@@ -62,6 +63,8 @@ class Endpoint:
     peer: how to notice the other process's death; without it only deadlines and shutdown end a wait.
     switch: the only one to use (see flipcall.switch); by default the best that both sides can do.
     notify: this side's part in the switch of that name (flipcall.notify); owned from now on, too.
+    doorbell: the socket both sides have, on which this one rings a peer that waits in an event loop; borrowed, and
+        open until close() has returned.
     watched: somebody else watches the peer and calls condemn(), so waits here need not look every 50 ms.
     Raises UnsupportedError for a switch that cannot work here, ClosedError for a closed window, MisuseError for a
     window that is another endpoint's (and then closes nothing).
@@ -77,6 +80,7 @@ class Endpoint:
         watched: bool = False,
         switch: str | None = None,
         notify: NotifyLink | None = None,
+        doorbell: UnixSocket | None = None,
     ) -> None:
         if window in _owned:  # and so is `peer`, perhaps: both stay with the other endpoint
             raise MisuseError(f"{window!r} is another endpoint's")
@@ -85,10 +89,12 @@ class Endpoint:
         self.placement = FREE  # until connected
         self._window = window
         self._peer = peer or Liveness()
+        self._doorbell = doorbell
         # shutdown and close, against each other; taken anew by a signal handler that interrupts its holder
         self._lock = threading.RLock()
         self._pid = os.getpid()
         self._closed = False
+        self._rings = False  # both sides agreed on doorbells
         try:
             self.side = Side(side)
             self.policy = policy or WaitPolicy.balanced()
@@ -131,6 +137,8 @@ class Endpoint:
         keys: dict[str, Any] = {"sleepers": 1, "switches": self._offer, "placement": self.policy.placement}
         if self._notify is not None:
             keys["notify"] = self._notify.index
+        if self._doorbell is not None:
+            keys["doorbell"] = 1
         offer = json.dumps(keys).encode()
         try:
             self._put(offer)
@@ -165,6 +173,8 @@ class Endpoint:
             switch, index = taken(self._offer, offer.get("switches")), offer.get("notify")
             place = self._settle_at(offer.get("placement"))
             reply = {"sleepers": 1, "switch": switch, "placement": place} if offer else {}
+            if self._rings:
+                reply["doorbell"] = 1
             answer = json.dumps(reply).encode()
             self._put(answer)
             self._check(lib.fc_send(self._ep, len(answer)))
@@ -245,6 +255,15 @@ class Endpoint:
         with self._lock:
             return self._closed or bool(lib.fc_cancelled(self._ep))
 
+    def wait_by_doorbell(self) -> None:
+        """Never park from now on: waits end with FC_ARMED, and the peer rings on the socket given as doorbell=.
+
+        Once connected, before anything else. Raises UnsupportedError when the peer does not ring.
+        """
+        if not self._rings:
+            raise UnsupportedError(self._name("does not ring doorbells"))
+        self._check(lib.fc_wait_by_doorbell(self._ep))
+
     def close(self) -> None:
         """Shut down and give back window and descriptors. Any thread; waits for a thread inside. Idempotent: one
         that an exception interrupted goes on where it was.
@@ -284,6 +303,11 @@ class Endpoint:
         """Counts so far. Any thread."""
         s = self._ep.stats
         return Stats(*(getattr(s, name) for name in Stats.__struct_fields__))
+
+    @property
+    def pidfd(self) -> int:
+        """What tells of the peer's end, for a loop that watches it; borrowed. -1 for none."""
+        return self._peer.pidfd
 
     @property
     def parked(self) -> bool:
@@ -372,6 +396,9 @@ class Endpoint:
         if not isinstance(offer, dict):
             raise ProtocolError(self._name("connected with something else than a JSON object"), self.peer_pid)
         self._ep.trust_sleepers = offer.get("sleepers") == 1
+        if self._doorbell is not None and offer.get("doorbell") == 1 and self._ep.trust_sleepers:
+            self._check(lib.fc_use_doorbell(self._ep, self._doorbell.fileno()))
+            self._rings = True
         return offer
 
     def _settle(self, result: int, deadline_ns: int | None) -> int:

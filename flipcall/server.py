@@ -109,8 +109,6 @@ class Server:
     ) -> None:
         if message_max < lib.FC_WINDOW_MIN:
             raise MisuseError(f"message_max must be at least {lib.FC_WINDOW_MIN}, not {message_max}")
-        if not isinstance(implementation, Service) and not callable(implementation):
-            raise MisuseError(f"{implementation!r} is no service, nor makes one")
         self.path = os.fspath(path)
         self._places = Places(max_channels, max_channels_per_client)
         gate = None if max_calls is None else Gate(max_calls)

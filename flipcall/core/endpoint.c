@@ -36,6 +36,7 @@ int fc_init(struct fc_endpoint *ep, void *window, uint32_t length, uint32_t side
     ep->generation = atomic_load(&generation);
     for (int i = 0; i < FC_LIFE_FDS; i++)
         ep->life_fd[i] = -1;
+    ep->bell_fd = -1;
     ep->slice_ns = FC_SLICE_NS;
     ep->policy = policy;
     atomic_init(&ep->how, &fc_switch_futex);
@@ -93,6 +94,7 @@ static uint32_t end_given(const struct fc_endpoint *ep)
 static void wake_all(struct fc_endpoint *ep)
 {
     atomic_load(&ep->how)->close(ep);
+    fc_ring_always(ep);
 }
 
 /* From whatever it is, control travelling meanwhile, to the end that says whose turn it was. A peer that never lets
