@@ -46,7 +46,8 @@ ARM_STRESS ?= --seconds 5 --patience 30
 help:
 	@echo "make demo [DIR=...]  read a directory tree through the gofer and measure a call (default: this tree)"
 	@echo "make test            linters, type checkers, C tests, pytest"
-	@echo "make stress          flips, kills, deadlines and shutdowns at random, for STRESS_SECONDS=$(STRESS_SECONDS)"
+	@echo "make stress          flips, kills, deadlines and shutdowns at random, for STRESS_SECONDS=$(STRESS_SECONDS), then races"
+	@echo "                     in the gofer's tree for 30 s"
 	@echo "make test-aarch64    the C tests and a stress of the core on emulated aarch64"
 	@echo "make model           the model of flipping control, checked by spin (minutes)"
 	@echo "make test-swap       the swap switch, in a guest whose kernel has FUTEX_SWAP [KERNEL=bzImage] (minutes)"
@@ -103,7 +104,7 @@ test-swap:
 GUEST_DIR := build/guest
 GUEST_FLAGS := -std=gnu11 -O2 -g -Wall -Wextra -Wno-unused-parameter -Werror -pthread -Iproto -Iflipcall/core
 
-guest-programs: venv $(CTESTS) $(GUEST_DIR)/swaptest $(GUEST_DIR)/placement
+guest-programs: venv $(CTESTS) $(STRESS_DIR)/stress $(GUEST_DIR)/swaptest $(GUEST_DIR)/placement
 
 $(GUEST_DIR)/swaptest: proto/kernel/swaptest.c
 	@mkdir -p $(@D)
@@ -117,6 +118,7 @@ stress-programs: $(STRESS_DIR)/stress $(STRESS_DIR)/stress-tsan
 
 stress: venv stress-programs
 	$(BIN)/python -m tests.stress --seconds $(STRESS_SECONDS)
+	GOFER_ATTACK_SECONDS=30 $(BIN)/python -m pytest -q tests/gofer/test_gofer_races.py -k race
 
 $(STRESS_DIR)/stress: $(STRESS_C) $(STRESS_H) $(CORE_C) $(CORE_H)
 	@mkdir -p $(@D)
@@ -139,7 +141,7 @@ aarch64-run: $(ARM_TESTS)
 	@for cpu in $(ARM_CPUS); do for program in $(ARM_TESTS); do \
 		echo "aarch64 $$cpu: $$program"; \
 		arguments="$$(case $$program in */stress) echo "$(ARM_STRESS)";; esac)"; \
-		$(ARM_RUN) -cpu $$cpu $$program $$arguments || exit 1; \
+		FLIPCALL_TEST_SLOW=3 FLIPCALL_TEST_EMULATOR=$(ARM_RUN) $(ARM_RUN) -cpu $$cpu $$program $$arguments || exit 1; \
 	done; done
 
 $(ARM_DIR)/stress: $(STRESS_C) $(STRESS_H) $(CORE_C) $(CORE_H)

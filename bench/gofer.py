@@ -1,8 +1,11 @@
 """The seed's BM_Open: files through the gofer, over window and Unix socket, beside the system call.
 
-open_close is what a user does, GoferClient.open_raw(path).close(): one round trip, and a share of the one in which
-FIDs are given back together, against one openat and one close. The file is in the page cache, so the way to it is
-what takes the time. The servers are confined as `gofer serve` is, so that what that costs is in the figures.
+open_close is what a user does, GoferClient.open_raw(path).close(): one round trip, and a share of the one in
+which FIDs are given back together, against one openat and one close. The file is in the page cache, so the
+way to it is what takes the time. read_1m gives the caller the bytes where the gofer has put them
+(flipcall.view), read_1m_copied in memory of its own, read_1m_donated reads with the gofer's descriptor;
+beside each stands os.pread. The servers are confined as `gofer serve` is, so that what that costs is in the
+figures.
 """
 
 from __future__ import annotations
@@ -29,6 +32,7 @@ from bench.run import Case, Progress, measure_group
 from gofer.client import GoferClient
 from gofer.confine import Confinement, confine
 from gofer.export import Export
+from gofer.file import RemoteFile
 from gofer.server import GoferServer
 
 NAME = "file.bin"
@@ -46,6 +50,8 @@ SIZES: dict[str, int | None] = {
     "getdents_10000": None,
     "read_4k": 4096,
     "read_1m": READ_BYTES,
+    "read_1m_copied": READ_BYTES,
+    "read_1m_donated": READ_BYTES,
 }
 """The cases, and bytes moved where that is what they are about."""
 
@@ -85,7 +91,9 @@ def measure_family(effort: Effort, progress: Progress) -> tuple[list[Row], dict[
         ways = [_proxied(stack, transport, directory, root) for transport in TRANSPORTS]
         ways.append(_direct(stack, root))
         for case in SIZES:
-            rows += measure_group([_case(case, way) for way in ways], effort, progress)
+            rows += measure_group(
+                [_case(case, way) for way in ways if case in way.operations], effort, progress
+            )
     mounted, mount_ratios = measure_mounts(effort, progress)
     return [*rows, *mounted], {**ratios(rows), **mount_ratios}
 
@@ -125,15 +133,22 @@ def ratios(rows: list[Row]) -> dict[str, float | None]:
         found[f"{name}_flipcall_over_direct"] = over(case, "flipcall", "direct")
     found["getdents_10000_over_scandir"] = over("getdents_10000", "flipcall", "direct")
     found["read_1mib_over_pread_bandwidth"] = over("read_1m", "direct", "flipcall")
+    found["copied_read_over_pread_bandwidth"] = over("read_1m_copied", "direct", "flipcall")
+    found["donated_read_over_pread_bandwidth"] = over("read_1m_donated", "direct", "flipcall")
     return found
 
 
 def serve(config: GoferConfig, ready: Callable[[], None], until: Callable[[], object]) -> None:
     """The server process: a gofer over `config.root`, until `until` returns."""
-    export = Export(config.root, read_only=config.read_only)
-    confine(export, config.path, Confinement.PARTIAL)
     try:
-        with GoferServer(export, config.path):
+        export = Export(config.root, read_only=config.read_only, donate=True)
+    except PermissionError:  # a read-only tree's need a mount of its own: the donated rows are missing then
+        export = Export(config.root, read_only=config.read_only)
+    server = GoferServer(export, config.path)
+    server.listen()
+    confine(export, Confinement.PARTIAL)
+    try:
+        with server:
             ready()
             until()
     finally:
@@ -159,9 +174,20 @@ def _proxied(stack: ExitStack, transport: str, directory: Path, root: Path) -> _
         "stat_deep": partial(client.stat, DEEP),
         "getdents_10000": lambda: list(client.scandir("many")),
         "read_4k": partial(opened.pread, 4096, 0),
-        "read_1m": _Sequence(opened.pread, READ_BYTES),
+        "read_1m": _Sequence(partial(_view, opened), READ_BYTES),
+        "read_1m_copied": _Sequence(opened.pread, READ_BYTES),
     }
+    if client.limits.donates and transport == "flipcall":
+        donated = stack.enter_context(opened.donated())
+        operations["read_1m_donated"] = _Sequence(partial(os.pread, donated.fileno()), READ_BYTES)
     return _Way(transport, operations, peer.cpu_times)
+
+
+def _view(file: RemoteFile, size: int, offset: int) -> None:
+    """Read where the bytes lie; what is done with them there is the user's."""
+    with file.view(size, offset) as data:
+        if len(data) != size:
+            raise AssertionError(f"{len(data)} bytes came, not {size}")
 
 
 def _direct(stack: ExitStack, root: Path) -> _Way:
@@ -178,7 +204,9 @@ def _direct(stack: ExitStack, root: Path) -> _Way:
         "stat_deep": partial(os.stat, os.fspath(root / DEEP)),
         "getdents_10000": partial(_scandir, os.fspath(root / "many")),
         "read_4k": partial(os.pread, fd, 4096, 0),
-        "read_1m": _Sequence(partial(os.pread, fd), READ_BYTES),
+        **{
+            case: _Sequence(partial(os.pread, fd), READ_BYTES) for case in SIZES if case.startswith("read_1m")
+        },
     }
     return _Way("direct", operations, lambda: CpuTimes(client=time.process_time_ns(), server=None))
 

@@ -31,6 +31,15 @@ class Effort(msgspec.Struct, frozen=True, kw_only=True):
         """How many calls a paced run makes."""
         return max(round(self.paced_seconds * 1e6 / pause_us), 3)
 
+    def more(self, runs: int, *, share: float = 1.0, paced: int = 1) -> Effort:
+        """So many times the runs, each of that share of the seconds and of so many times the paced calls."""
+        return msgspec.structs.replace(
+            self,
+            runs=self.runs * runs,
+            seconds=self.seconds * share,
+            paced_seconds=self.paced_seconds * paced,
+        )
+
     def wanted(self, labels: Labels) -> bool:
         """Is the row asked for? A pattern, as of a shell, is one of a case or of case/placement/load."""
         whole = f"{labels.case}/{labels.placement}/{labels.load}"
@@ -203,6 +212,7 @@ def sample_paced(
 ) -> Sample:
     """One paced run: `count` calls, each after a pause of `pause_us` in which both CPUs go idle.
 
+    A tenth as many come first and do not count: the question is how calls this far apart go, not how they start.
     The pause is outside the latency but inside the CPU time: what a waiting side burns meanwhile is a cost
     of the call. (So is the client's own sleep, a few µs, the same for every contender.)
     """
@@ -210,6 +220,9 @@ def sample_paced(
     call()
     stamps = []
     pause = pause_us / 1e6
+    for _ in repeat(None, count // 10):
+        sleep(pause)
+        call()
     cpu_before = cpu_times()
     started = clock()
     for _ in repeat(None, count):

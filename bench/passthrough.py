@@ -28,6 +28,8 @@ from pyfuse3 import (
     RequestContext,
 )
 
+from gofer.fuse.loop import Loop
+
 CACHE_SECONDS = 1.0
 
 _ATTRIBUTES = (
@@ -128,11 +130,22 @@ def _entry(path: str) -> EntryAttributes:
     return entry
 
 
-def mount_passthrough(directory: str, mountpoint: str, ready: Callable[[], None]) -> None:
-    """Mount `directory` on `mountpoint` until it is unmounted or SIGTERM comes; `ready` once it is there."""
+def mount_passthrough(
+    directory: str, mountpoint: str, ready: Callable[[], None], own_loop: bool = False
+) -> None:
+    """Mount `directory` on `mountpoint` until it is unmounted or SIGTERM comes; `ready` once it is there.
+
+    As pyfuse3 means it, in trio; or in the loop that the gofer's mount runs in.
+    """
     pyfuse3.init(Passthrough(directory), mountpoint, {"default_permissions", "fsname=passthrough"})
     try:
-        trio.run(_until_over, ready)
+        if own_loop:
+            with Loop(lambda: None, 60.0) as loop:
+                signal.signal(signal.SIGTERM, lambda *_: pyfuse3.terminate())
+                ready()
+                loop.run(pyfuse3.main)
+        else:
+            trio.run(_until_over, ready)
     finally:
         pyfuse3.close(unmount=True)
 

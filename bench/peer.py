@@ -66,11 +66,13 @@ class GoferConfig(msgspec.Struct, frozen=True, tag="gofer"):
 
 
 class MountConfig(msgspec.Struct, frozen=True, tag="mount"):
-    """Mount a tree on `mountpoint`: of the gofer at socket `source`, or the directory `source` passed through."""
+    """Mount a tree on `mountpoint`. `kind`: "mount", of the gofer at socket `source`; "passthrough", the directory
+    `source`; "passthrough-loop", the same in the loop of the gofer's mount.
+    """
 
     source: str
     mountpoint: str
-    through_gofer: bool
+    kind: str
 
 
 Config = EndpointConfig | ClientConfig | ServeConfig | CallerConfig | GoferConfig | MountConfig
@@ -154,7 +156,10 @@ def serve_mount(config: MountConfig) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=unmount_at_end, daemon=True).start()
-    (mount if config.through_gofer else mount_passthrough)(config.source, config.mountpoint, ready=ready)
+    if config.kind == "mount":
+        mount(config.source, config.mountpoint, ready=ready)
+    else:
+        mount_passthrough(config.source, config.mountpoint, ready, config.kind.endswith("-loop"))
 
 
 class _Life:

@@ -11,7 +11,8 @@ class Labels(msgspec.Struct, frozen=True, kw_only=True):
     """What was measured, before any figure: the identity of a row."""
 
     case: str
-    transport: str | None = None  # bare | flipcall | socket | direct | memcpy | a peer (bench.peers)
+    # bare | flipcall | socket | direct | mount | passthrough | passthrough-loop | memcpy | a peer (bench.peers)
+    transport: str | None = None
     switch: str | None = (
         None  # spin | futex | notify | swap, with the steps before it: spin+futex, yield+futex
     )

@@ -25,6 +25,8 @@ OPERATIONS = {
     "getdents_10000": "List and stat 10,000 files",
     "read_4k": "Read 4 KiB",
     "read_1m": "Read 1 MiB",
+    "read_1m_copied": "Read 1 MiB, copied",
+    "read_1m_donated": "Read 1 MiB, donated",
 }
 SIZES = {1 << 16: "64 KiB", 1 << 20: "1 MiB"}
 # Cases of `call` that have a panel of their own whatever their load is.

@@ -81,6 +81,7 @@ TARGETS: dict[str, list[Target]] = {
         _ratio("stat_socket_over_flipcall", ">=", 8.0),
         _ratio("getdents_10000_over_scandir", "<=", 3.0),
         _ratio("read_1mib_over_pread_bandwidth", ">=", 0.6),
+        _ratio("donated_read_over_pread_bandwidth", ">=", 0.95),
         _ratio("fuse_git_status_over_passthrough", "<=", 1.5),
         _ratio("fuse_tar_over_passthrough", "<=", 1.5),
     ],

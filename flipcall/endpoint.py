@@ -15,7 +15,6 @@ A wait releases the GIL, never installs a signal handler, and comes back to Pyth
 every 50 ms on the way, so Ctrl-C works and a dead peer is noticed.
 """
 
-import json
 import os
 import threading
 import time
@@ -24,6 +23,7 @@ from socket import socket as UnixSocket
 from types import TracebackType
 from typing import Any, NoReturn
 
+from . import greeting
 from ._core import ffi, lib
 from .errors import (
     BusyError,
@@ -38,7 +38,7 @@ from .liveness import Liveness
 from .notify import NotifyLink
 from .outcome import Side, State, Stats, error_of
 from .policy import FREE, WaitPolicy, waits
-from .switch import FUTEX, NOTIFY, number, offered, taken
+from .switch import FUTEX, NOTIFY, number, taken
 from .window import PacketWindow
 
 os.register_at_fork(after_in_child=lib.fc_forked)
@@ -98,7 +98,7 @@ class Endpoint:
         try:
             self.side = Side(side)
             self.policy = policy or WaitPolicy.balanced()
-            self._offer = _offered(switch, notify)
+            self._offer = greeting.switches(switch, notify)
             self._base: Any = ffi.from_buffer("char[]", window.buffer)
             self._ep = ffi.new("struct fc_endpoint *")
             result = lib.fc_init(self._ep, self._base, window.length, self.side, _c_policy(self.policy))
@@ -134,12 +134,8 @@ class Endpoint:
         turn = State(self._ep.turn)  # not self.state, which another thread's shutdown() may just have changed
         if turn is not State.NEW or self.side is not Side.CLIENT:
             raise MisuseError(f"connect() on a {self.side.name.lower()} endpoint in state {turn.name}")
-        keys: dict[str, Any] = {"sleepers": 1, "switches": self._offer, "placement": self.policy.placement}
-        if self._notify is not None:
-            keys["notify"] = self._notify.index
-        if self._doorbell is not None:
-            keys["doorbell"] = 1
-        offer = json.dumps(keys).encode()
+        bell = self._doorbell is not None
+        offer = greeting.request(self._offer, self.policy.placement, self._notify, bell)
         try:
             self._put(offer)
             n = self._settle(lib.fc_connect(self._ep, len(offer), _deadline(deadline_ns)), deadline_ns)
@@ -172,10 +168,7 @@ class Endpoint:
             offer = self._agree(n)
             switch, index = taken(self._offer, offer.get("switches")), offer.get("notify")
             place = self._settle_at(offer.get("placement"))
-            reply = {"sleepers": 1, "switch": switch, "placement": place} if offer else {}
-            if self._rings:
-                reply["doorbell"] = 1
-            answer = json.dumps(reply).encode()
+            answer = greeting.answer(offer, switch, place, self._rings)
             self._put(answer)
             self._check(lib.fc_send(self._ep, len(answer)))
             self._use(switch, index)
@@ -389,11 +382,8 @@ class Endpoint:
             text = bytes(self.data[: min(n, lib.FC_CONNECT_JSON_MAX)])
         except ValueError:  # released: close() in another thread
             raise self._over() from None
-        try:
-            offer = json.loads(text)
-        except (ValueError, RecursionError):
-            offer = None
-        if not isinstance(offer, dict):
+        offer = greeting.read(text)
+        if offer is None:
             raise ProtocolError(self._name("connected with something else than a JSON object"), self.peer_pid)
         self._ep.trust_sleepers = offer.get("sleepers") == 1
         if self._doorbell is not None and offer.get("doorbell") == 1 and self._ep.trust_sleepers:
@@ -432,16 +422,6 @@ class Endpoint:
 
     def _name(self, what: str) -> str:
         return f"the peer (process {self.peer_pid or '?'}) {what}"
-
-
-def _offered(switch: str | None, notify: NotifyLink | None) -> list[str]:
-    if notify is None:
-        if switch == NOTIFY:
-            raise MisuseError("switch notify needs notify=, this side's NotifyLink (flipcall.notify)")
-        return offered(switch)
-    if switch not in (None, NOTIFY):
-        raise MisuseError(f"a NotifyLink is of no use to switch {switch}")
-    return [NOTIFY] if switch == NOTIFY else [NOTIFY, *offered(None)]
 
 
 def _deadline(deadline_ns: int | None) -> int:

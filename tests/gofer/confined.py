@@ -1,6 +1,6 @@
 """A process that confines itself as `gofer serve` does and then tries what it must not be able to do.
 
-    python confined.py TREE SOCKET ro|rw ATTEMPT...
+    python confined.py TREE ro|rw ATTEMPT...
 
 For each attempt a line: `did it`, or the name of the errno. Some attempts end the process.
 """
@@ -20,7 +20,7 @@ from collections.abc import Callable
 from gofer.confine import Confinement, confine
 from gofer.export import Export
 
-tree, socket_path, access, *attempts = sys.argv[1:]
+tree, access, *attempts = sys.argv[1:]
 outside = os.path.dirname(tree)
 libc = ctypes.CDLL(None, use_errno=True)
 
@@ -72,7 +72,7 @@ ATTEMPTS: dict[str, Callable[[], object]] = {
 }
 
 if __name__ == "__main__":
-    confine(Export(tree, read_only=access == "ro"), socket_path, Confinement.FULL)
+    confine(Export(tree, read_only=access == "ro"), Confinement.FULL)
     for attempt in attempts:
         try:
             ATTEMPTS[attempt]()

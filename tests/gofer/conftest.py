@@ -73,7 +73,7 @@ def transport(request: pytest.FixtureRequest) -> Transport:
 @pytest.fixture
 def connect(tree: Path, transport: Transport, tmp_path: Path) -> Iterator[Connect]:
     """Clients over the transport; each set of terms has a server of its own, in threads of this process."""
-    terms_of_export = ("read_only", "max_fids")
+    terms_of_export = ("read_only", "max_fids", "donate", "sockets")
     servers: dict[tuple[tuple[str, Any], ...], GoferServer] = {}
     with contextlib.ExitStack() as stack:
 

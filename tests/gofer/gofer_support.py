@@ -9,7 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
+import pyprctl
 import pytest
+from pyprctl import Cap
 
 from gofer.client import GoferClient
 from gofer.protocol import Place
@@ -34,6 +36,16 @@ CLIMBING = [
     b"dir/deep",
 ]
 """Names that are not one entry of a directory."""
+
+
+SERVE = ("-m", "gofer", "serve", "--confinement", "partial")
+"""Arguments of a Python that serves, confined as this kernel can; test_gofer_confine.py is about the rest."""
+
+
+def needs(*capabilities: Cap) -> pytest.MarkDecorator:
+    """Skip where the process may not do such things: being root is neither necessary nor enough."""
+    missing = [one.name for one in capabilities if one not in pyprctl.CapState.get_current().effective]
+    return pytest.mark.skipif(bool(missing), reason=f"CAP_{', CAP_'.join(missing)} is missing")
 
 
 def plant(directory: Path) -> Path:

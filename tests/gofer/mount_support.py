@@ -69,6 +69,12 @@ class Program:
         _, said = self._process.communicate(timeout=PATIENCE_S)
         return self._process.returncode, said.decode()
 
+    def ended(self, seconds: float) -> bool:
+        """Whether it ends within this time."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(seconds)
+        return self._process.returncode is not None
+
     def kill(self) -> None:
         """SIGKILL, and whatever else was open. Idempotent."""
         self._process.kill()
@@ -96,7 +102,8 @@ class Mounted:
 
     def start_gofer(self) -> None:
         """Serve the tree; the socket of one that was killed is in the way and goes."""
-        self.gofer = Program("serve", str(self.tree), "--socket", self.socket, *self._serve)
+        options = ["--confinement", "partial", *self._serve]
+        self.gofer = Program("serve", str(self.tree), "--socket", self.socket, *options)
 
     def is_mounted(self) -> bool:
         """Whether the kernel has a mount there, be it a dead one."""

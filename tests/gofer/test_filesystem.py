@@ -347,6 +347,19 @@ def test_gofer_restarted(fs: GoferFileSystem, server: GoferServer, tree: Path) -
     export.close()
 
 
+def test_donated_descriptor(tree: Path, tmp_path: Path) -> None:
+    """Where the gofer hands out descriptors, an open file is read without it, even after its end."""
+    content = os.urandom(12 << 20)
+    (tree / "file").write_bytes(content)
+    export = Export(tree, donate=True)
+    server = GoferServer(export, str(tmp_path / "donor.sock"))
+    with server, opened(server) as fs, fs.open("/file", "rb") as file:
+        assert file.read(1 << 20) == content[: 1 << 20]
+        server.stop()
+        assert file.read() == content[1 << 20 :]
+    export.close()
+
+
 # ---- those who read through it -----------------------------------------------------------------------
 
 

@@ -13,13 +13,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from gofer_support import CLIMBING, fails, opened, walk
+from gofer_support import CLIMBING, fails, needs, opened, walk
+from pyprctl import Cap
 
 from gofer import syscalls
 from gofer.protocol import MAX_NAMES, Place
 from gofer.session import Session
 
-as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+as_root = needs(Cap.MKNOD, Cap.SETUID, Cap.DAC_OVERRIDE)
 
 
 @pytest.mark.parametrize("name", CLIMBING)

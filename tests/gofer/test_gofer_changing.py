@@ -9,12 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from gofer_support import Connect, create, fails, opened, walk
+from gofer_support import Connect, create, fails, needs, opened, walk
+from pyprctl import Cap
 
 from gofer.protocol import NOW, Attribute, Owner, Place, SetStat, Stop
 from gofer.session import Session
 
-needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away")
+needs_root = needs(Cap.CHOWN)
 
 
 def test_set_stat_everything_at_once(session: Session, root: int, tree: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import subprocess
@@ -128,12 +129,140 @@ def test_cp_errors(shell: Shell, tmp_path: Path) -> None:
     assert missing.stderr == b"cp: cannot stat 'remote:/nope': No such file or directory\n"
     directory = shell("cp", "remote:/dir", str(tmp_path / "x"))
     assert directory.returncode == 1
-    assert directory.stderr == b"cp: -r not supported; omitting directory 'remote:/dir'\n"
+    assert directory.stderr == b"cp: -r not specified; omitting directory 'remote:/dir'\n"
     nowhere = shell("cp", "remote:/hello", str(tmp_path / "no" / "x"))
     assert nowhere.returncode == 1
     assert nowhere.stderr.endswith(b"No such file or directory\n")
     assert shell("cp", "a", "b").returncode == 2
     assert not (tmp_path / "x").exists()
+
+
+@both
+def test_cp_recursive_both_ways(shell: Shell, tree: Path, tmp_path: Path) -> None:
+    """A whole tree out and in again: contents, links, FIFOs, modes, and with -p times; ls of both is the same."""
+    os.unlink(tree / "loop")
+    os.chmod(tree / "dir", 0o750)
+    os.chmod(tree / "dir/deep", 0o500)
+    os.utime(tree / "hello", ns=(10**18, 10**18 + 1))
+    os.utime(tree / "dir/deep", ns=(10**18, 10**18 + 2))
+    out = tmp_path / "out"
+    done = shell("cp", "-r", "-p", "remote:/", str(out))
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert shell("cp", "-rp", str(out), "remote:/again").returncode == 0
+    for copy in (out, tree / "again"):
+        for name in ("hello", "dir/deep/file", "empty", os.fsdecode(LATIN1)):
+            assert (copy / name).read_bytes() == (tree / name).read_bytes()
+        for name in ("link", "dirlink", "out", "absolute", "up"):
+            assert os.readlink(copy / name) == os.readlink(tree / name)
+        assert (copy / "fifo").is_fifo()
+        assert (copy / "dir").stat().st_mode == (tree / "dir").stat().st_mode
+        assert (copy / "dir/deep").stat().st_mode == (tree / "dir/deep").stat().st_mode
+        assert (copy / "hello").stat().st_mtime_ns == 10**18 + 1
+        assert (copy / "dir/deep").stat().st_mtime_ns == 10**18 + 2
+    assert shell("cp", "-r", "remote:dir", str(out)).returncode == 0  # into what is there
+    assert (out / "dir/deep/file").read_bytes() == b"deep"
+
+
+def test_cp_recursive_goes_on_after_an_error(shell: Shell, tree: Path, tmp_path: Path) -> None:
+    """What cannot be copied is said, the rest is copied, the status is 1."""
+    (tmp_path / "in/x").mkdir(parents=True)
+    (tmp_path / "in/x/dir").write_text("a file")
+    (tmp_path / "in/x/z").write_text("z")
+    done = shell("cp", "-r", str(tmp_path / "in/x"), "remote:/x")
+    assert done.returncode == 0
+    (tmp_path / "in/tree").mkdir()
+    os.rename(tmp_path / "in/x/dir", tmp_path / "in/tree/dir")  # a file for a directory
+    (tmp_path / "in/tree/last").write_text("last")
+    done = shell("cp", "-r", str(tmp_path / "in/tree") + "/.", "remote:/")
+    assert done.returncode == 1
+    assert done.stderr.count(b"\n") == 1
+    assert done.stderr.endswith(b"Is a directory\n")
+    assert (tree / "last").read_text() == "last"
+
+
+@both
+def test_cp_keeps_holes(shell: Shell, tree: Path, tmp_path: Path) -> None:
+    """A sparse file of a gigabyte arrives sparse, either way, at once."""
+    with open(tree / "sparse", "wb") as file:
+        file.seek(512 << 20)
+        file.write(b"in the middle")
+        file.truncate(1 << 30)
+    if (tree / "sparse").stat().st_blocks > 2048:
+        pytest.skip("this file system has no holes")
+    assert shell("cp", "remote:/sparse", str(tmp_path / "s")).returncode == 0
+    assert shell("cp", str(tmp_path / "s"), "remote:/s2").returncode == 0
+    for copy in (tmp_path / "s", tree / "s2"):
+        assert copy.stat().st_size == 1 << 30
+        assert copy.stat().st_blocks <= 2048
+        with open(copy, "rb") as file:
+            file.seek((512 << 20) - 1)
+            assert file.read(15) == b"\0in the middle\0"
+
+
+def test_rm(shell: Shell, tree: Path) -> None:
+    """Files, links (not what they lead to), directories with -r; -f says nothing of what is missing."""
+    assert shell("rm", "hello", "out").returncode == 0
+    assert not (tree / "hello").exists()
+    assert (tree.parent / "secret").exists()
+    done = shell("rm", "dir", "nope", "empty")
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == [
+        b"rm: cannot remove 'dir': Is a directory",
+        b"rm: cannot remove 'nope': No such file or directory",
+    ]
+    assert not (tree / "empty").exists()
+    assert shell("rm", "-rf", "dir", "nope").returncode == 0
+    assert not (tree / "dir").exists()
+    root = shell("rm", "-r", "/")
+    assert root.returncode == 1
+    assert os.listdir(tree)
+
+
+def test_mv(shell: Shell, tree: Path) -> None:
+    """To a name, into a directory, without replacing, in exchange."""
+    assert shell("mv", "hello", "renamed").returncode == 0
+    assert shell("mv", "renamed", "empty", "dir").returncode == 0
+    assert sorted(os.listdir(tree / "dir")) == ["deep", "empty", "renamed"]
+    assert shell("mv", "-n", "dir/renamed", "fifo").returncode == 0
+    assert (tree / "fifo").is_fifo()
+    assert shell("mv", "--exchange", "dir/renamed", "dir/empty").returncode == 0
+    assert (tree / "dir/empty").read_bytes() == b"hello, world\n"
+    done = shell("mv", "nope", "x")
+    assert (done.returncode, done.stderr) == (1, b"mv: cannot stat 'nope': No such file or directory\n")
+    done = shell("mv", "dir", "dir/deep")
+    assert (done.returncode, done.stderr) == (
+        1,
+        b"mv: cannot move 'dir' to 'dir/deep/dir': Invalid argument\n",
+    )
+
+
+def test_du(shell: Shell, tree: Path) -> None:
+    """What du(1) says of the same tree: hard links once, -s, -a."""
+    (tree / "dir" / "big").write_bytes(b"x" * 300_000)
+    os.link(tree / "dir" / "big", tree / "dir" / "deep" / "again")
+    for options in ([], ["-s"], ["-a"]):
+        said = shell("du", *options, "dir").stdout
+        wanted = subprocess.run(["du", *options, "dir"], cwd=tree, capture_output=True, check=True).stdout
+        assert sorted(line.split()[1] for line in said.splitlines()) == sorted(
+            line.split()[1] for line in wanted.splitlines()
+        ) or options == ["-a"]
+        assert said.splitlines()[-1] == wanted.splitlines()[-1]
+    human = shell("du", "-sh", "dir").stdout
+    assert human == subprocess.run(["du", "-sh", "dir"], cwd=tree, capture_output=True, check=True).stdout
+    assert shell("du", "nope").stderr == b"du: cannot access 'nope': No such file or directory\n"
+
+
+def test_bench(shell: Shell, tmp_path: Path) -> None:
+    """One object with --json; the transport is not a choice here."""
+    done = subprocess.run(
+        [sys.executable, "-m", "gofer", "bench", "--json", "--socket", str(tmp_path / "socket"), "hello"],
+        capture_output=True,
+        timeout=60,
+        check=True,
+    )
+    measured = json.loads(done.stdout)
+    assert set(measured) == {"small typed call", "stat of a file", "open + close"}
+    assert all(one["window"] > 0 and one["socket"] > 0 for one in measured.values())
 
 
 def test_tree(shell: Shell) -> None:

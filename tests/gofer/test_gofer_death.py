@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from gofer_support import ROOT, descriptors
+from gofer_support import ROOT, SERVE, descriptors
 
 import flipcall
 from gofer.client import GoferClient, Transport
@@ -73,7 +73,7 @@ def test_killed_client(tree: Path, tmp_path: Path, transport: Transport, doing: 
 def test_killed_server(tree: Path, tmp_path: Path, transport: Transport) -> None:
     """SIGKILL of the server is a PeerError at the client's next call; connecting again is an error too."""
     path = str(tmp_path / "socket")
-    with process("-m", "gofer", "serve", str(tree), "--socket", path) as server:
+    with process(*SERVE, str(tree), "--socket", path) as server:
         with GoferClient(path, transport=transport) as client:
             file = client.open("hello", "rb")
             server.kill()
@@ -93,7 +93,7 @@ def test_server_killed_under_load(tree: Path, tmp_path: Path, transport: Transpo
     path = str(tmp_path / "socket")
     outcomes: list[object] = []
     with (
-        process("-m", "gofer", "serve", str(tree), "--socket", path) as server,
+        process(*SERVE, str(tree), "--socket", path) as server,
         GoferClient(path, transport=transport) as client,
     ):
         started = threading.Barrier(5)
@@ -124,7 +124,7 @@ def test_server_killed_under_load(tree: Path, tmp_path: Path, transport: Transpo
 def test_terminated_server_leaves_nothing(tree: Path, tmp_path: Path) -> None:
     """SIGTERM: exit status 0, and the socket is gone."""
     path = str(tmp_path / "socket")
-    with process("-m", "gofer", "serve", str(tree), "--socket", path) as server:
+    with process(*SERVE, str(tree), "--socket", path) as server:
         assert os.path.exists(path)
         server.send_signal(signal.SIGTERM)
         assert server.wait(10) == 0
@@ -136,8 +136,8 @@ def test_server_ends_with_its_parent(tree: Path, tmp_path: Path) -> None:
     path = str(tmp_path / "socket")
     start = (
         "import subprocess, sys\n"
-        "child = subprocess.Popen([sys.executable, '-m', 'gofer', 'serve', *sys.argv[1:]],"
-        " stdout=subprocess.PIPE)\n"
+        "command = [sys.executable, '-m', 'gofer', 'serve', '--confinement', 'partial', *sys.argv[1:]]\n"
+        "child = subprocess.Popen(command, stdout=subprocess.PIPE)\n"
         "child.stdout.readline()\n"
         "print(child.pid, flush=True)\n"
         "sys.stdin.read()\n"

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from gofer import demo
+from gofer import demo, latency
 from gofer.client import GoferClient
 from gofer.tree import Digested, Found
 from gofer.tree import walk as tree_walk
@@ -16,8 +16,8 @@ from gofer.tree import walk as tree_walk
 @pytest.fixture(autouse=True)
 def short_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     """As many calls as show that it works."""
-    monkeypatch.setattr(demo, "_RUNS", 2)
-    monkeypatch.setattr(demo, "_CALLS", {"window": 20, "socket": 20})
+    monkeypatch.setattr(latency, "RUNS", 2)
+    monkeypatch.setattr(latency, "_CALLS", {"window": 20, "socket": 20})
 
 
 def test_demo_reads_the_tree(tree: Path) -> None:

@@ -12,6 +12,7 @@ from gofer_support import CLIMBING, SECRET, plant
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import flipcall
 from gofer.export import Export
 from gofer.protocol import Gofer, Owner, Place, SetStat, table
 from gofer.session import Session
@@ -33,7 +34,7 @@ def test_any_request_is_answered(direct: None, data: st.DataObject) -> None:
     """Whatever is asked, the answer is a result or an OSError, at once; outside, nothing has changed."""
     with tempfile.TemporaryDirectory() as directory:
         tree = plant(Path(directory))
-        export = Export(tree)
+        export = Export(tree, donate=True, sockets=True)
         session = Session(export)
         try:
             _ask(session, data)
@@ -60,6 +61,7 @@ def _ask(session: Session, data: st.DataObject) -> None:
         "fid": fid,
         "fids": st.lists(fid, max_size=3),
         "names": st.lists(odd_names, max_size=5),
+        "files": st.lists(odd_names, max_size=5),
         "name": st.one_of(odd_names, st.sampled_from([b"user.x", b"user.", b"security.capability"])),
         "length": st.integers(-(2**63), 70_000),  # of what exists, for nobody wants a disk filled
         int: numbers,
@@ -77,4 +79,7 @@ def _ask(session: Session, data: st.DataObject) -> None:
         arguments = [data.draw(strategies[key if key in strategies else hint]) for key, hint in hints.items()]
         with contextlib.suppress(OSError):
             result = getattr(session, name)(*arguments)
+            for owned in (result, getattr(result, "host", None)):
+                if isinstance(owned, flipcall.Fd):
+                    owned.close()
             assert SECRET not in bytes(str(result), "utf-8", "surrogateescape")

@@ -10,7 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from gofer_support import create, fails, opened, walk
+from gofer_support import create, fails, needs, opened, walk
+from pyprctl import Cap
 
 from gofer import detached
 from gofer.protocol import Place
@@ -105,7 +106,7 @@ def test_walk_open_refuses(
         assert len(mounted._fids) == before
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes devices")
+@needs(Cap.MKNOD)
 def test_devices_do_not_open(mounted: Session, top: int, tree: Path) -> None:
     """EACCES, whichever way: opening a device is already an action on it."""
     os.mknod(tree / "null", 0o666 | stat.S_IFCHR, os.makedev(1, 3))

@@ -11,9 +11,13 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from gofer_support import SECRET, create, opened
+from gofer_support import SECRET, create, opened, walk
 
+from gofer.protocol import Place
 from gofer.session import Session
+
+SECONDS = float(os.environ.get("GOFER_ATTACK_SECONDS", "4")) / 4
+"""How long each attack goes on; `make stress` says 30 for all of them."""
 
 
 def test_symlink_swap_race(session: Session, root: int, tree: Path) -> None:
@@ -53,7 +57,39 @@ def test_rename_race(session: Session, root: int, tree: Path) -> None:
     assert b"inside" in seen
 
 
-def attack(session: Session, root: int, names: list[bytes], seconds: float = 1.0) -> set[bytes]:
+def test_writing_race(session: Session, root: int, tree: Path) -> None:
+    """While a directory is swapped for a link to one outside, nothing is ever made, moved or removed there."""
+    outside = tree.parent / "outside"
+    outside.mkdir()
+    (outside / "precious").write_bytes(SECRET)
+    (tree / "target").mkdir()
+    (tree / "precious").touch()
+    os.symlink("../outside", tree / "evil")
+    done = 0
+    end = time.monotonic() + SECONDS
+    with swapping(tree / "target", tree / "evil"):
+        while time.monotonic() < end:
+            [inode] = session.walk(root, [b"target"]).inodes
+            at = Place(inode.fid, b"new")
+            with contextlib.suppress(OSError):
+                session.close_fids([session.mkdir(at, 0o755, None).fid])
+                session.unlink(at, True)
+                created = session.create(at, os.O_RDWR, 0o644, None)
+                session.close_fids([created.opened, created.inode.fid])
+                session.link(walk(session, root, b"precious"), Place(inode.fid, b"precious"))
+                session.rename(at, Place(root, b"moved"), 0)
+                session.unlink(Place(inode.fid, b"precious"), False)
+                session.unlink(Place(root, b"moved"), False)
+                done += 1
+            session.close_fids([inode.fid])
+            assert os.listdir(outside) == ["precious"]
+            if len(session._fids) > 1000:
+                session.close_fids([fid for fid in session._fids._handles if fid != root])
+    assert (outside / "precious").read_bytes() == SECRET
+    assert done, "nothing was ever written: the attack proved nothing"
+
+
+def attack(session: Session, root: int, names: list[bytes], seconds: float = SECONDS) -> set[bytes]:
     """Walk and read for a while; everything that was read."""
     seen: set[bytes] = set()
     end = time.monotonic() + seconds

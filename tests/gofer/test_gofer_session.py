@@ -337,18 +337,58 @@ def test_walk_list(session: Session, root: int, tree: Path) -> None:
         (tree / "dir" / f"{number}").touch()
     fid = opened(session, root, b"dir", os.O_RDONLY | os.O_DIRECTORY)
     whole = listing(session, fid, stats=True)
-    listed = session.walk_list(root, [b"dir"], 65536)
+    listed = session.walk_list(root, [b"dir"], 65536, 0)
     assert (listed.dents.entries, listed.dents.end) == (whole, True)
     assert listed.stat.ino == (tree / "dir").stat().st_ino
-    part = session.walk_list(root, [b"dir"], 4096).dents
+    part = session.walk_list(root, [b"dir"], 4096, 0).dents
     assert (part.entries, part.end) == (whole[: len(part.entries)], False)
     rest = session.getdents(fid, part.next, 65536, True)
     assert part.entries + rest.entries == whole
-    assert session.walk_list(root, [], 65536).stat.ino == tree.stat().st_ino
+    assert session.walk_list(root, [], 65536, 0).stat.ino == tree.stat().st_ino
     for names, code in [([b"hello"], errno.ENOTDIR), ([b"dirlink"], errno.ENOTDIR), ([b"no"], errno.ENOENT)]:
         with fails(code):
-            session.walk_list(root, names, 65536)
+            session.walk_list(root, names, 65536, 0)
     with fails(errno.ELOOP):
-        session.walk_list(root, [b"dirlink", b"deep"], 65536)
+        session.walk_list(root, [b"dirlink", b"deep"], 65536, 0)
     with fails(errno.EINVAL):
-        session.walk_list(root, [], 100)
+        session.walk_list(root, [], 100, 0)
+
+
+def test_walk_list_with_contents(session: Session, root: int, tree: Path) -> None:
+    """Small files' contents come along in the order of the entries, as far as they were asked for."""
+    for number in range(50):
+        (tree / "dir" / f"{number}").write_bytes(bytes(number))
+    listed = session.walk_list(root, [b"dir"], 65536, 500)
+    dents = listed.dents.entries
+    assert 0 < len(listed.contents) < len(dents)
+    for dent, data in zip(dents, listed.contents, strict=False):
+        assert data is None or data == (tree / "dir" / os.fsdecode(dent.name)).read_bytes()
+    had = [data for data in listed.contents if data is not None]
+    assert had
+    assert sum(map(len, had)) <= 500
+    assert session.walk_list(root, [b"dir"], 65536, 0).contents == []
+
+
+def test_walk_read(session: Session, root: int, tree: Path) -> None:
+    """Small files of a directory, each with the stat that fits; None for what is no such file, wherever it is."""
+    (tree / "larger").write_bytes(bytes(MAX_AHEAD + 1))
+    names = [b"hello", b"nothing", b"empty", b"dir", b"link", b"out", b"absolute", b"fifo", b"larger", LATIN1]
+    found = session.walk_read(root, [], names, 1 << 20)
+    assert [content and content.data for content in found] == [
+        b"hello, world\n", None, b"", None, None, None, None, None, None, b"latin",
+    ]  # fmt: skip
+    assert found[0] is not None
+    assert found[0].stat.ino == (tree / "hello").stat().st_ino
+    assert (
+        session.walk_read(root, [b"dir", b"deep"], [b"file"], 4)[0]
+        == session.walk_read(root, [b"dir", b"deep"], [b"file"], 100)[0]
+    )
+    assert session.walk_read(root, [b"dir", b"deep"], [b"file"], 3) == [None]
+    assert [content and content.data for content in session.walk_read(root, [], [b"hello", LATIN1], 14)] == [
+        b"hello, world\n", None,
+    ]  # fmt: skip
+    with fails(errno.EINVAL):
+        session.walk_read(root, [], [b"../secret"], 100)
+    with fails(errno.ELOOP):
+        session.walk_read(root, [b"dirlink", b"deep"], [b"file"], 100)
+    assert session.walk_read(root, [b"hello"], [b"x"], 100) == [None]

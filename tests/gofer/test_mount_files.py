@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import mmap
 import os
@@ -360,6 +361,34 @@ def test_large_directory(at: Path, host: Path) -> None:
     assert dict(found) == {name: (host / name).stat().st_ino for name in names}
     (at / "one more").touch()
     assert set(os.listdir(at)) == names | {"one more"}
+
+
+def test_seeking_in_a_directory(at: Path, host: Path) -> None:
+    """telldir and seekdir, forwards and back, in a directory of many answers; and rewinddir sees what is new."""
+    for number in range(9000):
+        (host / f"{number}").touch()
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.opendir.restype = libc.readdir.restype = ctypes.c_void_p
+    libc.telldir.restype = ctypes.c_long
+    directory = ctypes.c_void_p(libc.opendir(os.fsencode(at)))
+
+    def read() -> bytes | None:
+        entry = libc.readdir(directory)
+        return ctypes.string_at(entry + 19) if entry else None  # struct dirent64: d_name
+
+    found, places = [], []
+    while (name := read()) is not None:
+        found.append(name)
+        places.append(libc.telldir(directory))
+    assert sorted(found) == sorted(os.listdir(os.fsencode(host)))
+    for index in (8000, 10, 8999, 4000, 0, 5000):
+        libc.seekdir(directory, ctypes.c_long(places[index]))
+        assert read() == (found[index + 1] if index + 1 < len(found) else None)
+    (at / "new").touch()
+    libc.rewinddir(directory)
+    names = set(iter(read, None))
+    assert names == {*found, b"new"}
+    libc.closedir(directory)
 
 
 def test_removing_while_listing(at: Path) -> None:

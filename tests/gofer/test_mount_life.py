@@ -160,6 +160,35 @@ def test_gofer_stopped(tmp_path: Path) -> None:
         _eventually(lambda: (mount.at / "file").read_bytes() == b"content")
 
 
+def test_signals_while_the_gofer_hangs(mount: Mounted) -> None:
+    """The first signal waits for the call under way, a second one does not: nothing is left in either case."""
+    (mount.at / "file").write_bytes(b"content")
+    os.kill(mount.gofer.pid, signal.SIGSTOP)
+    asked = threading.Thread(target=lambda: outcome_of(lambda: (mount.at / "file").stat()))
+    asked.start()
+    try:
+        pause = threading.Event()
+        for _ in range(100):  # until it is over; each signal before the stat has begun is the first
+            os.kill(mount.mount.pid, signal.SIGTERM)
+            if mount.mount.ended(0.1):
+                break
+            pause.wait(0.05)
+        else:
+            pytest.fail("the mount did not end")
+    finally:
+        os.kill(mount.gofer.pid, signal.SIGCONT)
+        asked.join()
+    assert not mount.is_mounted()
+
+
+def outcome_of(action: Callable[[], object]) -> object:
+    """What an action gives, or its error."""
+    try:
+        return action()
+    except OSError as error:
+        return error
+
+
 def _eventually(true: Callable[[], bool]) -> None:
     pause = threading.Event()
     for _ in range(100):
@@ -222,6 +251,29 @@ def test_fsync_holds_nobody_up(tmp_path: Path) -> None:
         for thread, file in zip(threads, files, strict=True):
             thread.join()
             file.close()
+
+
+def test_donated_descriptors(tmp_path: Path) -> None:
+    """Where the gofer hands out descriptors, what is open is read and written without it, even after its end."""
+    content = os.urandom(3 << 20)
+    with mounted(tmp_path, serve=("--donate",), options=("--cache", "60")) as mount:
+        (mount.tree / "file").write_bytes(content)
+        with open(mount.at / "file", "rb") as read, open(mount.at / "new", "wb", buffering=0) as written:
+            assert read.read(1 << 20) == content[: 1 << 20]
+            for _ in range(3):
+                written.write(b"before ")
+            mount.gofer.kill()
+            assert read.read(1 << 20) == content[1 << 20 : 2 << 20]
+            written.write(b"after")
+            with fails(errno.EIO):
+                (mount.at / "other").stat()
+        assert (mount.tree / "new").read_bytes() == b"before before before after"
+        mount.start_gofer()
+        with open(mount.at / "new", "ab", buffering=0) as appended:
+            for _ in range(3):
+                (mount.tree / "new").open("ab").write(b"1")
+                appended.write(b"2")
+        assert (mount.at / "new").read_bytes() == b"before before before after121212"
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from gofer import names, syscalls
 from gofer.data import Data
 from gofer.fids import Handle, Kind
-from gofer.operations import ALWAYS, WALK, check_id, check_mode, check_offset, directory, error
+from gofer.operations import ALWAYS, WALK, check_mode, check_offset, directory, error
 from gofer.protocol import NOW, Attribute, Inode, Owner, Place, RenameFlag, SetStat, StatSet
 
 _MAKEABLE = (stat.S_IFREG, stat.S_IFIFO, stat.S_IFSOCK)
@@ -25,6 +25,7 @@ class Changing(Data):
     def set_stat(self, fid: int, what: SetStat) -> StatSet:
         self._check_writable()
         _check_set(what)
+        self._owner(what.uid, what.gid)
         failed, code = Attribute(0), 0
         with self._fids.any(fid) as handle, self._tree.here.lock, handle.node.writing:
             for attributes, do in self._settings(handle, what):
@@ -41,9 +42,9 @@ class Changing(Data):
         if (size := what.size) is not None:
             todo.append((Attribute.SIZE, lambda: self._truncate(handle, size)))
         if what.uid is not None or what.gid is not None:
-            uid, gid = (-1 if one is None else one for one in (what.uid, what.gid))
+            owner = self._owner(what.uid, what.gid)
             which = Attribute.UID * (what.uid is not None) | Attribute.GID * (what.gid is not None)
-            todo.append((Attribute(which), lambda: syscalls.chown(handle.fd, uid, gid)))
+            todo.append((Attribute(which), lambda: syscalls.chown(handle.fd, *owner)))
         if (mode := what.mode) is not None:
             todo.append((Attribute.MODE, lambda: self._export.chmod(handle.fd, handle.type, mode)))
         times = what.atime_ns, what.mtime_ns
@@ -133,9 +134,6 @@ def _check_set(what: SetStat) -> None:
         check_mode(what.mode)
     if what.size is not None:
         check_offset(what.size)
-    for one in (what.uid, what.gid):
-        if one is not None:
-            check_id(one)
     for moment in (what.atime_ns, what.mtime_ns):
         if moment is not None and not -(1 << 63) <= moment < 1 << 63:
             raise error(errno.EINVAL)

@@ -9,6 +9,8 @@ In this order, each step needing the ones before it:
 4. Landlock: no file but those of the tree (landlock.py);
 5. seccomp: no system call but those that serving takes (seccomp.py).
 
+The socket it listens on is there before; nothing it can make or remove is beside the tree.
+
 All of it holds for the calling thread and the threads it starts, so it is done while there is but one.
 
 What the kernel cannot do is an error (`Confinement.FULL`), unless the operator says otherwise. What is enforced
@@ -86,8 +88,8 @@ _KEPT = {
 """By whether the tree is read-only. A process that does not have them does not get them."""
 
 
-def confine(export: Export, socket_path: str, level: Confinement, user: User | None = None) -> list[Enforced]:
-    """Confine the calling process to `export`, and to a socket at `socket_path`; what is enforced now.
+def confine(export: Export, level: Confinement, user: User | None = None) -> list[Enforced]:
+    """Confine the calling process to `export`, and to the descriptors it has; what is enforced now.
 
     Raises OSError when something that `level` asks for is not to be had.
     """
@@ -95,6 +97,10 @@ def confine(export: Export, socket_path: str, level: Confinement, user: User | N
     restrictions = "no devices, no set-uid programs" + ", read-only" * export.read_only
     report.append(
         Enforced("mount", restrictions if export.own_mount else "the host's (CAP_SYS_ADMIN is missing)")
+    )
+    handed = [what for what, allowed in (("files", export.donate), ("sockets", export.sockets)) if allowed]
+    report.append(
+        Enforced("descriptors", f"{' and '.join(handed)} are handed out" if handed else "none is handed out")
     )
     if user is not None:
         report.append(_become(user))
@@ -109,7 +115,7 @@ def confine(export: Export, socket_path: str, level: Confinement, user: User | N
     pyprctl.set_no_new_privs()
     report.append(Enforced("no_new_privs", "on"))
     enforcements: list[tuple[str, Callable[[], str]]] = [
-        ("Landlock", lambda: landlock.restrict(policy.files(export, socket_path))),
+        ("Landlock", lambda: landlock.restrict(policy.files(export))),
         ("seccomp", install_filter),
     ]
     for what, enforce in enforcements:
@@ -143,7 +149,7 @@ def _drop_capabilities(read_only: bool) -> Enforced:
 def _filter(export: Export) -> Callable[[], str]:
     """What installs the filter. It is assembled here and now, while the tables of numbers can be read."""
     try:
-        program = seccomp.assemble(policy.system_calls(export.read_only), policy.DEADLY)
+        program = seccomp.assemble(policy.system_calls(export), policy.DEADLY)
     except seccomp.UnsupportedMachine as e:
         unsupported = e
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from typing import cast
 
 import flipcall
 from gofer import syscalls
-from gofer.opening import Opening
+from gofer.opening import Opening, content_of
 from gofer.operations import ALWAYS, check_offset, error
-from gofer.protocol import STAT_BYTES, Dent, Dents, Listed, Stat
+from gofer.protocol import MAX_AHEAD, STAT_BYTES, Content, Dent, Dents, Listed, Stat
 
 _LISTING_MAX = 64 * 1024
 """Bytes of kernel records one getdents handles: a bound on how long one request can take."""
@@ -86,21 +87,71 @@ class Data(Opening):
                 os.lseek(handle.fd, cookie, os.SEEK_SET)
                 return self._dents(handle.fd, cookie, room, stats)
 
-    def walk_list(self, fid: int, names: list[bytes], limit: int) -> Listed:
+    def walk_list(self, fid: int, names: list[bytes], limit: int, ahead: int) -> Listed:
         self._check_walk(names)
         room = _room(limit, True)
         with self._fids.control(fid) as start, self._tree.here.lock:
             fd = self._walk_to(start, names)
             try:
                 info = os.fstat(fd)
-                with self._tree.node(info.st_dev, info.st_ino).reading:
-                    opened = self._export.reopen(fd, os.O_RDONLY | os.O_DIRECTORY | ALWAYS)
-                    try:
-                        return Listed(self._stat(info), self._dents(opened, 0, room, True))
-                    finally:
-                        os.close(opened)
+                opened = self._export.reopen(fd, os.O_RDONLY | os.O_DIRECTORY | ALWAYS)
+                try:
+                    with self._tree.node(info.st_dev, info.st_ino).reading:
+                        dents = self._dents(opened, 0, room, True)
+                    # Not under the directory's lock: nobody holds one node's and takes another's (locks.py).
+                    contents = self._contents(opened, dents.entries, min(ahead, self._export.max_io))
+                    return Listed(self._stat(info), dents, contents)
+                finally:
+                    os.close(opened)
             finally:
                 os.close(fd)
+
+    def _contents(self, directory: int, entries: list[Dent], room: int) -> list[bytes | None]:
+        """What small files among the entries hold; None for one that has changed since it was listed, too."""
+        found: list[bytes | None] = []
+        for dent in entries:
+            if room <= 0:
+                break
+            content = None
+            if dent.stat is not None and stat.S_ISREG(dent.stat.mode) and 0 < dent.stat.size <= room:
+                content = self._read_small(directory, dent.name, min(room, MAX_AHEAD))
+                if content is not None:
+                    room -= len(content.data)
+                    if _version(content.stat) != _version(dent.stat):
+                        content = None
+            found.append(None if content is None else content.data)
+        return found
+
+    def walk_read(self, fid: int, names: list[bytes], files: list[bytes], limit: int) -> list[Content | None]:
+        self._check_walk(names)
+        self._check_walk(files)
+        room = min(limit, self._export.max_io)
+        found: list[Content | None] = []
+        with self._fids.control(fid) as start, self._tree.here.lock:
+            fd = self._walk_to(start, names)
+            try:
+                for name in files:
+                    content = self._read_small(fd, name, min(room, MAX_AHEAD))
+                    found.append(content)
+                    room -= len(content.data) if content is not None else 0
+            finally:
+                os.close(fd)
+        return found
+
+    def _read_small(self, directory: int, name: bytes, room: int) -> Content | None:
+        """A file's whole content, if it is a regular one of at most `room` bytes."""
+        try:
+            fd = self._open_in(directory, name)
+        except OSError:
+            return None
+        try:
+            info = os.fstat(fd)
+            if not stat.S_ISREG(info.st_mode) or info.st_size > room:
+                return None
+            data, info = content_of(fd, info, self._tree.node(info.st_dev, info.st_ino))
+            return Content(self._stat(info), data) if len(data) == info.st_size else None
+        finally:
+            os.close(fd)
 
     def _dents(self, fd: int, cookie: int, room: int, stats: bool) -> Dents:
         """Entries from the descriptor's position, which is `cookie`, on; the directory is locked."""
@@ -127,6 +178,11 @@ class Data(Opening):
             except FileNotFoundError:
                 pass  # removed since it was listed
         return Dent(raw.name, raw.ino, raw.kind, found)
+
+
+def _version(info: Stat) -> tuple[int, int, int, int]:
+    """What differs between two contents."""
+    return info.ino, info.ctime_ns, info.mtime_ns, info.size
 
 
 def _room(limit: int, stats: bool) -> int:

@@ -11,12 +11,11 @@ import contextlib
 import hashlib
 import os
 import stat
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import click
@@ -26,12 +25,9 @@ from rich.table import Table
 import flipcall
 from gofer import names, show
 from gofer.client import GoferClient
+from gofer.latency import RUNS, Latency, latencies
 from gofer.protocol import Stat
 from gofer.tree import Digested, digest, walk
-
-_RUNS = 5
-_CALLS = {"window": 4000, "socket": 1000}
-"""Calls a run; the runs of both transports alternate, so that both meet the same weather."""
 
 _AGAIN = 3
 """A file that is being changed while it is read is read again, so often."""
@@ -66,7 +62,17 @@ def gofer(directory: str) -> Iterator[str]:
     """A gofer in another process; the path of its socket, on which it listens already."""
     with tempfile.TemporaryDirectory(prefix="gofer-") as private:
         path = os.path.join(private, "socket")
-        command = [sys.executable, "-m", "gofer", "serve", directory, "--socket", path]
+        command = [
+            sys.executable,
+            "-m",
+            "gofer",
+            "serve",
+            "--confinement",
+            "partial",
+            directory,
+            "--socket",
+            path,
+        ]
         with subprocess.Popen(
             [*command, "--read-only", "--stop-with-parent"], stdout=subprocess.PIPE, text=True
         ) as server:
@@ -151,68 +157,6 @@ def _paths_here(directory: bytes) -> Iterator[bytes]:
             yield os.path.relpath(os.path.join(top, name), directory)
 
 
-class Latency(NamedTuple):
-    """Microseconds a call: the median of the runs' medians."""
-
-    window: float
-    socket: float
-
-
-def latencies(path: str, file: bytes) -> dict[str, Latency]:
-    """What calls cost over either transport, measured in turns."""
-    with (
-        GoferClient(path, transport="window") as window,
-        GoferClient(path, transport="socket") as socket,
-    ):
-        return {
-            "small typed call": _measure(_call, window, socket, file),
-            "stat of a file": _measure(_stat, window, socket, file),
-            "open + close": _measure(_open_close, window, socket, file),
-        }
-
-
-Timed = Callable[[GoferClient, bytes], Callable[[], object]]
-
-
-def _call(client: GoferClient, _file: bytes) -> Callable[[], object]:
-    """Give back no FIDs: a request and a reply, and nothing to do between."""
-    call, none = client.gofer.close_fids, list[int]()
-    return lambda: call(none)
-
-
-def _stat(client: GoferClient, file: bytes) -> Callable[[], object]:
-    call, fid = client.gofer.stat, client.fid(file)
-    return lambda: call(fid)
-
-
-def _open_close(client: GoferClient, file: bytes) -> Callable[[], object]:
-    """Two calls: an open file comes into being in the other process and goes again."""
-    opening, closing, fid = client.gofer.open, client.gofer.close_fids, client.fid(file)
-    return lambda: closing([opening(fid, os.O_RDONLY).fid])
-
-
-def _measure(timed: Timed, window: GoferClient, socket: GoferClient, file: bytes) -> Latency:
-    over = {"window": timed(window, file), "socket": timed(socket, file)}
-    medians: dict[str, list[float]] = {"window": [], "socket": []}
-    for _ in range(_RUNS):
-        for name, action in over.items():
-            medians[name].append(_median_us(action, _CALLS[name]))
-    return Latency(statistics.median(medians["window"]), statistics.median(medians["socket"]))
-
-
-def _median_us(action: Callable[[], object], count: int) -> float:
-    """Median of `count` calls, after a few to warm up."""
-    clock = time.perf_counter_ns
-    for _ in range(count // 10):
-        action()
-    taken = []
-    for _ in range(count):
-        began = clock()
-        action()
-        taken.append(clock() - began)
-    return statistics.median(taken) / 1000
-
-
 def _print_read(console: Console, directory: str, read: ReadTree) -> None:
     table = Table(title=f"Read through the gofer: {show.name(names.encode(directory))}", title_justify="left")
     for column in ("files", "directories", "links", "other", "MiB", "seconds", "MiB/s"):
@@ -253,7 +197,7 @@ def _print_latencies(console: Console, measured: dict[str, Latency]) -> None:
     for label, one in measured.items():
         table.add_row(label, f"{one.window:.1f}", f"{one.socket:.1f}", f"{one.socket / one.window:.1f}×")
     console.print(table)
-    console.print(f"Same gofer, same calls, {_RUNS} alternating runs; {os.cpu_count()} CPUs here.\n")
+    console.print(f"Same gofer, same calls, {RUNS} alternating runs; {os.cpu_count()} CPUs here.\n")
     console.print(_WHY)
     load = os.getloadavg()[0]
     if load > (os.cpu_count() or 1) / 2:

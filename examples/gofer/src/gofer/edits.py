@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import socket
 import stat
 
+from gofer.bound import BoundSocket
 from gofer.mounted import MountedTree, Path
 from gofer.protocol import NOW, Place, RenameFlag, SetStat
 
@@ -57,6 +59,20 @@ class Edits(MountedTree):
         with self._parent(old) as (source, name), self._parent(new) as (target, new_name):
             self.close_fids([])
             self.gofer.rename(Place(source.inode.fid, name), Place(target.inode.fid, new_name), flags)
+
+    # ---- sockets, where the gofer allows them ----------------------------------------------------------
+
+    def connect(self, path: Path, kind: int = socket.SOCK_STREAM) -> socket.socket:
+        """A connection to a Unix socket in the tree, blocking."""
+        with self._at(path) as found:
+            connection = socket.socket(fileno=self.gofer.connect(found.inode.fid, kind).detach())
+        connection.setblocking(True)
+        return connection
+
+    def bind(self, path: Path, kind: int = socket.SOCK_STREAM, mode: int = 0o777) -> BoundSocket:
+        """A new Unix socket in the tree."""
+        with self._parent(path) as (found, name):
+            return BoundSocket(self, self.gofer.bind(Place(found.inode.fid, name), kind, mode, None), kind)
 
     # ---- attributes ----------------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ import resource
 import stat
 
 from gofer import detached, syscalls
+from gofer.ids import Ids
 from gofer.locks import Tree
 from gofer.protocol import MAX_IO, MAX_NAMES
 
@@ -37,18 +38,31 @@ class Export:
         max_fids: int = DEFAULT_MAX_FIDS,
         max_io: int = MAX_IO,
         max_names: int = MAX_NAMES,
+        ids: Ids | None = None,
+        donate: bool = False,
+        sockets: bool = False,
     ) -> None:
+        """`ids`: how clients count users and groups; None: as this machine does. `donate`: the host's descriptors
+        of files are handed out. `sockets`: Unix sockets in the tree can be connected to and made.
+        """
         self.path = os.fsdecode(path)
         """By which the operator named it: for what is printed."""
         self.read_only = read_only
         self.max_fids = max_fids
         self.max_io = max_io
         self.max_names = max_names
+        self.ids = ids
+        self.donate = donate
+        self.sockets = sockets
         self.tree = Tree()
         """The locks of its operations, whichever session they are of."""
         self.root, self.own_mount = _open_root(path, read_only)
         """`own_mount`: the tree is on a mount for this process alone (detached.py), where no device opens."""
         try:
+            if donate and read_only and not self.own_mount:
+                # Whoever may write the file could open it again by /proc/self/fd, and write.
+                why = "donated descriptors of a read-only tree take a mount of its own (CAP_SYS_ADMIN)"
+                raise PermissionError(errno.EPERM, why)
             syscalls.require_openat2(self.root)
             self._proc = os.open("/proc/self/fd", os.O_PATH | os.O_DIRECTORY)
         except BaseException:

@@ -179,6 +179,15 @@ class FidTable:
             handle._pins += 1
             return handle
 
+    def bound(self, fid: int) -> Handle:
+        """The handle of a bound FID, pinned; EBADF for one of another kind."""
+        with self._lock:
+            handle = self._handles.get(fid)
+            if handle is None or handle.kind is not Kind.BOUND:
+                raise bad_fid()
+            handle._pins += 1
+            return handle
+
     def close(self, fids: list[int]) -> None:
         """Give back FIDs; every one that is known goes, then EBADF if one was not."""
         unknown = False

@@ -5,9 +5,12 @@ from __future__ import annotations
 import errno
 import io
 import os
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
+import flipcall
 from gofer import names
+from gofer.protocol import SetStat
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,6 +52,17 @@ class RemoteFile(io.RawIOBase):
         """Whether it was opened for reading."""
         return self._flags & os.O_ACCMODE != os.O_WRONLY
 
+    def view(self, length: int, offset: int) -> AbstractContextManager[memoryview]:
+        """Bytes at `offset` where they lie, without a copy: one call's worth of them, none at the end.
+
+        For as long as the block lasts; see flipcall.view. The gofer could change them meanwhile.
+        """
+        return flipcall.view(self._gofer.read, self.fid, offset, min(length, self._max_read))
+
+    def donated(self) -> flipcall.Fd:
+        """The host's descriptor of the file, the caller's own. PermissionError unless the gofer donates them."""
+        return self._gofer.donate(self.fid)
+
     def pread(self, length: int, offset: int) -> bytes:
         """Bytes at `offset`, in as many calls as it takes; fewer than asked only at the end."""
         chunks: list[bytes] = []
@@ -65,10 +79,11 @@ class RemoteFile(io.RawIOBase):
         """One call's worth into `buffer`; 0 at the end."""
         view = memoryview(buffer).cast("B")
         self._check_readable()
-        data = self._gofer.read(self.fid, self._position, min(len(view), self._max_read))
-        view[: len(data)] = data
-        self._position += len(data)
-        return len(data)
+        count = flipcall.into(
+            view[: self._max_read], self._gofer.read, self.fid, self._position, min(len(view), self._max_read)
+        )
+        self._position += count
+        return count
 
     def readall(self) -> bytes:
         """Everything from the position to the end."""
@@ -103,6 +118,15 @@ class RemoteFile(io.RawIOBase):
         view = memoryview(data).cast("B")
         while view:
             view = view[self.write(view) :]
+
+    def truncate(self, size: int | None = None) -> int:
+        """Set the size; without one, to the position."""
+        self._check_open()
+        size = self._position if size is None else size
+        done = self._gofer.set_stat(self.fid, SetStat(size=size))
+        if done.failed:
+            raise OSError(done.errno, os.strerror(done.errno))
+        return size
 
     def fsync(self) -> None:
         """Bring what was written to the disk; a buffered file around it is to be flushed first."""

@@ -27,7 +27,9 @@ Who changes sets `changing`, then counts; who looks reads the count, then `chang
       │       │
       └───────┴──► lock ──► do ──► done
 
-Order: the tree, then nodes in the order of their place in the table, then FID tables.
+Order: the tree, then a node, then FID tables. Nobody holds a node's lock and takes another's, be it shared: two
+nodes may have the same lock, and behind a waiting writer even a second sharing waits. `change` alone takes two, in
+the order of their place in the table.
 """
 
 from __future__ import annotations

@@ -24,7 +24,14 @@ class Looking(Operations):
         with self._fids.batch(1) as new:
             root = self._adopt(new, os.dup(export.root))
         return Mounted(
-            root, export.max_io, export.max_io, export.max_names, export.max_fids, export.read_only
+            root,
+            export.max_io,
+            export.max_io,
+            export.max_names,
+            export.max_fids,
+            export.read_only,
+            export.donate,
+            export.sockets,
         )
 
     def walk(self, fid: int, names: list[bytes]) -> Walked:

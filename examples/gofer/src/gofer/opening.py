@@ -72,6 +72,17 @@ class Opening(Looking):
             raise
         return fd
 
+    def _open_in(self, directory: int, name: bytes) -> int:
+        """A descriptor to read what is in a directory under a plain name. The tree is shared."""
+        if self._export.own_mount:  # where no device can be opened by mistake
+            return syscalls.open_beneath(directory, name, os.O_RDONLY | os.O_NOFOLLOW | ALWAYS)
+        fd = syscalls.open_beneath(directory, name, WALK)
+        try:
+            check_openable(stat.S_IFMT(os.fstat(fd).st_mode))
+            return self._export.reopen(fd, os.O_RDONLY | ALWAYS)
+        finally:
+            os.close(fd)
+
     def _opened(self, fd: int, flags: int, ahead: int = 0) -> Opened:
         """The answer for a file just opened, whose descriptor is closed should there be none."""
         try:
@@ -79,7 +90,7 @@ class Opening(Looking):
             node = self._tree.node(info.st_dev, info.st_ino)
             data = b""
             if ahead and info.st_size <= min(ahead, MAX_AHEAD) and flags & os.O_ACCMODE == os.O_RDONLY:
-                data, info = _content(fd, info, node)
+                data, info = content_of(fd, info, node)
         except BaseException:
             os.close(fd)
             raise
@@ -104,13 +115,13 @@ class Opening(Looking):
         if owner is None:
             return
         try:
-            syscalls.chown(fd, owner.uid, owner.gid)
+            syscalls.chown(fd, *self._owner(owner.uid, owner.gid))
         except BaseException:
             (os.rmdir if directory else os.unlink)(name, dir_fd=parent)
             raise
 
 
-def _content(fd: int, info: os.stat_result, node: NodeLock) -> tuple[bytes, os.stat_result]:
+def content_of(fd: int, info: os.stat_result, node: NodeLock) -> tuple[bytes, os.stat_result]:
     """A small file's content and the stat that fits it; nothing if somebody outside is writing it."""
     if not stat.S_ISREG(info.st_mode):
         return b"", info

@@ -18,6 +18,7 @@ import stat
 from gofer import names
 from gofer.export import Export
 from gofer.fids import Batch, FidTable, Handle, Kind
+from gofer.ids import IdMap, Ids
 from gofer.protocol import Gofer, Inode, Owner, Stat
 
 WALK = os.O_PATH | os.O_NOFOLLOW
@@ -27,7 +28,7 @@ ALWAYS = os.O_NONBLOCK | os.O_NOCTTY
 """Never wait in open (a FIFO without a writer, a lease being broken), never acquire a terminal."""
 
 _OFFSET_MAX = (1 << 63) - 1
-_NO_ID = (1 << 32) - 1
+_SAME = Ids(IdMap([]), IdMap([]))
 
 
 class Operations(Gofer):
@@ -53,14 +54,17 @@ class Operations(Gofer):
         return Inode(new.add(fd, Kind.CONTROL, info.st_mode, node), self._stat(info))
 
     def _stat(self, info: os.stat_result) -> Stat:
+        uid, gid, ids = info.st_uid, info.st_gid, self._export.ids
+        if ids is not None:
+            uid, gid = ids.uid.to_client(uid), ids.gid.to_client(gid)
         return Stat(
             info.st_mode,
             info.st_size,
             info.st_mtime_ns,
             info.st_ino,
             info.st_nlink,
-            info.st_uid,
-            info.st_gid,
+            uid,
+            gid,
             info.st_dev,
             info.st_rdev,
             info.st_blksize,
@@ -87,8 +91,15 @@ class Operations(Gofer):
         names.check(name)
         check_mode(mode)
         if owner is not None:
-            check_id(owner.uid)
-            check_id(owner.gid)
+            self._owner(owner.uid, owner.gid)
+
+    def _owner(self, uid: int | None, gid: int | None) -> tuple[int, int]:
+        """The numbers here of the client's; -1, which changes nothing, for None. EINVAL for what is none's."""
+        ids = self._export.ids or _SAME
+        return (
+            -1 if uid is None else ids.uid.to_server(uid),
+            -1 if gid is None else ids.gid.to_server(gid),
+        )
 
     def _check_flags(self, flags: int, allowed: int) -> None:
         """Refuse flags with a meaning of their own on the server (O_PATH, O_TMPFILE, O_DIRECT, ...)."""
@@ -107,12 +118,6 @@ def check_mode(mode: int) -> None:
         raise error(errno.EINVAL)
     if mode & (stat.S_ISUID | stat.S_ISGID):
         raise error(errno.EPERM)
-
-
-def check_id(number: int) -> None:
-    """A user's or group's number: 32 bits, of which the last means "leave it as it is" to the kernel."""
-    if not 0 <= number < _NO_ID:
-        raise error(errno.EINVAL)
 
 
 def check_offset(offset: int) -> None:

@@ -16,20 +16,15 @@ _CHANGE = (
 )  # fmt: skip
 
 
-def files(export: Export, socket_path: str) -> list[landlock.Rule]:
+def files(export: Export) -> list[landlock.Rule]:
     """The files it may touch: its tree, but no device and no program there."""
     read_only = export.read_only
-    beside = os.path.dirname(os.path.abspath(socket_path))
     return [
         landlock.Rule(export.path, _READ if read_only else _READ | _CHANGE, "the operations", export.root),
-        landlock.Rule(beside, _LISTEN, "flipcall: its own socket's name"),
         landlock.Rule("/dev/null", Access.READ_FILE, "flipcall: the descriptor it keeps in reserve"),
         landlock.Rule("/sys/fs/cgroup", Access.READ_FILE, "flipcall: whether a CPU quota lets it spin"),
     ]
 
-
-_LISTEN = Access.READ_DIR | Access.MAKE_SOCK | Access.REMOVE_FILE
-"""Beside the socket: to make its name, and to remove it in the end. So give it a directory of its own."""
 
 _THREAD = 0x00010000  # CLONE_THREAD
 _PROT_EXEC = 4
@@ -52,10 +47,6 @@ _ALLOWED = [
     *_rules("flipcall: sockets of clients", "recvfrom", "sendto", "recvmsg", "sendmsg", "poll", "ppoll"),
     *_rules("flipcall: sockets of clients", "accept4", "getsockopt", "setsockopt", "getsockname"),
     *_rules("flipcall: sockets of clients", "getpeername", "shutdown", "read", "write", "fcntl"),
-    seccomp.Rule("socket", "flipcall: listening, and whether a socket is stale", When(0, _AF_UNIX)),
-    *_rules(
-        "flipcall: listening", "bind", "listen", "connect", "fchmod", "flock", "rename", "renameat", "unlink"
-    ),
     *_rules("flipcall: the watcher", "epoll_ctl", "epoll_wait", "epoll_pwait", "epoll_create1", "eventfd2"),
     *_rules("flipcall: windows", "memfd_create", "ftruncate", "munmap"),
     *_rules("flipcall: liveness of clients", "pidfd_open", "getpid", "getppid", "geteuid", "getuid"),
@@ -70,13 +61,28 @@ _ALLOWED = [
     *_rules("memory", "brk", "madvise", "mremap"),
     *_rules("signals: draining on SIGTERM", "rt_sigaction", "rt_sigreturn", "restart_syscall"),
     *_rules("time", "clock_gettime", "clock_nanosleep", "nanosleep", "gettimeofday", "getrandom"),
-    *_rules("the end", "exit_group"),
+    *_rules("the end", "exit_group", "wait4"),
 ]
 
 _CHANGING = [
     *_rules("changing.py: attributes", "fchmodat", "fchmodat2", "fchownat", "utimensat"),
-    *_rules("changing.py: entries", "mkdirat", "mknodat", "symlinkat", "linkat", "unlinkat", "renameat2"),
+    *_rules(
+        "changing.py: entries",
+        "mkdirat",
+        "mknodat",
+        "symlinkat",
+        "linkat",
+        "unlinkat",
+        "renameat",
+        "renameat2",
+    ),
     *_rules("xattrs.py", "setxattr", "removexattr"),
+]
+
+_AF_UNIX = 1
+_SOCKETS = [
+    seccomp.Rule("socket", "sockets.py: in the tree", When(0, _AF_UNIX)),
+    *_rules("sockets.py: in the tree", "connect", "bind", "listen", "fchmod"),
 ]
 
 _XATTRS = _rules("xattrs.py", "getxattr", "listxattr")
@@ -90,7 +96,8 @@ DEADLY = [
 """What ends the process at once: nothing here would call it but somebody who has taken it over."""
 
 
-def system_calls(read_only: bool) -> list[seccomp.Rule]:
+def system_calls(export: Export) -> list[seccomp.Rule]:
     """The system calls it may make."""
     own = seccomp.Rule("tgkill", "Python: a signal to itself", When(0, os.getpid()))
-    return [*_ALLOWED, *_XATTRS, own, *([] if read_only else _CHANGING)]
+    changing = [] if export.read_only else _CHANGING
+    return [*_ALLOWED, *_XATTRS, own, *changing, *(_SOCKETS if export.sockets else [])]

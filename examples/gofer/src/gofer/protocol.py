@@ -70,8 +70,8 @@ class Guarantee(enum.Enum):
     WRITE = "write"
     """No other operation of the same node, read or write, and no global one."""
     GLOBAL = "global"
-    """No read, no write and no other global operation anywhere in the tree, but those of open FIDs: data is
-    not concerned by what files are called.
+    """No read, no write and no other global operation anywhere in the tree, but those of open and bound FIDs:
+    data is not concerned by what files are called.
     """
 
 
@@ -228,6 +228,10 @@ class Mounted(msgspec.Struct, array_like=True, frozen=True):
     max_fids: int
     """FIDs held at a time by this session; one more is EMFILE."""
     read_only: bool
+    donates: bool
+    """`donate` is allowed."""
+    sockets: bool
+    """`connect` and `bind` are."""
 
 
 class Walked(msgspec.Struct, array_like=True, frozen=True):
@@ -266,6 +270,25 @@ class Created(msgspec.Struct, array_like=True, frozen=True):
     """Its open FID."""
 
 
+class Bound(msgspec.Struct, array_like=True, frozen=True):
+    """A Unix socket made and bound to a new name."""
+
+    inode: Inode
+    """Of the name."""
+    bound: int
+    """Its bound FID."""
+    host: flipcall.Fd
+    """The socket, to wait for connections with."""
+
+
+class Accepted(msgspec.Struct, array_like=True, frozen=True):
+    """A connection to a bound socket."""
+
+    connection: flipcall.Fd
+    peer: bytes
+    """The address of who has connected; empty for most."""
+
+
 class Dent(msgspec.Struct, array_like=True, frozen=True):
     """One directory entry."""
 
@@ -292,6 +315,16 @@ class Listed(msgspec.Struct, array_like=True, frozen=True):
 
     stat: Stat
     dents: Dents
+    contents: list[bytes | None]
+    """Of the entries in their order, as far as `ahead` went; None where there is none to have."""
+
+
+class Content(msgspec.Struct, array_like=True, frozen=True):
+    """A small file."""
+
+    stat: Stat
+    data: bytes
+    """All of it."""
 
 
 # ---- the table ---------------------------------------------------------------------------------------
@@ -411,10 +444,20 @@ class Gofer(flipcall.Service):
         raise NotImplementedError
 
     @operation(READ)
-    def walk_list(self, fid: int, names: list[bytes], limit: int) -> Listed:
+    def walk_list(self, fid: int, names: list[bytes], limit: int, ahead: int) -> Listed:
         """Walk to a directory and list it from the start, with attributes, as getdents. Not in lisafs.
 
-        One round trip, and no FID; who wants what follows after `dents.next` opens the directory.
+        One round trip, and no FID; who wants what follows after `dents.next` opens the directory. Contents of
+        small files as of walk_read come along, `ahead` bytes at most.
+        """
+        raise NotImplementedError
+
+    @operation(READ)
+    def walk_read(self, fid: int, names: list[bytes], files: list[bytes], limit: int) -> list[Content | None]:
+        """Walk to a directory and read small files in it, `limit` bytes at most. Not in lisafs.
+
+        One round trip, and no FIDs. None for what cannot be had so: no regular file, too long (MAX_AHEAD, or
+        what is left of the limit), not readable, being written, gone.
         """
         raise NotImplementedError
 
@@ -475,6 +518,33 @@ class Gofer(flipcall.Service):
     @operation(WRITE, changes=True)
     def remove_xattr(self, fid: int, name: bytes) -> None:
         """Remove one of either; ENODATA when there is none."""
+        raise NotImplementedError
+
+    # ---- descriptors of the host, where the gofer allows it (EPERM)
+
+    @operation(READ)
+    def donate(self, fid: int) -> flipcall.Fd:
+        """The host's descriptor of a regular file, with the access of its open FID, to read, write and map."""
+        raise NotImplementedError
+
+    @operation(READ)
+    def connect(self, fid: int, kind: int) -> flipcall.Fd:
+        """Connect to a Unix socket in the tree; kind: SOCK_STREAM, ...; EAGAIN rather than waiting."""
+        raise NotImplementedError
+
+    @operation(WRITE, changes=True)
+    def bind(self, at: Place, kind: int, mode: int, owner: Owner | None) -> Bound:
+        """Make a Unix socket and bind it to a name; about 85 bytes of name are possible (ENAMETOOLONG)."""
+        raise NotImplementedError
+
+    @operation(READ)
+    def listen(self, fid: int, backlog: int) -> None:
+        """Let a bound FID's socket be connected to."""
+        raise NotImplementedError
+
+    @operation(READ)
+    def accept(self, fid: int) -> Accepted:
+        """The next connection to a bound FID's socket; EAGAIN when there is none."""
         raise NotImplementedError
 
 

@@ -8,11 +8,16 @@ from typing import Literal
 import flipcall
 from gofer.confine import Confinement, User, confine
 from gofer.export import DEFAULT_MAX_FIDS, Export, raise_descriptor_limit
+from gofer.ids import Ids
+from gofer.janitor import Janitor
 from gofer.protocol import WINDOW
 from gofer.session import Session
 
 DEFAULT_MAX_CHANNELS = 256
 """Of all clients together: a thread, a window and some descriptors each."""
+
+MAX_CHANNELS_PER_CLIENT = 64
+"""Of one client process, that one may not have them all."""
 
 Transports = Literal["both", "window", "socket"]
 
@@ -42,8 +47,10 @@ class GoferServer(flipcall.Server):
             session,
             path,
             window_max=WINDOW,
+            message_max=WINDOW,
             transports=_TRANSPORTS[transport],
             max_channels=max_channels,
+            max_channels_per_client=min(max_channels, MAX_CHANNELS_PER_CLIENT),
             stop_with_parent=stop_with_parent,
         )
         self.announcement: str | None = None
@@ -64,6 +71,9 @@ def serve(
     transport: Transports = "both",
     max_fids: int = DEFAULT_MAX_FIDS,
     max_channels: int = DEFAULT_MAX_CHANNELS,
+    ids: Ids | None = None,
+    donate: bool = False,
+    sockets: bool = False,
     confinement: Confinement = Confinement.FULL,
     user: User | None = None,
     stop_with_parent: bool = False,
@@ -78,7 +88,7 @@ def serve(
     """
     # Half of them stay free at the least: for sockets, windows and the next session.
     limit = min(max_fids, raise_descriptor_limit() // 2)
-    export = Export(directory, read_only=read_only, max_fids=limit)
+    export = Export(directory, read_only=read_only, max_fids=limit, ids=ids, donate=donate, sockets=sockets)
     try:
         access = "read-only" if read_only else "read-write"
         server = GoferServer(
@@ -90,7 +100,9 @@ def serve(
         )
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: server.request_stop())
-        report = confine(export, path, confinement, user)
+        server.listen()
+        janitor = Janitor(path)
+        report = confine(export, confinement, user)
         server.announcement = "\n".join(
             [
                 f"gofer: serving {directory} {access} on {path}",
@@ -98,5 +110,6 @@ def serve(
             ]
         )
         server.serve_forever()
+        janitor.finish()
     finally:
         export.close()

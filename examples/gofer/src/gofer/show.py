@@ -83,6 +83,19 @@ def stat_lines(path: bytes, info: Stat, target: bytes | None) -> Iterator[str]:
         yield f"{label}: {date}.{nanoseconds:09} {zone}"
 
 
+def room(blocks: int, human: bool) -> str:
+    """Blocks of 512 bytes, as du(1) says them: rounded up to KiB, or to a unit that needs at most three digits."""
+    kib = -(-blocks // 2)
+    if not human or kib == 0:
+        return str(kib)
+    number, unit = kib, 0
+    while number > 1023:
+        number, unit = -(-number // 1024), unit + 1
+    tenths = -(-kib * 10 // 1024**unit)
+    text = f"{tenths / 10:.1f}" if tenths < 100 and unit else str(-(-tenths // 10))
+    return text + "KMGTP"[unit]
+
+
 _KINDS = {
     stat.S_IFREG: "regular file",
     stat.S_IFDIR: "directory",

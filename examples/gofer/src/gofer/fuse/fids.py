@@ -40,10 +40,13 @@ class FidCache:
 
     def any_of(self, node: Node) -> int:
         """Any FID of the node: an open file's, if there is one, is as good for everything but walking on."""
+        return self._open_fid(node) or self.of(node)
+
+    def _open_fid(self, node: Node) -> int:
         for file in reversed(node.files):
-            if file.epoch == self._connection.epoch:
+            if file.fid and file.epoch == self._connection.epoch:
                 return file.fid
-        return self.of(node)
+        return 0
 
     def adopt(self, node: Node, fid: int) -> None:
         """Keep a FID that came with an answer."""
@@ -75,7 +78,7 @@ class FidCache:
     def stat(self, node: Node) -> Stat:
         """The node's attributes now, without a FID being made for it."""
         gofer = self._connection.gofer  # first: it may connect again, which is another epoch
-        if node.files or self._has_fid(node):
+        if self._has_fid(node) or self._open_fid(node):
             return gofer.stat(self.any_of(node))
         fid, names = self.near(node)
         walked = gofer.walk_stat(fid, names, False)

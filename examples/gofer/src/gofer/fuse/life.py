@@ -5,16 +5,19 @@ pyfuse3 keeps its session in globals: one mount a process.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import resource
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable, Iterator
+from types import FrameType
 
 import pyfuse3
-import trio
 
 import flipcall
 from gofer.client import GoferClient
 from gofer.fuse.connection import Connection
+from gofer.fuse.loop import Loop
 from gofer.fuse.operations import GoferOperations
 
 _TIDY_S = 1.0
@@ -37,6 +40,8 @@ def mount(
     """
     if not os.path.isdir(mountpoint):
         raise NotADirectoryError(20, os.strerror(20), mountpoint)
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # donated descriptors are as many as open files
     connection = Connection(path, connect)
     try:
         options = {"default_permissions", "fsname=gofer", "subtype=gofer"}
@@ -44,39 +49,42 @@ def mount(
             options.add("ro")
         if allow_other:
             options.add("allow_other")
-        try:
-            pyfuse3.init(GoferOperations(connection, cache), mountpoint, options)
-        except RuntimeError as error:  # libfuse has said why on stderr
-            raise OSError(f"cannot mount on {mountpoint}: {error}") from error
-        try:
-            trio.run(_until_over, connection, ready)
-        finally:
-            pyfuse3.close(unmount=True)
+        with Loop(lambda: _tidy_up(connection), _TIDY_S) as loop:
+            try:
+                pyfuse3.init(GoferOperations(connection, cache, loop.in_thread), mountpoint, options)
+            except RuntimeError as error:  # libfuse has said why on stderr
+                raise OSError(f"cannot mount on {mountpoint}: {error}") from error
+            try:
+                with _signals_unmount():
+                    ready()
+                    loop.run(pyfuse3.main)
+            finally:
+                pyfuse3.close(unmount=True)
     finally:
         connection.close()
 
 
-async def _until_over(connection: Connection, ready: Callable[[], None]) -> None:
-    async with trio.open_nursery() as nursery:
-        with trio.open_signal_receiver(*_SIGNALS) as signals:
-            nursery.start_soon(_stop_on, signals)
-            nursery.start_soon(_tidy_up, connection)
-            ready()
-            await pyfuse3.main(min_tasks=2)
-            nursery.cancel_scope.cancel()
+@contextlib.contextmanager
+def _signals_unmount() -> Iterator[None]:
+    """The first signal ends the mount in order; a second one, should the gofer hang, at once."""
+    ending = False
 
-
-async def _stop_on(signals: AsyncIterator[int]) -> None:
-    async for _ in signals:
+    def end(number: int, frame: FrameType | None) -> None:
+        nonlocal ending
+        if ending:
+            raise SystemExit(128 + number)
+        ending = True
         pyfuse3.terminate()
-        return
+
+    before = {number: signal.signal(number, end) for number in _SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
-async def _tidy_up(connection: Connection) -> None:
+def _tidy_up(connection: Connection) -> None:
     """FIDs are given back many at a time; but when nobody uses the mount, the last few are, too."""
-    while True:
-        await trio.sleep(_TIDY_S)
-        try:
-            connection.tidy()
-        except (flipcall.FlipcallError, OSError):
-            pass  # the next program that asks for something is told
+    with contextlib.suppress(flipcall.FlipcallError, OSError):  # the next program that asks is told
+        connection.tidy()

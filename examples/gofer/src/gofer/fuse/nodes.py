@@ -18,6 +18,8 @@ import stat as modes
 import time
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from gofer.protocol import Stat
 
 if TYPE_CHECKING:
@@ -36,7 +38,7 @@ class Node:
 
     __slots__ = (
         "asked", "changed", "counting_since", "epoch", "fid", "files", "info", "is_long", "key", "kind", "listing",
-        "lookups", "lookups_counted", "names", "number", "pages",
+        "lookups", "lookups_counted", "names", "number", "opens_counted", "pages",
     )  # fmt: skip
 
     def __init__(self, number: int, info: Stat) -> None:
@@ -60,6 +62,7 @@ class Node:
         self.is_long = False
         self.counting_since = 0.0
         self.lookups_counted = 0
+        self.opens_counted = 0  # of files in it, since it was listed: contents.py
 
     def is_same(self, info: Stat) -> bool:
         """Whether what was found is this object."""
@@ -148,7 +151,8 @@ class Nodes:
             return
         node.names.pop(place, None)
         node.has_changed()
-        if (node.info.nlink <= 1 or node.kind == modes.S_IFDIR) and self._by_key.get(node.key) is node:
+        node.info = msgspec.structs.replace(node.info, nlink=node.info.nlink - 1)
+        if (node.info.nlink <= 0 or node.kind == modes.S_IFDIR) and self._by_key.get(node.key) is node:
             del self._by_key[node.key]
 
     def renamed(self, source: tuple[Node, bytes], target: tuple[Node, bytes], exchange: bool) -> None:

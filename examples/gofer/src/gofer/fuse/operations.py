@@ -6,6 +6,7 @@ and back ten times that. Only what waits for a disk is given to another thread (
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat as modes
@@ -42,15 +43,12 @@ class GoferOperations(Transfers):
         """A name in a directory."""
         directory = self.nodes[parent_inode]
         listing = self.listings.to_answer(directory)
-        if listing is not None:
-            info = listing.names.get(name)
-            if info is None and listing.whole:
-                return missing(listing.asked + self._cache - time.monotonic())
-            if info is not None:
-                node = self.nodes.found(directory, name, info, listing.asked)
-                if node.asked >= listing.asked:  # else this mount has changed it since
-                    node.lookups += 1
-                    return self.entry(node)
+        info = listing.names.get(name) if listing is not None else None
+        if listing is not None and info is not None:
+            node = self.nodes.found(directory, name, info, listing.asked)
+            if node.asked >= listing.asked:  # else this mount has changed it since
+                node.lookups += 1
+                return self.entry(node)
         return self._ask(directory, name)
 
     def _ask(self, directory: Node, name: bytes) -> EntryAttributes:
@@ -108,7 +106,7 @@ class GoferOperations(Transfers):
         gofer = self.connection.gofer
         file = self.files.get(fh) if fh is not None else None
         if fields.update_size and file is not None and file.writable:
-            fid = self.current(file).fid
+            fid = self.opened(file).fid
         else:
             fid = self.fids.of(node) if fields.update_size else self.fids.any_of(node)
         done = gofer.set_stat(fid, _set_stat(attr, fields))
@@ -241,6 +239,10 @@ class GoferOperations(Transfers):
         It lives on under a name this mount may not have seen; while it is open its FIDs reach it.
         """
         node = self.nodes.at(directory, name)
+        for file in node.files if node is not None else ():
+            if not file.fid:
+                with contextlib.suppress(OSError):  # then it is not what it was when it was opened
+                    self.opened(file)
         if node is not None and node.info.nlink > 1 and len(node.names) == 1 and node.kind != modes.S_IFDIR:
             self.fids.of(node)
 

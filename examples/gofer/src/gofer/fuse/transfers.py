@@ -7,9 +7,10 @@ import itertools
 import os
 import stat as modes
 import time
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 import pyfuse3
-import trio
 from pyfuse3 import (
     EntryAttributes,
     FileHandleT,
@@ -24,6 +25,7 @@ from pyfuse3 import (
 
 from gofer.fuse.attributes import entry_of
 from gofer.fuse.connection import Connection
+from gofer.fuse.contents import Contents
 from gofer.fuse.fids import FidCache
 from gofer.fuse.files import OpenDirectory, OpenFile, open_flags
 from gofer.fuse.handler import once, retried
@@ -38,20 +40,28 @@ class Transfers(pyfuse3.Operations):
     A handle's FID belongs to an epoch: after the gofer was restarted, all that is done with it is ESTALE.
     """
 
-    def __init__(self, connection: Connection, cache: float) -> None:
+    def __init__(
+        self, connection: Connection, cache: float, in_thread: Callable[..., Coroutine[Any, Any, Any]]
+    ) -> None:
+        """`in_thread` calls a function with arguments on another thread."""
         super().__init__()
         self.connection = connection
         self.nodes = Nodes(connection.root.stat)
         self.fids = FidCache(connection, self.nodes)
-        self.listings = Listings(connection, self.fids, cache)
+        self.contents = Contents(connection, self.nodes, self.fids, cache)
+        self.listings = Listings(connection, self.fids, self.contents, cache)
         self.files: dict[int, OpenFile] = {}
         self.directories: dict[int, OpenDirectory] = {}
         self._handles = itertools.count(1)
         self._cache = cache
+        self._in_thread = in_thread
         self._own = Owner(os.geteuid(), os.getegid())
 
-    def current(self, file: OpenFile) -> OpenFile:
-        """The file, if its FID is of the gofer that is there now; OSError ESTALE otherwise."""
+    def opened(self, file: OpenFile) -> OpenFile:
+        """The file with a FID of the gofer that is there now; OSError ESTALE if it was opened at another."""
+        if not file.fid:  # it has been enough until now that its content was here
+            file.fid = self.fids.open(file.node, file.flags, 0).fid
+            file.epoch = self.connection.epoch
         if self.connection.gofer and file.epoch != self.connection.epoch:
             raise stale()
         return file
@@ -73,9 +83,13 @@ class Transfers(pyfuse3.Operations):
         """Open a file."""
         node = self.nodes[inode]
         given = open_flags(flags)
+        # Who has no pages of the file yet will read it; a small one comes along at once, or is here already.
+        reads = given == os.O_RDONLY and node.pages is None and self._cache > 0 and not flags & os.O_DIRECT
+        here = self.contents.take(node) if reads else None
+        if here is not None:
+            content, asked = here
+            return self._opened(node, Opened(0, content.stat, content.data), asked, given)
         asked = time.monotonic()
-        # Who has no pages of the file yet will read it; a small one comes along at once.
-        reads = given & os.O_ACCMODE == os.O_RDONLY and node.pages is None and self._cache > 0
         opened = self.fids.open(node, given, MAX_AHEAD if reads else 0)
         if given & os.O_TRUNC:
             node.has_changed()
@@ -136,8 +150,12 @@ class Transfers(pyfuse3.Operations):
         ahead = file.take_ahead(off, size, self._cache)
         if ahead is not None:
             return ahead
-        self.current(file)
+        if file.host >= 0:
+            return os.pread(file.host, size, off)
+        self.opened(file)
         gofer, most = self.connection.gofer, self.connection.client.max_read
+        if file.on_host(gofer, self.connection.limits.donates) >= 0:
+            return os.pread(file.host, size, off)
         data = gofer.read(file.fid, off, min(size, most))
         if len(data) == size or not data or (off + len(data) >= file.size and len(data) < most):
             return data
@@ -151,28 +169,35 @@ class Transfers(pyfuse3.Operations):
     @once
     async def write(self, fh: FileHandleT, off: int, buf: bytes) -> int:
         """All of the bytes, or an error before the first."""
-        file = self.current(self.files[fh])
-        gofer, most = self.connection.gofer, self.connection.client.max_write
+        file = self.files[fh]
+        if file.host < 0:
+            self.opened(file).on_host(self.connection.gofer, self.connection.limits.donates)
         view = memoryview(buf)
         done = 0
         try:
             while done < len(view):
-                done += gofer.write(file.fid, off + done, view[done : done + most])
+                done += self._write_some(file, off + done, view[done:])
         finally:
             file.node.has_changed()
         return done
 
+    def _write_some(self, file: OpenFile, offset: int, data: memoryview) -> int:
+        if file.host >= 0:
+            return os.pwrite(file.host, data, offset)
+        return self.connection.gofer.write(file.fid, offset, data[: self.connection.client.max_write])
+
     @once
     async def fsync(self, fh: FileHandleT, datasync: bool) -> None:
         """To the disk; on another thread and channel, so that nothing else waits for it."""
-        await self._sync(self.current(self.files[fh]).fid, datasync)
+        await self._sync(self.opened(self.files[fh]).fid, datasync)
 
     @once
     async def release(self, fh: FileHandleT) -> None:
         """The last use of an open file is over."""
         file = self.files.pop(fh)
         file.node.files.remove(file)
-        if file.epoch == self.connection.epoch:
+        file.close_host()
+        if file.fid and file.epoch == self.connection.epoch:
             if file.writable:
                 self.connection.client.close_fids([file.fid])
             else:
@@ -180,7 +205,7 @@ class Transfers(pyfuse3.Operations):
 
     async def _sync(self, fid: int, datasync: bool) -> None:
         gofer = self.connection.gofer
-        await trio.to_thread.run_sync(gofer.fsync, [fid], datasync)
+        await self._in_thread(gofer.fsync, [fid], datasync)
 
     # ---- directories ---------------------------------------------------------------------------------
 
@@ -196,12 +221,15 @@ class Transfers(pyfuse3.Operations):
     async def readdir(self, fh: FileHandleT, start_id: int, token: ReaddirToken) -> None:
         """Entries with their attributes, as many as the kernel has room for."""
         directory = self.directories[fh]
-        if start_id == 0 and not directory.is_new(self._cache):
+        again = start_id == 0 and not directory.is_new(self._cache)
+        if again or start_id < directory.first:
             directory.restart(self.listings.of(directory.node))
         directory.is_read = True
         index = start_id
-        while index < len(directory.entries) or self._read_on(directory):
-            dent = directory.entries[index]
+        while index < directory.last or self._read_on(directory):
+            if index >= directory.last:  # after a seek beyond what is here
+                continue
+            dent = directory.entries[index - directory.first]
             index += 1
             if dent.stat is None:  # it went while it was listed
                 continue

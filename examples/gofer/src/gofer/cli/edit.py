@@ -1,0 +1,97 @@
+"""Changing the tree: `rm` and `mv`."""
+
+from __future__ import annotations
+
+import os
+import stat
+
+import click
+
+from gofer import names
+from gofer.cli.common import Failures, connected, on_gofer, quoted
+from gofer.client import GoferClient, Transport
+from gofer.tree import walk
+
+
+@click.command()
+@click.argument("paths", nargs=-1, required=True)
+@click.option("-r", "-R", "recursive", is_flag=True, help="Directories too, with what is in them.")
+@click.option("-f", "force", is_flag=True, help="Say nothing of what is not there.")
+@on_gofer
+def rm(paths: tuple[str, ...], recursive: bool, force: bool, socket_path: str, transport: Transport) -> None:
+    """Remove files."""
+    with connected("rm", socket_path, transport) as (client, failures):
+        for path in paths:
+            raw = names.encode(path)
+            if os.path.basename(raw.rstrip(b"/")) in (b"", b".", b".."):
+                failures.say(f"refusing to remove '.' or '..' or '/': skipping {quoted(path)}")
+                continue
+            try:
+                directory = stat.S_ISDIR(client.lstat(raw.rstrip(b"/")).mode)
+            except FileNotFoundError as error:
+                if not force:
+                    failures.report(f"cannot remove {quoted(path)}", error)
+                continue
+            except OSError as error:
+                failures.report(f"cannot remove {quoted(path)}", error)
+                continue
+            if directory and not recursive:
+                failures.say(f"cannot remove {quoted(path)}: Is a directory")
+                continue
+            _remove(client, raw, directory, failures)
+
+
+def _remove(client: GoferClient, top: bytes, directory: bool, failures: Failures) -> None:
+    """What is in a directory before the directory; what cannot be removed is said, and the rest removed."""
+    doomed = [(top, directory)]
+    if directory:
+        try:
+            for found in walk(client, top):
+                doomed.append((os.path.join(top, found.path), stat.S_ISDIR(found.stat.mode)))
+        except OSError as error:
+            failures.report(f"cannot remove {quoted(names.decode(top))}", error)
+            return
+    for path, is_directory in reversed(doomed):
+        try:
+            (client.rmdir if is_directory else client.unlink)(path)
+        except OSError as error:
+            failures.report(f"cannot remove {quoted(names.decode(path))}", error)
+
+
+@click.command()
+@click.argument("sources", nargs=-1, required=True)
+@click.argument("target")
+@click.option("-n", "keep", is_flag=True, help="Replace nothing.")
+@click.option("--exchange", is_flag=True, help="Let SOURCE and TARGET trade places, in one step.")
+@on_gofer
+def mv(
+    sources: tuple[str, ...], target: str, keep: bool, exchange: bool, socket_path: str, transport: Transport
+) -> None:
+    """Rename files, or move them into a directory, within the tree."""
+    if keep and exchange:
+        raise click.UsageError("-n and --exchange exclude each other")
+    with connected("mv", socket_path, transport) as (client, failures):
+        into = not exchange and _is_directory(client, target)
+        if len(sources) > 1 and not into:
+            raise click.UsageError(f"target {quoted(target)} is not a directory")
+        for source in sources:
+            final = os.path.join(target, os.path.basename(source.rstrip("/"))) if into else target
+            try:
+                client.lstat(source.rstrip("/") or "/")
+            except OSError as error:
+                failures.report(f"cannot stat {quoted(source)}", error)
+                continue
+            try:
+                client.rename(source, final, exchange=exchange, replace=not keep)
+            except FileExistsError:
+                if not keep:
+                    raise
+            except OSError as error:
+                failures.report(f"cannot move {quoted(source)} to {quoted(final)}", error)
+
+
+def _is_directory(client: GoferClient, path: str) -> bool:
+    try:
+        return stat.S_ISDIR(client.stat(path).mode)
+    except OSError:
+        return False
