@@ -5,10 +5,18 @@ from __future__ import annotations
 
 import threading
 
+import pytest
+
 import flipcall
 from tests.conformance.conftest import connect, path, serve, stack, transport
 
 __all__ = ["connect", "path", "serve", "stack", "transport"]
+
+
+@pytest.fixture(params=["window", "socket"])
+def kind(request: pytest.FixtureRequest) -> str:
+    """How frames travel."""
+    return str(request.param)
 
 
 class Desk(flipcall.Service):
