@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator
 import pytest
 
 import flipcall
-from tests.conformance.conftest import connect, path, serve, stack, transport
+from tests.conformance.conftest import path, stack
+from tests.conformance.plain import connect, serve, transport
 
 __all__ = ["connect", "path", "serve", "stack", "transport"]
 
