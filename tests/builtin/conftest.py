@@ -5,19 +5,11 @@ from __future__ import annotations
 
 import threading
 
-import pytest
-
 import flipcall
 from tests.conformance.conftest import path, stack
 from tests.conformance.plain import connect, serve, transport
 
 __all__ = ["connect", "path", "serve", "stack", "transport"]
-
-
-@pytest.fixture(params=["window", "socket"])
-def kind(request: pytest.FixtureRequest) -> str:
-    """How frames travel."""
-    return str(request.param)
 
 
 class Desk(flipcall.Service):
