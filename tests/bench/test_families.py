@@ -55,11 +55,6 @@ ROWS = {
             "read_1m_copied",
         )
         for transport in ("flipcall", "socket", "direct")
-    }
-    | {
-        (case, transport, "back-to-back")
-        for case in ("fuse_git_status", "fuse_tar")
-        for transport in ("mount", "passthrough")
     },
 }
 
