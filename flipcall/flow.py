@@ -40,7 +40,8 @@ def too_large(what: str, size: int, most: int) -> CallError:
 
 
 class FlowState:
-    """What of a flow does not wait. `incoming` decodes what this side receives, None when it is not sent any items."""
+    """What of a flow does not wait. `incoming` decodes what this side receives, None when it is not sent any
+    items."""
 
     def __init__(
         self, endpoint: Endpoint, ep: Any, window: Any, incoming: Items | None, message_max: int

@@ -329,7 +329,7 @@ class LocalConnection(Connection):
         self.peer_pid = os.getpid()
         self._dispatcher = dispatcher
 
-    def _channel(self, deadline: float | None = None) -> Any:
+    def channel(self, deadline: float | None = None) -> Any:
         return LocalChannel(self._dispatcher)
 
 

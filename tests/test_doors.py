@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import flipcall
+import flipcall.asyncio
 import flipcall.lowlevel
 
 PACKAGE = Path(flipcall.__file__).parent
@@ -55,9 +56,21 @@ LAYERS = [
     ["pool", "dispatch", "serving", "session", "listener"],
     ["agreement", "health", "reflection", "stats"],
     ["builtin"],
-    ["admission", "connection", "watcher", "client", "views", "worker", "workers", "server", "dynamic"],
+    [
+        "admission",
+        "connection",
+        "acceptor",
+        "watcher",
+        "client",
+        "views",
+        "worker",
+        "workers",
+        "server",
+        "dynamic",
+    ],
     ["inprocess", "retry", "calllog", "otel", "prometheus"],
     ["__init__", "lowlevel", "testing"],
+    ["asyncio"],
     ["cli"],
 ]
 LAYER_OF = {name: layer for layer, names in enumerate(LAYERS) for name in names}
@@ -90,7 +103,7 @@ def test_the_everyday_door_has_these_names_and_no_more() -> None:
     assert len(EVERYDAY) <= 27
 
 
-@pytest.mark.parametrize("door", [flipcall, flipcall.lowlevel], ids=lambda d: d.__name__)
+@pytest.mark.parametrize("door", [flipcall, flipcall.asyncio, flipcall.lowlevel], ids=lambda d: d.__name__)
 def test_every_name_of_a_door_is_there_and_documented(door: object) -> None:
     """What a door lists exists and says what it is."""
     for name in door.__all__:  # type: ignore[attr-defined]

@@ -1,4 +1,5 @@
-"""Bell: what an event loop watches of one channel: rings (core/doorbell.c), a hang-up, the end of the peer's process."""
+"""Bell: what an event loop watches of one channel: rings (core/doorbell.c), a hang-up, the end of the peer's
+process."""
 
 import asyncio
 import os

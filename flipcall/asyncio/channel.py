@@ -1,4 +1,5 @@
-"""The client's end of one channel in an event loop: as flipcall.channel, but where that sleeps, this suspends a task.
+"""The client's end of one channel in an event loop: as flipcall.channel, but where that sleeps, this suspends
+a task.
 
 ──take()──► ACTIVE ──a call──► answered within the spin budget: the task goes on, the loop never knew
               ▲                 └──► FC_ARMED: suspended until the bell rings, or the deadline's timer

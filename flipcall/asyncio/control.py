@@ -1,4 +1,5 @@
-"""Control: a channel's control socket (flipcall.control) in an event loop, which reads it whenever it is readable."""
+"""Control: a channel's control socket (flipcall.control) in an event loop, which reads it whenever it is
+readable."""
 
 import socket
 from collections import deque
@@ -19,7 +20,8 @@ Message = tuple[int, list[Any], int, Any]
 
 
 class Control(socket.socket):
-    """Takes a connected socket over. Rings are dropped when heard; what comes between them is kept in its order, and
+    """Takes a connected socket over. Rings are dropped when heard; what comes between them is kept in its
+    order, and
     read by recvmsg_into(), for flipcall.control.take(), before what has not been heard yet.
     """
 

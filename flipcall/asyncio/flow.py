@@ -23,7 +23,8 @@ _TOO_LARGE: int = lib.FC_ERR_SIZE
 
 
 class LoopFlow(FlowState):
-    """Every method is as WindowFlow's of the same name. The loop runs in between, however quick the other side is."""
+    """Every method is as WindowFlow's of the same name. The loop runs in between, however quick the other side
+    is."""
 
     def __init__(
         self,

@@ -1,4 +1,5 @@
-"""A client's channels in an event loop: handed out one task each, in the order they asked, grown on demand to a limit.
+"""A client's channels in an event loop: handed out one task each, in the order they asked, grown on demand to
+a limit.
 
       free ──pop──► in use ──give()──► the first that waits, else free
         ▲             │ mend(): after an error, by the channel's state
@@ -6,7 +7,8 @@
         └─ returned ◄─┼─ WAITING ─► lent             its handler still runs: nobody's until the bell rings
                       └─ OVER ────► closed
 
-Everything happens in the loop's thread, and hand-over is one step without an await: whoever finds `free` empty waits
+Everything happens in the loop's thread, and hand-over is one step without an await: whoever finds `free` empty
+waits
 in a queue that nobody can jump. Only making a channel blocks; a thread does that.
 """
 

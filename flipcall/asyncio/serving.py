@@ -7,8 +7,10 @@
                                     ▼
       the channel is over: END, once a task that runs has ended
 
-Only RUNNING touches the endpoint's verbs, and it is one function, so nothing is ever inside twice. A plain handler is
-called right there; of an `async def` one a task is made, in a context in which context() tells of this call. What the
+Only RUNNING touches the endpoint's verbs, and it is one function, so nothing is ever inside twice. A plain
+handler is
+called right there; of an `async def` one a task is made, in a context in which context() tells of this call.
+What the
 bell rings for while a task runs is that its caller has given up, or is gone: the task is cancelled.
 """
 
@@ -191,7 +193,8 @@ class LoopServing(WindowServing):
         return self._send((0, out, NOTHING, []), _NO_VIEW) if result == _TOO_BIG else result
 
     def _other(self, request: int) -> int | None:
-        """The same for a request with an attachment, or of a method with bulk, whose view lasts until the reply has
+        """The same for a request with an attachment, or of a method with bulk, whose view lasts until the
+        reply has
         gone; for one in parts, or that opens a stream, there always is a task.
         """
         if request >> lib.FC_FRAME_FLAGS_SHIFT & (lib.FC_FLAG_SPLIT | lib.FC_FLAG_STREAM):
@@ -269,7 +272,8 @@ class LoopServing(WindowServing):
             self._task.cancel()
 
     def _stopped(self) -> Answer:
-        """The answer of a handler that was cancelled. The caller may read it: its own clock has perhaps not rung yet."""
+        """The answer of a handler that was cancelled. The caller may read it: its own clock has perhaps not
+        rung yet."""
         deadline = self.deadline_ns()
         if deadline is not None and time.monotonic_ns() >= deadline:
             return self._dispatcher.failed(DeadlineExceeded("the deadline passed while the handler ran"))

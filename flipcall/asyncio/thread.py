@@ -22,13 +22,18 @@ def in_thread(
     done: Callable[[R], None],
     failed: Callable[[BaseException], None],
 ) -> None:
-    """Call work() in a daemon thread of its own, then `done` or `failed` in the loop; in no loop that has ended."""
+    """Call work() in a daemon thread of its own, then `done` or `failed` in the loop; in no loop that has
+    ended."""
 
     def run() -> None:
         try:
             result = work()
         except BaseException as e:
-            _soon(loop, failed, e)
+            if not _soon(loop, failed, e):
+                try:
+                    failed(e)
+                except RuntimeError:
+                    pass  # it would tell a loop that is closed
             return
         if not _soon(loop, done, result):
             result.close()

@@ -25,9 +25,9 @@
  *
  * What a hostile peer can do: fill its own socket's buffer (a ring never blocks: MSG_DONTWAIT), ring without end (the
  * loop reads a bounded number of bytes in a pass), set a bell bit that was not agreed on (it is not looked at), close
- * the socket (that is a hang-up). Rejected: an eventfd. Its write is a fifth cheaper, but the file description is shared
- * with a peer, who can make it block; it costs a descriptor a side and channel; and it does not tell when the peer is
- * gone.
+ * the socket (that is a hang-up). Rejected: an eventfd. Its write takes 0.3 us and not 0.9, before a wake-up of 20 to
+ * 50; but the file description is shared with a peer, who can make it block; it costs a descriptor a side and channel;
+ * and it does not tell when the peer is gone.
  */
 #define _GNU_SOURCE
 #include "endpoint.h"

@@ -11,11 +11,10 @@ import pytest
 
 import flipcall
 from tests import loops
+from tests.conformance.plain import WINDOW
 from tests.conformance.services import Bulk, BulkServer, Desk, DeskServer, Echo, EchoServer
 
 S = TypeVar("S", bound=flipcall.Service)
-
-WINDOW = 65536  # bytes, and those of the largest message: a little more than fits the window at once
 
 
 class Room(NamedTuple):
