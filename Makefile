@@ -18,7 +18,7 @@ CTEST_FLAGS := -std=gnu11 -O1 -g -Wall -Wextra -Wno-unused-parameter -Werror -fn
 # Every file in tests/core is a program, linked with the core. Those in which both sides run at once are built again
 # for the thread sanitizer.
 TSAN_FLAGS := $(subst -fsanitize=address$(comma)undefined,-fsanitize=thread,$(CTEST_FLAGS))
-TSAN_TESTS := $(patsubst %,$(CTEST_DIR)/%-tsan,flips items split)
+TSAN_TESTS := $(patsubst %,$(CTEST_DIR)/%-tsan,flips items split doorbell)
 CTESTS := $(patsubst tests/core/%.c,$(CTEST_DIR)/%,$(wildcard tests/core/*.c))
 CORE_C := $(wildcard flipcall/core/*.c)
 CORE_H := $(wildcard flipcall/core/*.h) proto/flipcall.h
@@ -41,7 +41,7 @@ ARM_CPUS := cortex-a57 max
 ARM_STRESS ?= --seconds 5 --patience 30
 
 .PHONY: help venv demo model test test-swap guest-programs lint types ctest ctest-tsan stress stress-programs
-.PHONY: test-aarch64 aarch64-run pytest clean
+.PHONY: test-aarch64 aarch64-run reference pytest clean
 
 help:
 	@echo "make demo [DIR=...]  read a directory tree through the gofer and measure a call (default: this tree)"
@@ -51,6 +51,7 @@ help:
 	@echo "make test-aarch64    the C tests and a stress of the core on emulated aarch64"
 	@echo "make model           the model of flipping control, checked by spin (minutes)"
 	@echo "make test-swap       the swap switch, in a guest whose kernel has FUTEX_SWAP [KERNEL=bzImage] (minutes)"
+	@echo "make reference       docs/reference.md anew from the docstrings"
 	@echo "make venv            the environment both use, in $(VENV)"
 	@echo "make clean           remove what was built"
 
@@ -103,7 +104,7 @@ test-swap:
 GUEST_DIR := build/guest
 GUEST_FLAGS := -std=gnu11 -O2 -g -Wall -Wextra -Wno-unused-parameter -Werror -pthread -Iproto -Iflipcall/core
 
-guest-programs: venv $(CTESTS) $(GUEST_DIR)/swaptest $(GUEST_DIR)/placement
+guest-programs: venv $(CTESTS) $(STRESS_DIR)/stress $(GUEST_DIR)/swaptest $(GUEST_DIR)/placement
 
 $(GUEST_DIR)/swaptest: proto/kernel/swaptest.c
 	@mkdir -p $(@D)
@@ -140,7 +141,7 @@ aarch64-run: $(ARM_TESTS)
 	@for cpu in $(ARM_CPUS); do for program in $(ARM_TESTS); do \
 		echo "aarch64 $$cpu: $$program"; \
 		arguments="$$(case $$program in */stress) echo "$(ARM_STRESS)";; esac)"; \
-		$(ARM_RUN) -cpu $$cpu $$program $$arguments || exit 1; \
+		FLIPCALL_TEST_SLOW=3 FLIPCALL_TEST_EMULATOR=$(ARM_RUN) $(ARM_RUN) -cpu $$cpu $$program $$arguments || exit 1; \
 	done; done
 
 $(ARM_DIR)/stress: $(STRESS_C) $(STRESS_H) $(CORE_C) $(CORE_H)
@@ -150,6 +151,9 @@ $(ARM_DIR)/stress: $(STRESS_C) $(STRESS_H) $(CORE_C) $(CORE_H)
 $(ARM_DIR)/%: tests/core/%.c $(CORE_C) $(CORE_H) $(wildcard tests/core/*.h)
 	@mkdir -p $(@D)
 	$(ARM_CC) $(ARM_FLAGS) -o $@ $< $(CORE_C)
+
+reference: venv
+	$(BIN)/python -m tests.reference
 
 pytest: venv
 	$(BIN)/python -m pytest

@@ -1,150 +1,107 @@
-"""The issue's typed call, echoed: service class to service class, over the window and over a Unix socket.
+"""The `call` family: echoes, service class to service class, over the window and over what people use instead.
 
-Client and server are two Python processes. Both transports are the library's own, with msgspec on both, so
-what is compared is the way the bytes take; each transport has a server process of its own, so that its CPU
-time is its own.
+    typed       the issue's typed call: back to back and paced, one client            (here)
+    typed       the same from 8 client processes at once                              (crowd.py)
+    typed       the same from a task of an event loop                                 (eventloop.py)
+    workers     a client for each of a server's worker processes                      (workers.py)
+    single, among_1000   a client alone, and among a thousand connected ones          (thousand.py)
+    echo        64 KiB and 1 MiB of bytes                                             (bulk.py)
+    download    1 MiB one way: as bytes, into a buffer, as a view                     (views.py)
+    stream      items one after another                                               (streams.py)
+    idle        what a server costs while nobody asks                                 (idle.py)
+
+Client and server are Python processes, and every transport has a server process of its own, so that its CPU time
+is its own. All use msgspec, so what is compared is the way the bytes take.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Sequence
-from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from types import TracebackType
-from typing import Literal
 
 import msgspec
 from msgspec.structs import replace
 
-import flipcall
-from bench import views
-from bench.echo import ITEM, Echo
-from bench.measure import Effort, Sample, sample_calls, sample_paced
-from bench.peer import EchoConfig
-from bench.placement import Placement, pinned
-from bench.policies import making_cpu, policy_named, switch_of
-from bench.process import PeerProcess
+from bench import bulk, crowd, eventloop, idle, streams, thousand, views, workers
+from bench.calls import BACK_TO_BACK, PACED, POLICIES, EchoCall
+from bench.echo import ITEM
+from bench.measure import Effort
+from bench.peers import PEERS
+from bench.placement import Placement
+from bench.policies import switch_of
 from bench.rows import Labels, Row, find_row, ratio
 from bench.run import Case, Progress, measure_group
 
-BACK_TO_BACK = "back-to-back"
-PACED = "paced-10ms"
-PAUSE_US = 10_000
-# Our labels, and connect()'s names.
-TRANSPORTS: dict[str, Literal["window", "socket"]] = {"flipcall": "window", "socket": "socket"}
-
-# The flipcall contenders beside the socket, by wait policy. The default comes first: its row is the target's.
-POLICIES = ("balanced", "frugal")
-
-
-class TypedCall:
-    """Echo.echo(ITEM), this process to a server process of its own."""
-
-    def __init__(self, labels: Labels, placement: Placement, directory: Path) -> None:
-        self.labels = labels
-        self._client_cpu, server_cpu = placement.cpus
-        assert labels.transport is not None
-        policy = labels.policy or "balanced"
-        path = str(directory / f"{labels.transport}-{policy}-{placement.value}-{labels.load}.sock")
-        with ExitStack() as stack, pinned(making_cpu(placement)):
-            config = EchoConfig(path=path, policy=policy, cpu=making_cpu(placement))
-            self.peer = stack.enter_context(PeerProcess(config))
-            self._echo = stack.enter_context(
-                flipcall.connect(
-                    Echo, path, transport=TRANSPORTS[labels.transport], policy=policy_named(policy)
-                )
-            )
-            if self._echo.echo(ITEM) != ITEM:
-                raise AssertionError("the echo is not what was sent")
-            self.peer.pin(server_cpu)  # now that the channel is made: see making_cpu
-            self._open = stack.pop_all()
-
-    def run(self, effort: Effort) -> Sample:
-        """One run under the row's load, with this thread on the placement's CPU."""
-        call = partial(self._echo.echo, ITEM)
-        with pinned(self._client_cpu):
-            if self.labels.load == PACED:
-                return sample_paced(call, PAUSE_US, effort.paced_calls(PAUSE_US), self.peer.cpu_times)
-            return sample_calls(call, effort.seconds, self.peer.cpu_times)
-
-    def __enter__(self) -> TypedCall:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
-    ) -> None:
-        self._open.close()
+OURS = ("flipcall", "socket")
 
 
 def measure_family(effort: Effort, progress: Progress) -> tuple[list[Row], dict[str, float | None]]:
     """All rows and ratios of the family. Each load and placement is one comparison."""
+    rows: list[Row] = []
+    found: dict[str, float | None] = {}
     with TemporaryDirectory(prefix="flipcall-bench-") as name:
         directory = Path(name)
-        rows: list[Row] = []
-        for load, placement in (
-            (BACK_TO_BACK, Placement.FREE),
-            (BACK_TO_BACK, Placement.TWO_CPUS),
-            (BACK_TO_BACK, Placement.ONE_CPU),
-            (PACED, Placement.FREE),
+        some = (*OURS, "busy-ring") if effort.thorough else OURS
+        for load, placement, transports in (
+            (BACK_TO_BACK, Placement.FREE, PEERS),
+            (BACK_TO_BACK, Placement.TWO_CPUS, some),
+            (BACK_TO_BACK, Placement.ONE_CPU, some),
+            (PACED, Placement.FREE, PEERS if effort.thorough else OURS),
         ):
-            rows += measure_group(_cases(load, placement, directory), effort, progress)
-        idle = idle_percent(effort, progress, directory)
-        more, named = views.measure_part(effort, progress, directory)
-    return [*rows, *more], {**ratios(rows), **idle, **named}
+            cases = _cases(load, placement, transports, directory)
+            if (load, placement) == (BACK_TO_BACK, Placement.FREE):
+                cases.insert(1, _asyncio_case(cases[0].labels, directory))
+            rows += measure_group(cases, effort, progress)
+        found |= ratios(rows)
+        for part in (crowd, workers, bulk, views, streams, idle, thousand):
+            more, named = part.measure_part(effort, progress, directory)
+            rows += more
+            found |= named
+    found["stream_item_over_call"] = streams.item_over_call(rows)
+    return rows, found
 
 
 def ratios(rows: list[Row]) -> dict[str, float | None]:
-    """How much longer a call takes over the socket; below 1 where the socket wins. Default policy."""
+    """How much longer a call takes over a peer; below 1 where the peer wins. Default policy."""
 
-    def over(load: str, placement: Placement, figure: str = "p50_us") -> float | None:
-        socket = find_row(rows, "typed", transport="socket", load=load, placement=placement.value)
+    def over(
+        peer: str, load: str, placement: Placement = Placement.FREE, figure: str = "p50_us"
+    ) -> float | None:
+        other = find_row(rows, "typed", transport=peer, load=load, placement=placement.value)
         window = find_row(
             rows, "typed", transport="flipcall", load=load, placement=placement.value, policy="balanced"
         )
-        return ratio(socket, window, figure)
+        return ratio(other, window, figure)
 
-    return {
-        "typed_socket_over_flipcall": over(BACK_TO_BACK, Placement.FREE),
-        "typed_cpu_socket_over_flipcall": over(BACK_TO_BACK, Placement.FREE, "cpu_us_per_call"),
-        "typed_two_cpus_socket_over_flipcall": over(BACK_TO_BACK, Placement.TWO_CPUS),
-        "typed_one_cpu_socket_over_flipcall": over(BACK_TO_BACK, Placement.ONE_CPU),
-        "typed_paced_socket_over_flipcall": over(PACED, Placement.FREE),
-        "typed_paced_cpu_socket_over_flipcall": over(PACED, Placement.FREE, "cpu_us_per_call"),
-    }
-
-
-def idle_percent(effort: Effort, progress: Progress, directory: Path) -> dict[str, float | None]:
-    """CPU used by a server whose one client has stopped asking, and by that client: % of one CPU.
-
-    The clock starts with the last answer, so the spin after it counts too.
-    """
-    labels = Labels(case="typed", transport="flipcall", policy="balanced", load="idle")
-    if not effort.wanted(labels):
-        return dict.fromkeys(("idle_server_cpu_percent", "idle_client_cpu_percent"))
-    with TypedCall(labels, Placement.FREE, directory) as idle:
-        progress(f"{labels}: {effort.idle_seconds} s")
-        before, started = idle.peer.cpu_times(), time.monotonic_ns()
-        time.sleep(effort.idle_seconds)
-        after, elapsed = idle.peer.cpu_times(), time.monotonic_ns() - started
-
-    def percent(then: int | None, now: int | None) -> float | None:
-        return None if then is None or now is None else 100.0 * (now - then) / elapsed
-
-    return {
-        "idle_server_cpu_percent": percent(before.server, after.server),
-        "idle_client_cpu_percent": percent(before.client, after.client),
-    }
+    found: dict[str, float | None] = {}
+    for peer in PEERS:
+        if peer != "flipcall":
+            key = peer.replace("-", "_")
+            found[f"typed_{key}_over_flipcall"] = over(peer, BACK_TO_BACK)
+            found[f"typed_cpu_{key}_over_flipcall"] = over(peer, BACK_TO_BACK, figure="cpu_us_per_call")
+            found[f"typed_paced_{key}_over_flipcall"] = over(peer, PACED)
+            found[f"typed_paced_cpu_{key}_over_flipcall"] = over(peer, PACED, figure="cpu_us_per_call")
+    for peer in ("socket", "busy-ring"):
+        key = peer.replace("-", "_")
+        found[f"typed_two_cpus_{key}_over_flipcall"] = over(peer, BACK_TO_BACK, Placement.TWO_CPUS)
+        found[f"typed_one_cpu_{key}_over_flipcall"] = over(peer, BACK_TO_BACK, Placement.ONE_CPU)
+    paced = found["typed_paced_socket_over_flipcall"]
+    found["paced_flipcall_over_socket"] = 1 / paced if paced else None
+    return found
 
 
-def _cases(load: str, placement: Placement, directory: Path) -> Sequence[Case]:
-    size = len(msgspec.msgpack.encode(ITEM))
-    socket = Labels(case="typed", transport="socket", load=load, placement=placement.value, size=size)
-    every = [
-        replace(socket, transport="flipcall", policy=policy, switch=switch_of(policy, placement))
-        for policy in POLICIES
-    ]
-    every.insert(1, socket)
-    return [Case(labels, partial(TypedCall, labels, placement, directory)) for labels in every]
+def _asyncio_case(beside: Labels, directory: Path) -> Case:
+    labels = replace(beside, transport=eventloop.TRANSPORT)
+    return Case(labels, partial(eventloop.EventLoopCall, labels, directory))
+
+
+def _cases(load: str, placement: Placement, transports: tuple[str, ...], directory: Path) -> list[Case]:
+    plain = Labels(case="typed", load=load, placement=placement.value, size=len(msgspec.msgpack.encode(ITEM)))
+    every: list[Labels] = []
+    for transport in transports:
+        labels = replace(plain, transport=transport)
+        for policy in POLICIES.get(transport, (None,)):
+            switch = switch_of(policy, placement) if policy else None
+            every.append(replace(labels, policy=policy, switch=switch))
+    return [Case(labels, partial(EchoCall, labels, placement, directory)) for labels in every]

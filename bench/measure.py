@@ -31,6 +31,15 @@ class Effort(msgspec.Struct, frozen=True, kw_only=True):
         """How many calls a paced run makes."""
         return max(round(self.paced_seconds * 1e6 / pause_us), 3)
 
+    def more(self, runs: int, *, share: float = 1.0, paced: int = 1) -> Effort:
+        """So many times the runs, each of that share of the seconds and of so many times the paced calls."""
+        return msgspec.structs.replace(
+            self,
+            runs=self.runs * runs,
+            seconds=self.seconds * share,
+            paced_seconds=self.paced_seconds * paced,
+        )
+
     def wanted(self, labels: Labels) -> bool:
         """Is the row asked for? A pattern, as of a shell, is one of a case or of case/placement/load."""
         whole = f"{labels.case}/{labels.placement}/{labels.load}"
@@ -133,28 +142,60 @@ def summarise(labels: Labels, samples: Sequence[Sample]) -> Row:
     )
 
 
+class Loops(Protocol):
+    """Calls in a row, in ns; the loops are the contender's, for they are part of what is measured."""
+
+    def plain(self, count: int) -> int:
+        """`count` calls; the time they took together."""
+        ...
+
+    def stamped(self, count: int) -> list[int]:
+        """`count` calls with a clock reading around each; how long each took."""
+        ...
+
+
+class CallLoops:
+    """The loops around a function."""
+
+    def __init__(self, call: Callable[[], object]) -> None:
+        self._call = call
+
+    def plain(self, count: int) -> int:
+        """See Loops."""
+        clock, call = time.perf_counter_ns, self._call
+        started = clock()
+        for _ in repeat(None, count):
+            call()
+        return clock() - started
+
+    def stamped(self, count: int) -> list[int]:
+        """See Loops."""
+        clock, call = time.perf_counter_ns, self._call
+        stamps = [0] * count
+        for index in range(count):
+            before = clock()
+            call()
+            stamps[index] = clock() - before
+        return stamps
+
+
 def sample_calls(call: Callable[[], object], seconds: float, cpu_times: Callable[[], CpuTimes]) -> Sample:
     """One back-to-back run: calls with a clock reading around each for `seconds`, then as long without."""
-    clock = time.perf_counter_ns
-    warm_until = clock() + int(seconds * 2e8)
+    return sample_loops(CallLoops(call), seconds, cpu_times)
+
+
+def sample_loops(loops: Loops, seconds: float, cpu_times: Callable[[], CpuTimes]) -> Sample:
+    """One back-to-back run of `loops`: for a fifth of `seconds` to get warm, then stamped, then plain."""
+    warm, batch = 0, 3
     warmed = 0
-    warm_started = clock()
-    while clock() < warm_until or warmed < 3:
-        call()
-        warmed += 1
-    per_call = (clock() - warm_started) / warmed
-    count = min(max(int(seconds * 1e9 / per_call), 5), 500_000)
-    stamps = [0] * count
-    for index in range(count):
-        before = clock()
-        call()
-        stamps[index] = clock() - before
-    stamps.sort()
+    while warm < seconds * 2e8:
+        warm += loops.plain(batch)
+        warmed += batch
+        batch *= 2
+    count = min(max(int(seconds * 1e9 / (warm / warmed)), 5), 500_000)
+    stamps = sorted(loops.stamped(count))
     cpu_before = cpu_times()
-    started = clock()
-    for _ in repeat(None, count):
-        call()
-    elapsed = (clock() - started) / count
+    elapsed = loops.plain(count) / count
     client_cpu, server_cpu = cpu_spent(cpu_before, cpu_times(), count)
     return Sample(
         p50=percentile(stamps, 0.50),
@@ -171,6 +212,7 @@ def sample_paced(
 ) -> Sample:
     """One paced run: `count` calls, each after a pause of `pause_us` in which both CPUs go idle.
 
+    A tenth as many come first and do not count: the question is how calls this far apart go, not how they start.
     The pause is outside the latency but inside the CPU time: what a waiting side burns meanwhile is a cost
     of the call. (So is the client's own sleep, a few µs, the same for every contender.)
     """
@@ -178,6 +220,9 @@ def sample_paced(
     call()
     stamps = []
     pause = pause_us / 1e6
+    for _ in repeat(None, count // 10):
+        sleep(pause)
+        call()
     cpu_before = cpu_times()
     started = clock()
     for _ in repeat(None, count):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import resource
 import signal
 import sys
 import threading
@@ -11,6 +12,7 @@ from collections.abc import Callable
 
 import msgspec
 
+from bench.peers.base import Address
 from bench.placement import UnavailableError
 from flipcall.errors import UnsupportedError
 
@@ -40,12 +42,19 @@ class ClientConfig(msgspec.Struct, frozen=True, tag="client"):
     placement: str
 
 
-class EchoConfig(msgspec.Struct, frozen=True, tag="echo"):
-    """Serve bench.echo at `path`."""
+class ServeConfig(msgspec.Struct, frozen=True, tag="serve"):
+    """Be the server of one of bench.peers."""
 
-    path: str
-    policy: str
+    address: Address
     cpu: int
+
+
+class CallerConfig(msgspec.Struct, frozen=True, tag="caller"):
+    """Be so many clients of `address`, and call when a line on standard input asks for it."""
+
+    address: Address
+    connections: int
+    server: int  # its pid
 
 
 class GoferConfig(msgspec.Struct, frozen=True, tag="gofer"):
@@ -54,12 +63,6 @@ class GoferConfig(msgspec.Struct, frozen=True, tag="gofer"):
     path: str
     root: str
     read_only: bool = True
-
-
-class ViewsConfig(msgspec.Struct, frozen=True, tag="views"):
-    """Serve bench.views at `path`."""
-
-    path: str
 
 
 class MountConfig(msgspec.Struct, frozen=True, tag="mount"):
@@ -72,13 +75,15 @@ class MountConfig(msgspec.Struct, frozen=True, tag="mount"):
     kind: str
 
 
-Config = EndpointConfig | ClientConfig | EchoConfig | GoferConfig | ViewsConfig | MountConfig
+Config = EndpointConfig | ClientConfig | ServeConfig | CallerConfig | GoferConfig | MountConfig
 
 
 def main(arguments: list[str]) -> int:
     """Serve until standard input ends. The exit status."""
     parent, text = arguments
     _die_with(int(parent))
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a thousand clients need some thousand
     signal.signal(
         signal.SIGINT, signal.SIG_IGN
     )  # Ctrl-C reaches the whole group: the bench stops its children
@@ -98,12 +103,12 @@ def serve(config: Config, parent: int) -> None:
         serve_endpoint(config, parent)
     elif isinstance(config, ClientConfig):
         serve_runs(config)
-    elif isinstance(config, EchoConfig):
-        serve_echo(config)
-    elif isinstance(config, ViewsConfig):
-        from bench.views import serve as serve_views
+    elif isinstance(config, ServeConfig):
+        serve_peer(config)
+    elif isinstance(config, CallerConfig):
+        from bench.callers import serve_calls
 
-        serve_views(config, ready)
+        serve_calls(config)
     elif isinstance(config, MountConfig):
         serve_mount(config)
     else:
@@ -123,16 +128,12 @@ def serve_runs(config: ClientConfig) -> None:
             say(msgspec.json.encode(sample).decode())
 
 
-def serve_echo(config: EchoConfig) -> None:
-    """Serve typed calls over both transports."""
-    import flipcall
-    from bench.echo import EchoServer
-    from bench.policies import policy_named
+def serve_peer(config: ServeConfig) -> None:
+    """Answer calls, whatever carries them."""
+    from bench.peers import peer_named
 
     pin(config.cpu)
-    with flipcall.Server(EchoServer(), config.path, policy=policy_named(config.policy)):
-        ready()
-        sys.stdin.read()
+    peer_named(config.address.transport).serve(config.address, _Life())
 
 
 def serve_gofer(config: GoferConfig) -> None:
@@ -159,6 +160,26 @@ def serve_mount(config: MountConfig) -> None:
         mount(config.source, config.mountpoint, ready=ready)
     else:
         mount_passthrough(config.source, config.mountpoint, ready, config.kind.endswith("-loop"))
+
+
+class _Life:
+    """A server process's life (bench.peers.base): it ends with standard input."""
+
+    def ready(self) -> None:
+        ready()
+
+    def wait(self) -> None:
+        sys.stdin.read()
+
+    def ended(self) -> Callable[[], bool]:
+        over = threading.Event()
+
+        def watch() -> None:
+            sys.stdin.read()
+            over.set()
+
+        threading.Thread(target=watch, daemon=True).start()
+        return over.is_set
 
 
 def pin(cpu: int) -> None:

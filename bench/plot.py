@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from bench.rows import Report, Row
-from bench.style import colour_of, label_of, panel_of, title_of
+from bench.style import CONNECTED, colour_of, label_of, panel_of, title_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -48,12 +48,14 @@ def require() -> None:
 def family_of(report: Report) -> str:
     """Which family a saved report is of."""
     cases = {row.case for row in report.rows}
-    return "call" if "typed" in cases else "gofer" if "open_close" in cases or "stat" in cases else "sendrecv"
+    if cases & {"typed", "echo", "idle", *CONNECTED}:
+        return "call"
+    return "gofer" if "open_close" in cases or "stat" in cases else "sendrecv"
 
 
 def panels_of(family: str, report: Report) -> dict[str, list[Line]]:
     """What is drawn: by panel title, its lines from the top. Pinned rows are marks on the free one's line."""
-    rows = [row for row in report.rows if row.runs]
+    rows = [row for row in report.rows if row.runs and row.cpu_percent is None]  # idle: no call, no latency
     placements = {row.placement for row in rows}
     panels: dict[str, list[Line]] = {}
     for row in rows:
@@ -82,14 +84,17 @@ def draw(family: str, report: Report, file: Path) -> None:
         raise PlotError("the report has no row with figures")
     down = -(-len(panels) // PAIRS_ACROSS)
     across = min(len(panels), PAIRS_ACROSS)
-    tallest = max(len(lines) for lines in panels.values())
+    lengths = [len(lines) for lines in panels.values()]
+    heights = [max(lengths[at : at + across]) + 2 for at in range(0, len(lengths), across)]
     with rc_context({"svg.fonttype": "none", "font.size": 9}):
-        figure = Figure(figsize=(8.6 * across, down * (0.27 * tallest + 1.3) + 1.1), layout="constrained")
+        figure = Figure(figsize=(8.6 * across, 0.27 * sum(heights) + 0.76 * down + 1.1), layout="constrained")
         figure.suptitle(title_of(family, report), fontsize=11, x=0.01, ha="left")
         used_cpu = [line.row.cpu_us_per_call for lines in panels.values() for line in lines]
         known = [value for value in used_cpu if value]
         scale = min(known, default=1.0) / 3, max(known, default=1.0) * 6  # room for the figures
-        every = figure.subplots(down, 2 * across, squeeze=False, width_ratios=[3, 1.4] * across)
+        every = figure.subplots(
+            down, 2 * across, squeeze=False, width_ratios=[3, 1.4] * across, height_ratios=heights
+        )
         axes = [ax for line in every for ax in line]
         for (title, lines), latency, cpu in zip(panels.items(), axes[::2], axes[1::2], strict=False):
             _draw_latency(latency, title, lines)

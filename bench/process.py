@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import os
 import select
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from types import TracebackType
 
 import msgspec
@@ -35,11 +37,11 @@ class PeerError(Exception):
 class PeerProcess:
     """A child running bench.peer with a `config` of that module; ready when the constructor returns.
 
-    Raises PeerError if it ends or is silent for START_SECONDS, UnavailableError if it says that what it was
-    asked for cannot be had here.
+    Or, with wait=False, when wait_ready() does, so that several can start at once. Both raise PeerError if it ends
+    or is silent for START_SECONDS, UnavailableError if it says that what it was asked for cannot be had here.
     """
 
-    def __init__(self, config: msgspec.Struct, pass_fds: Sequence[int] = ()) -> None:
+    def __init__(self, config: msgspec.Struct, pass_fds: Sequence[int] = (), *, wait: bool = True) -> None:
         self._child = subprocess.Popen(
             [sys.executable, "-m", "bench.peer", str(os.getpid()), msgspec.json.encode(config).decode()],
             stdin=subprocess.PIPE,
@@ -47,8 +49,17 @@ class PeerProcess:
             pass_fds=pass_fds,
             cwd=ROOT,
         )
+        if wait:
+            self.wait_ready()
+
+    def wait_ready(self) -> None:
+        """Once, before anything is asked; see the class. A child that does not become ready is closed."""
         try:
-            self._wait_ready()
+            line = self._read_line(START_SECONDS)
+            if line.startswith(UNAVAILABLE):
+                raise UnavailableError(line.removeprefix(UNAVAILABLE).decode().strip())
+            if line != READY:
+                raise PeerError(f"the process {self.pid} said {line!r} and not that it was ready")
         except BaseException:
             self.close()
             raise
@@ -58,8 +69,8 @@ class PeerProcess:
         return self._child.pid
 
     def cpu_ns(self) -> int:
-        """CPU time of all the child's threads so far, ns (that of a running one is up to a tick old)."""
-        return time.clock_gettime_ns(_process_clock(self._child.pid))
+        """CPU time of the child and of what it has started, so far, ns (of who runs now up to a tick old)."""
+        return sum(time.clock_gettime_ns(process_clock(pid)) for pid in _family(self._child.pid))
 
     def cpu_times(self) -> CpuTimes:
         """CPU time of this process as the client, and of the child as the server."""
@@ -67,13 +78,44 @@ class PeerProcess:
 
     def ask(self, request: bytes) -> bytes:
         """Send one line to the child, return the line it answers. Raises PeerError if there is none."""
+        self.tell(request)
+        return self.answer()
+
+    def tell(self, request: bytes) -> None:
+        """Send one line to the child; answer() must follow. Raises PeerError."""
         assert self._child.stdin is not None
         try:
             self._child.stdin.write(request + b"\n")
             self._child.stdin.flush()
         except BrokenPipeError:
             raise PeerError(f"the process {self.pid} has ended") from None
+
+    def answer(self) -> bytes:
+        """The line the child answers. Raises PeerError if there is none."""
         return self._read_line(ANSWER_SECONDS)
+
+    def suspend(self) -> None:
+        """Let the child run no more but while awake(): one that polls takes a CPU from whoever is measured."""
+        self._child.send_signal(signal.SIGSTOP)
+
+    @contextmanager
+    def awake(self) -> Iterator[None]:
+        """Let a suspended child run meanwhile."""
+        self._resume()
+        try:
+            yield
+        finally:
+            self.suspend()
+
+    def _resume(self) -> None:
+        self._child.send_signal(signal.SIGCONT)
+
+    def rss_mib(self) -> float:
+        """The child's resident memory, MiB."""
+        for line in Path(f"/proc/{self.pid}/status").read_text().splitlines():
+            if line.startswith("VmRSS:"):
+                return int(line.split()[1]) / 1024
+        raise PeerError(f"the process {self.pid} has ended")
 
     def pin(self, cpu: int) -> None:
         """Run all the child's threads, and those they start from now on, on `cpu` alone; -1 changes nothing."""
@@ -84,6 +126,7 @@ class PeerProcess:
     def close(self) -> None:
         """Stop the child: asked, then told, then killed. Idempotent."""
         child = self._child
+        self._resume()
         if child.stdin is not None:
             with suppress(BrokenPipeError):
                 child.stdin.close()
@@ -105,13 +148,6 @@ class PeerProcess:
     ) -> None:
         self.close()
 
-    def _wait_ready(self) -> None:
-        line = self._read_line(START_SECONDS)
-        if line.startswith(UNAVAILABLE):
-            raise UnavailableError(line.removeprefix(UNAVAILABLE).decode().strip())
-        if line != READY:
-            raise PeerError(f"the process {self.pid} said {line!r} and not that it was ready")
-
     def _read_line(self, seconds: float) -> bytes:
         assert self._child.stdout is not None
         readable, _, _ = select.select([self._child.stdout], [], [], seconds)
@@ -124,6 +160,16 @@ class PeerProcess:
         return line
 
 
-def _process_clock(pid: int) -> int:
+def _family(pid: int) -> list[int]:
+    """`pid` and its living descendants."""
+    found = [pid]
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        with suppress(FileNotFoundError):  # the thread has ended, or this kernel does not tell
+            for child in (task / "children").read_text().split():
+                found += _family(int(child))
+    return found
+
+
+def process_clock(pid: int) -> int:
     """The id of another process's CPU clock, as clock_getcpuclockid(3) makes it (CPUCLOCK_SCHED)."""
     return (~pid << 3) | 2

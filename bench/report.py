@@ -17,10 +17,12 @@ NOTES = {
         "same-cpu: the library's own placement.",
         "In brackets the library's presets, balanced the default; C spins without limit or not at all.",
         "Paced: the pause is outside the latency, inside the CPU time; p99 over the calls of all runs together.",
-        "busy: a loop on every CPU, at normal priority, as both sides then are.",
+        "busy: a loop on every CPU, at normal priority, as both sides then are. Run by run these have one CPU "
+        "(7 µs) or two (1 µs): the median says which happens more often, the mean what it costs.",
     ),
     "call": (
         "Both sides are Python. In brackets the library's presets; balanced is the default.",
+        "busy-ring and iceoryx2 poll without pause: their servers are stopped while others are measured.",
         "Paced: the pause is outside the latency but inside the CPU time (the client's own sleep too).",
         "idle_server_cpu_percent: a server with one connected client that asks nothing.",
     ),
@@ -38,7 +40,7 @@ def render(family: str, report: Report, console: Console) -> None:
     machine = report.machine
     console.print(Text(_machine_line(report), style="bold"))
     console.print(_rows_table(report.rows))
-    for line in not_measured(report.rows):
+    for line in [*idle_lines(report.rows), *not_measured(report.rows), *remarks(report.rows)]:
         console.print(Text(line))
     console.print(_ratios_table(family, report))
     notes = [
@@ -56,11 +58,39 @@ def not_measured(rows: list[Row]) -> list[str]:
     """One line for each case and reason, however many placements and loads it is missing from."""
     missing: dict[tuple[str, str], list[str]] = {}
     for row in rows:
-        if row.note:
-            missing.setdefault((row.case, row.note), []).append(row.placement)
+        if row.note and not row.runs:
+            name = f"{row.case} {row.transport}" if _has_peers(row) else row.case
+            missing.setdefault((name, row.note), []).append(row.placement)
     return [
         f"not measured: {case}, {', '.join(dict.fromkeys(placements))}: {note}"
         for (case, note), placements in missing.items()
+    ]
+
+
+def _has_peers(row: Row) -> bool:
+    """Does the case alone not say what was measured?"""
+    return row.case in ("typed", "echo", "idle")
+
+
+def idle_lines(rows: list[Row]) -> list[str]:
+    """What idle servers cost: a line each, for such a row has no latency."""
+    return [
+        f"{row.case} {row.transport}, {row.load}: server {_figure(row.cpu_percent)} % of a CPU"
+        + ("" if row.rss_mib is None else f", {_figure(row.rss_mib)} MiB resident")
+        for row in rows
+        if row.cpu_percent is not None
+    ]
+
+
+def remarks(rows: list[Row]) -> list[str]:
+    """The notes of what was measured, each once for all its rows."""
+    found: dict[tuple[str, str, str], list[str]] = {}
+    for row in rows:
+        if row.note and row.runs:
+            found.setdefault((row.case, row.load, row.note), []).append(row.transport or "")
+    return [
+        f"{case} {load} ({', '.join(dict.fromkeys(transports))}): {note}"
+        for (case, load, note), transports in found.items()
     ]
 
 
@@ -93,7 +123,7 @@ def _rows_table(rows: list[Row]) -> Table:
         table.add_column(name, justify="right")
     table.add_column("runs", justify="right")
     for row in rows:
-        if row.note:
+        if not row.runs or row.cpu_percent is not None:
             continue
         table.add_row(
             row.case,

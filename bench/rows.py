@@ -11,12 +11,13 @@ class Labels(msgspec.Struct, frozen=True, kw_only=True):
     """What was measured, before any figure: the identity of a row."""
 
     case: str
-    transport: str | None = None  # bare | flipcall | socket | direct | mount | passthrough | passthrough-loop
+    # bare | flipcall | socket | direct | mount | passthrough | passthrough-loop | memcpy | a peer (bench.peers)
+    transport: str | None = None
     switch: str | None = (
         None  # spin | futex | notify | swap, with the steps before it: spin+futex, yield+futex
     )
     placement: str = "free"  # free | one-cpu | two-cpus | same-cpu
-    load: str = "back-to-back"  # back-to-back | paced-1ms | paced-10ms | busy | idle
+    load: str = "back-to-back"  # back-to-back | paced-1ms | paced-10ms | busy | idle | N-clients
     size: int | None = None  # bytes of payload, None where there is no such thing
     policy: str | None = None  # the WaitPolicy preset of both sides, None below the library
 
@@ -28,8 +29,8 @@ class Labels(msgspec.Struct, frozen=True, kw_only=True):
 class Row(msgspec.Struct, frozen=True, kw_only=True):
     """The figures of one case: medians over ``runs`` runs. None where a figure does not apply.
 
-    The first twelve keys are the design's. Those after them add the spread, who spent the CPU time, and,
-    for a case that could not run here (``runs`` is 0), why.
+    The first twelve keys are the design's. Those after them add the spread, who spent the CPU time, what an idle
+    server costs, and a note: for a case that could not run here (``runs`` is 0), why, else a remark.
     """
 
     case: str
@@ -50,6 +51,8 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     client_cpu_us_per_call: float | None = None
     server_cpu_us_per_call: float | None = None
     note: str | None = None
+    cpu_percent: float | None = None  # of one CPU, by the server
+    rss_mib: float | None = None  # of the server
 
     @classmethod
     def labelled(cls, labels: Labels, **figures: Any) -> Row:

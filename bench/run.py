@@ -18,11 +18,12 @@ class Case(msgspec.Struct, frozen=True):
     """One contender to be: what it will be called, and how to open it.
 
     `open` raises UnavailableError when this machine cannot run it: the row then carries the reason, no
-    figures.
+    figures. `note` is a remark that the row carries with its figures.
     """
 
     labels: Labels
     open: Callable[[], AbstractContextManager[Contender]]
+    note: str | None = None
 
 
 def measure_group(cases: Sequence[Case], effort: Effort, progress: Progress) -> list[Row]:
@@ -42,5 +43,6 @@ def measure_group(cases: Sequence[Case], effort: Effort, progress: Progress) -> 
             effort,
             lambda run, labels: progress(f"{labels}: run {run + 1} of {effort.runs}"),
         )
-    rows.update(zip((index for index, _ in opened), measured, strict=True))
+    for (index, _), row in zip(opened, measured, strict=True):
+        rows[index] = msgspec.structs.replace(row, note=cases[index].note)
     return [rows[index] for index in range(len(cases))]

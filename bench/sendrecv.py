@@ -96,8 +96,19 @@ def measure_family(effort: Effort, progress: Progress) -> tuple[list[Row], dict[
                 cases = [case for case in cases_of(placement, load, opened) if _wanted(case.labels, effort)]
                 if cases:
                     with around(load):
-                        rows += measure_group(cases, effort, progress)
+                        rows += measure_group(cases, _effort(effort, placement, load), progress)
     return rows, sendrecv_ratios(rows)
+
+
+def _effort(effort: Effort, placement: Placement, load: Load) -> Effort:
+    """More of it where a few runs decide nothing. Beside other work the scheduler has both sides on one CPU or on
+    two, run by run, a sevenfold difference: what is compared is how often. A p99 is made of the slowest hundredth.
+    """
+    if placement is not Placement.FREE or not effort.thorough:
+        return effort
+    if load is Load.BUSY:
+        return effort.more(5, share=0.5)
+    return effort.more(1, paced=4) if load is Load.PACED_1MS else effort
 
 
 def _wanted(labels: Labels, effort: Effort) -> bool:

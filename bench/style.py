@@ -6,7 +6,7 @@ from bench.rows import Report, Row
 
 TITLES = {
     "sendrecv": "An empty datagram there and back",
-    "call": "A typed call, echoed",
+    "call": "Calls, echoed",
     "gofer": "Files through the gofer",
 }
 LOADS = {
@@ -14,6 +14,9 @@ LOADS = {
     "paced-1ms": "Pauses of 1 ms",
     "paced-10ms": "Pauses of 10 ms",
     "busy": "Every CPU busy with other work",
+    "2-clients": "Two client processes at once",
+    "8-clients": "Eight client processes at once",
+    "64-clients": "64 client processes at once",
 }
 OPERATIONS = {
     "open_close": "Open and close",
@@ -25,10 +28,35 @@ OPERATIONS = {
     "read_1m_copied": "Read 1 MiB, copied",
     "read_1m_donated": "Read 1 MiB, donated",
 }
+SIZES = {1 << 16: "64 KiB", 1 << 20: "1 MiB"}
+# Cases of `call` that have a panel of their own whatever their load is.
+PANELS = {
+    "stream": "A stream's item",
+    "workers": "As many workers as clients",
+    **dict.fromkeys(("download", "download_into", "download_view"), "1 MiB one way"),
+}
+WAYS = {"download": "bytes", "download_into": "into a buffer", "download_view": "a view"}
+CONNECTED = {"single": "single client", "among_1000": "among 1,000 connected"}
+NAMES = {
+    "socket": "Unix socket",
+    "direct": "system call",
+    "memcpy": "memcpy",
+    "busy-ring": "busy ring",
+    "flipcall-split": "flipcall in parts",
+    "grpc": "gRPC",
+    "zmq": "ZeroMQ",
+}
 PLACEMENTS = {"one-cpu": ", one CPU", "two-cpus": ", two CPUs"}
 # Distinguishable with any kind of colour vision (Okabe and Ito).
 SPIN, BALANCED, FUTEX, NOTIFY = "#D55E00", "#E69F00", "#0072B2", "#009E73"
 SWAP, SAME_CPU, SOCKET, OTHER = "#CC79A7", "#56B4E9", "#444444", "#999999"
+POLLING = SWAP  # in its family there is no swap
+COLOURS = {
+    "socket": SOCKET,
+    "busy-ring": POLLING,
+    "iceoryx2": POLLING,
+    **dict.fromkeys(("direct", "memcpy", "grpc", "zmq", "pipe"), OTHER),
+}
 
 
 def title_of(family: str, report: Report) -> str:
@@ -43,15 +71,26 @@ def title_of(family: str, report: Report) -> str:
 
 def panel_of(family: str, row: Row) -> str:
     """The panel a row is drawn in."""
-    return OPERATIONS.get(row.case, row.case) if family == "gofer" else LOADS.get(row.load, row.load)
+    load = LOADS.get(row.load, row.load)
+    if family == "gofer":
+        return OPERATIONS.get(row.case, row.case)
+    if row.case in PANELS:
+        return PANELS[row.case]
+    if row.case == "echo":
+        return f"{SIZES.get(row.size or 0, row.size)} there and back"
+    return f"One of many clients; {load[0].lower()}{load[1:]}" if row.case in CONNECTED else load
 
 
 def label_of(family: str, row: Row) -> str:
     """A contender's name within its panel."""
     if family != "sendrecv":
-        name = {"socket": "Unix socket", "direct": "system call"}.get(
-            row.transport or "", row.transport or ""
-        )
+        name = NAMES.get(row.transport or "", row.transport or "")
+        if row.case in CONNECTED:
+            return CONNECTED[row.case]
+        if row.case in WAYS and row.transport == "flipcall":
+            return f"flipcall, {WAYS[row.case]}"
+        if row.case == "workers":
+            return row.load.replace("-", " ")
         return f"{name} {row.policy}" if row.policy and family == "call" else name
     layer, _, _ = row.case.partition("_")
     where = {"c": "C core", "python": "Python"}.get(layer, "bare")
@@ -63,10 +102,8 @@ def label_of(family: str, row: Row) -> str:
 
 def colour_of(row: Row) -> str:
     """By what makes the difference: the switch, or the policy where that decides."""
-    if row.transport == "socket":
-        return SOCKET
-    if row.transport == "direct":
-        return OTHER
+    if row.transport in COLOURS:
+        return COLOURS[row.transport]
     if row.placement == "same-cpu":
         return SAME_CPU
     switch = row.switch or ""

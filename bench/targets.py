@@ -36,7 +36,9 @@ def _p50(name: str, limit: float, **labels: str) -> Target:
         row = report.find(name, **labels)
         return None if row is None else row.p50_us
 
-    return Target(f"{name} p50", "<=", limit, " µs", value_of)
+    transport = labels.get("transport", "flipcall")
+    title = f"{name} p50" if transport == "flipcall" else f"{name} p50 ({transport})"
+    return Target(title, "<=", limit, " µs", value_of)
 
 
 TARGETS: dict[str, list[Target]] = {
@@ -53,9 +55,25 @@ TARGETS: dict[str, list[Target]] = {
         _ratio("balanced_over_futex_busy", "<=", 1.1),
     ],
     "call": [
-        _p50("typed", 3.0, transport="flipcall", load="back-to-back", placement="free", policy="balanced"),
-        _ratio("typed_socket_over_flipcall", ">=", 10.0),
+        _p50("typed", 2.5, transport="flipcall", load="back-to-back", placement="free", policy="balanced"),
+        _p50("typed", 4.0, transport="flipcall-asyncio", load="back-to-back"),
+        _ratio("typed_socket_over_flipcall", ">=", 16.0),
+        _ratio("typed_grpc_over_flipcall", ">=", 150.0),
+        _ratio("typed_iceoryx2_over_flipcall", ">=", 4.0),
+        _ratio("typed_busy_ring_over_flipcall", ">=", 1.6),
+        _ratio("clients_8_calls_per_s", ">=", 200_000.0, "/s"),
+        _ratio("paced_flipcall_over_socket", "<=", 0.6),
+        _ratio("echo_1mib_over_memcpy", "<=", 2.5),
+        _ratio("download_1mib_view_over_memcpy", "<=", 1.5),
+        _ratio("echo_64kib_socket_over_flipcall", ">=", 6.0),
+        _ratio("echo_1mib_busy_ring_over_flipcall", ">=", 1.0),
+        _ratio("stream_items_per_s", ">=", 400_000.0, "/s"),
+        _ratio("stream_item_over_call", "<=", 1.0),
+        _ratio("workers_2_over_1", ">=", 1.7),
         _ratio("idle_server_cpu_percent", "<", 0.5, " %"),
+        _ratio("idle_1000_clients_rss_mib", "<=", 150.0, " MiB"),
+        _ratio("idle_1000_clients_cpu_percent", "<", 1.0, " %"),
+        _ratio("call_among_1000_over_single", "<=", 2.0),
     ],
     "gofer": [
         _p50("open_close", 20.0, transport="flipcall"),

@@ -8,50 +8,25 @@ from __future__ import annotations
 
 import mmap
 import os
-import sys
 import time
-from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from functools import partial
 from pathlib import Path
 from types import TracebackType
 
 import flipcall
+from bench.echo import STORED, Store
 from bench.measure import Contender, CpuTimes, Effort, Sample, sample_calls
-from bench.peer import ViewsConfig
+from bench.peer import ServeConfig
+from bench.peers.base import Address
 from bench.policies import policy_named
 from bench.process import PeerProcess
 from bench.rows import Labels, Row, find_row, ratio
 from bench.run import Case, Progress, measure_group
 
-MIB = 1 << 20
+MIB = STORED
 WINDOW = 2 * MIB
 WAYS = ("download_view", "download_into", "download")
-
-
-class Store(flipcall.Service):
-    """The contract."""
-
-    def read(self, n: int) -> bytes:
-        """The first `n` bytes there are."""
-        raise NotImplementedError
-
-
-class StoreServer(Store):
-    """The implementation: the bytes are there already, so one copy into the window is all."""
-
-    def __init__(self) -> None:
-        self._data = os.urandom(MIB)
-
-    def read(self, n: int) -> bytes:
-        return self._data[:n]  # all of it: no copy
-
-
-def serve(config: ViewsConfig, ready: Callable[[], None]) -> None:
-    """The server process, until standard input ends."""
-    with flipcall.Server(StoreServer(), config.path, policy=policy_named("balanced")):
-        ready()
-        sys.stdin.read()
 
 
 class Download:
@@ -61,7 +36,8 @@ class Download:
         self.labels = labels
         path = str(directory / f"{labels.case}.sock")
         with ExitStack() as stack:
-            self.peer = stack.enter_context(PeerProcess(ViewsConfig(path=path)))
+            address = Address(transport="flipcall", path=path, content="store")
+            self.peer = stack.enter_context(PeerProcess(ServeConfig(address=address, cpu=-1)))
             client = flipcall.connect(Store, path, window_size=WINDOW, policy=policy_named("balanced"))
             self._read = stack.enter_context(client).read
             self._buffer = bytearray(MIB)

@@ -230,6 +230,7 @@ class Admission:
                 peer=Liveness.named(life.pid),
                 switch=self._switch,
                 notify=link,
+                doorbell=sock,
             )
             try:
                 send_message(sock, self._welcome(session, window.length), (window.fd,))
@@ -239,13 +240,13 @@ class Admission:
                 raise
             if meters is not None:
                 meters.attach(endpoint.core()[0])
-            window_serving = WindowServing(
-                endpoint, session.dispatcher, session.peer, self._message_max, sock
-            )
-            return Admitted(window_serving, session, life, endpoint, meters)
+            return Admitted(self._over_window(endpoint, session, sock), session, life, endpoint, meters)
         except BaseException:
             life.close()
             raise
+
+    def _over_window(self, endpoint: Endpoint, session: Session, sock: socket.socket) -> Serving:
+        return WindowServing(endpoint, session.dispatcher, session.peer, self._message_max, sock)
 
     def _welcome(self, session: Session, window: int) -> Welcome:
         dispatcher = session.dispatcher

@@ -66,7 +66,11 @@ class Octets:
 
     def unpack(self, slot: int, part: Any) -> Any:
         """See Bulk.unpack."""
-        return part if type(part) is self._kind else self._kind(part)
+        if type(part) is self._kind:
+            return part
+        if self._kind is bytes and type(part.obj) is bytes and len(part.obj) == len(part):
+            return part.obj  # a message that came in parts, or over a socket: it is a copy already
+        return self._kind(part)
 
 
 def octets(data: Any) -> memoryview:

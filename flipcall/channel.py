@@ -26,7 +26,7 @@ from .rights import NO_RIGHTS, Rights
 
 Attachment = bytes | bytearray | memoryview
 _TICK: int = lib.FC_TICK
-_SPLIT: int = lib.FC_FLAG_SPLIT << lib.FC_FRAME_FLAGS_SHIFT
+SPLIT: int = lib.FC_FLAG_SPLIT << lib.FC_FRAME_FLAGS_SHIFT
 FDS_SENT: int = lib.FC_FLAG_FDS << lib.FC_WHAT_FLAGS_SHIFT
 FDS_CAME: int = lib.FC_FLAG_FDS << lib.FC_FRAME_FLAGS_SHIFT
 PLAIN_MAX = (1 << lib.FC_FRAME_CODE_SHIFT) - 1  # a result up to here: code OK, no attachment
@@ -92,22 +92,24 @@ class WindowChannel:
         return self._bulk(what, body, attachment, landing)
 
     def _bulk(self, what: int, body: bytes, attachment: Attachment, landing: Landing | None) -> Reply:
+        return self.settle(self.ask(what, body, attachment), what, body, attachment, landing)
+
+    def ask(self, what: int, body: bytes, attachment: Attachment) -> int:
+        """Give a request, and wait: the C core's result, for settle(). FC_ERR_SIZE: it does not fit, nothing
+        is done."""
         if not attachment:
-            return self.settle(lib.fc_call(self.ep, what, body, len(body)), what, body, b"", landing)
+            return int(lib.fc_call(self.ep, what, body, len(body)))
         if type(attachment) is bytes and len(attachment) <= self.endpoint.data_cap:  # most often, and quicker
-            result = lib.fc_call_attached(self.ep, what, body, len(body), attachment, len(attachment))
-            return self.settle(result, what, body, attachment, landing)
+            return int(lib.fc_call_attached(self.ep, what, body, len(body), attachment, len(attachment)))
         with memoryview(attachment) as view, ffi.from_buffer("char[]", view) as data:
             if len(data) > self.endpoint.data_cap:  # and perhaps more than a u32 can say
-                result = lib.FC_ERR_SIZE
-            else:
-                result = lib.fc_call_attached(self.ep, what, body, len(body), data, len(data))
-            return self.settle(result, what, body, view, landing)
+                return int(lib.FC_ERR_SIZE)
+            return int(lib.fc_call_attached(self.ep, what, body, len(body), data, len(data)))
 
     def _bulk_with_fds(
         self, what: int, body: bytes, attachment: Attachment, fds: Sequence[Fd], landing: Landing | None
     ) -> Reply:
-        self._check_size(body, attachment)
+        self.check_size(body, attachment)
         call_id, sent = self.ep.call_id % 0xFFFFFFFF + 1, True
         try:
             with self._guarded():
@@ -123,6 +125,11 @@ class WindowChannel:
                 self.close()
             raise
 
+    @property
+    def unsent(self) -> bool:
+        """Whether the last call found the connection ended before it was given: the server knows nothing of it."""
+        return bool(self.ep.fault == lib.FC_FAULT_UNSENT)
+
     def settle(
         self, result: int, what: int, body: bytes, attachment: Any = b"", landing: Landing | None = None
     ) -> Reply:
@@ -134,14 +141,18 @@ class WindowChannel:
             result = self._split(what, body, attachment)
         while result == _TICK:
             result = lib.fc_call_resume(self.ep)
+        return self.came(result, landing)
+
+    def came(self, result: int, landing: Landing | None = None) -> Reply:
+        """The reply that came, or the error raised; parts that are missing yet are waited for."""
         if result < 0:
             self.endpoint.fail(result)
-        rights = self._taken() if result & FDS_CAME else NO_RIGHTS
+        rights = self.taken() if result & FDS_CAME else NO_RIGHTS
         frame = self.ep.received
         code = (result >> lib.FC_FRAME_CODE_SHIFT) & 0xFFFF
         if code:
             landing = None
-        if result & _SPLIT:
+        if result & SPLIT:
             body, attachment = self._gathered(frame.whole_body, frame.whole_attach, landing)
         else:
             body = ffi.unpack(self.answer, result & PLAIN_MAX)
@@ -155,7 +166,8 @@ class WindowChannel:
             return landing.copied(self.window, start, size)
         return ffi.unpack(self.window + start, size) if size else b""
 
-    def _taken(self) -> Rights:
+    def taken(self) -> Rights:
+        """The descriptors of the reply that has come."""
         try:
             with self._guarded():
                 return take(self.socket, self.ep.call_id)
@@ -180,22 +192,20 @@ class WindowChannel:
 
     def _split(self, what: int, body: bytes, attachment: Any) -> int:
         """Send a request in parts; bodies stay where they are until the answer is there."""
-        self._check_size(body, attachment)
+        self.check_size(body, attachment)
         with ffi.from_buffer("char[]", body) as start, ffi.from_buffer("char[]", attachment) as data:
             result: int = lib.fc_call_split(self.ep, what, start, len(start), data, len(data))
             while result == _TICK:
                 result = lib.fc_call_resume(self.ep)
         return result
 
-    def _check_size(self, body: bytes, attachment: Attachment) -> None:
+    def check_size(self, body: bytes, attachment: Attachment) -> None:
         if len(body) + len(attachment) > self.message_max:
             raise too_large("a request", len(body) + len(attachment), self.message_max)
 
     def _gathered(self, body_len: int, attach_len: int, landing: Landing | None) -> tuple[bytes, Any]:
         """Body and attachment of a reply that comes in parts."""
-        if body_len + attach_len > self.message_max:
-            raise too_large("a reply", body_len + attach_len, self.message_max)
-        body, (landed, place) = fresh(body_len), (landing or PRIVATE).room(attach_len)
+        body, (landed, place) = self.room(body_len, attach_len, landing)
         with address(body) as to, place as behind:
             result: int = _TICK
             while result == _TICK:
@@ -203,6 +213,12 @@ class WindowChannel:
         if result < 0:
             self.endpoint.fail(result)
         return body, landed
+
+    def room(self, body_len: int, attach_len: int, landing: Landing | None) -> tuple[bytes, tuple[Any, Any]]:
+        """Memory for a reply that comes in parts: its body, and what Landing.room() gives for its attachment."""
+        if body_len + attach_len > self.message_max:
+            raise too_large("a reply", body_len + attach_len, self.message_max)
+        return fresh(body_len), (landing or PRIVATE).room(attach_len)
 
     def flow(self, incoming: Items | None) -> WindowFlow:
         """A streaming call over this channel, not opened yet."""

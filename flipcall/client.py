@@ -17,9 +17,17 @@ from ._core import lib
 from .agreement import shapes_of
 from .bulk import Bulk
 from .channel import Attachment, Reply, WindowChannel
-from .context import inherited, serving
+from .context import NO_METADATA, inherited, serving
 from .endpoint import Endpoint
-from .errors import CallError, ClosedError, DeadlineExceeded, MisuseError, ProtocolError
+from .errors import (
+    CallError,
+    ClosedError,
+    DeadlineExceeded,
+    FlipcallError,
+    ForkedError,
+    MisuseError,
+    ProtocolError,
+)
 from .fd import Fd
 from .fds import close_fds
 from .frame import timeout_us
@@ -57,14 +65,22 @@ S = TypeVar("S", bound=Service)
 Path = str | os.PathLike[str]
 
 _BACKLOG_PAUSE_S = 0.005
-_UNDECODABLE = (DecodeError, UnicodeDecodeError, RecursionError)  # what msgspec raises for a hostile body
+UNDECODABLE = (DecodeError, UnicodeDecodeError, RecursionError)  # what msgspec raises for a hostile body
 
 _NO_FDS: Sequence[Fd] = ()
 
 _clients: "weakref.WeakSet[Connection]" = weakref.WeakSet()
 
 
-class Connection:
+class Maker:
+    """What has made a client, which has it as `_flipcall`."""
+
+    def again(self, client: Any, timeout: float | None) -> Any:
+        """The same client with another timeout."""
+        raise NotImplementedError
+
+
+class Connection(Maker):
     """What all channels of one client share: where the server is, what was agreed, and the pool."""
 
     def __init__(
@@ -101,7 +117,7 @@ class Connection:
         self._takes_fds = any(m.fd_result for m in contract.methods) if contract else False
         self.welcome: Welcome | None = None
         self.peer_pid = 0  # of the first channel
-        self.pool = Pool(self._channel, max_channels)
+        self.pool = Pool(self.channel, max_channels)
         _clients.add(self)
 
     def open(self) -> Welcome:
@@ -110,7 +126,11 @@ class Connection:
         assert self.welcome is not None
         return self.welcome
 
-    def _channel(self, deadline: float | None = None) -> Channel:
+    def again(self, client: Any, timeout: float | None) -> Any:
+        """See Maker."""
+        return client_of(contract_of(type(client)), self, timeout)
+
+    def channel(self, deadline: float | None = None) -> Channel:
         """A new channel, by the deadline (time.monotonic() seconds) and the connect timeout.
 
         One that was hung up on without a word is tried once more: a worker that was just ending had it.
@@ -204,7 +224,13 @@ class Connection:
                 if link is not None:
                     link.sent()
                 endpoint = Endpoint(
-                    window, Side.CLIENT, peer=pid, policy=self.policy, switch=self.switch, notify=link
+                    window,
+                    Side.CLIENT,
+                    peer=pid,
+                    policy=self.policy,
+                    switch=self.switch,
+                    notify=link,
+                    doorbell=sock,
                 )
                 channel = WindowChannel(endpoint, sock, self._most(welcome))
                 try:
@@ -282,6 +308,7 @@ def connect(
     PeerDiedError, ProtocolError.
     """
     contract = contract_of(service)
+    contract.for_clients(asynchronous=False)
     connection = Connection(
         contract,
         path,
@@ -296,7 +323,7 @@ def connect(
     )
     try:
         connection.open()
-        client: S = _client(contract, connection, timeout)
+        client: S = client_of(contract, connection, timeout)
         return client
     except BaseException:
         connection.pool.close()
@@ -304,16 +331,32 @@ def connect(
 
 
 def with_options(client: S, *, timeout: float | None) -> S:
-    """The same client, with other options for calls made through the result; channels are shared."""
-    connection = getattr(client, "_flipcall", None)
-    if not isinstance(connection, Connection):
-        raise MisuseError(f"{client!r} was not made by flipcall.connect()")
-    again: S = _client(contract_of(type(client)), connection, timeout)
+    """The same client, of either kind, with other options for calls made through it; channels are shared."""
+    maker = getattr(client, "_flipcall", None)
+    if not isinstance(maker, Maker):
+        raise MisuseError(f"{client!r} was not made by connect()")
+    again: S = maker.again(client, timeout)
     return again
 
 
-def _client(contract: Contract, connection: Connection, timeout: float | None) -> Any:
-    """An object of a subclass of the contract, whose methods are calls."""
+def client_of(contract: Contract, connection: Connection, timeout: float | None) -> Any:
+    def make(method: Method, number: int) -> Callable[..., Any]:
+        if not connection.interceptors:
+            return stub(method, number, connection, timeout)
+        last = _maker(method, number, connection)
+        return client_chain(contract.name, method, connection.interceptors, timeout, last)
+
+    own = {"close": connection.pool.close, "_flipcall": connection}  # the latter for with_options()
+    return client_object(contract, connection, make, own)
+
+
+def client_object(
+    contract: Contract,
+    connection: Connection,
+    make: Callable[[Method, int], Callable[..., Any]],
+    own: dict[str, Any],
+) -> Any:
+    """An object of a subclass of the contract, whose methods are calls, made by `make` from method and number."""
     assert connection.welcome is not None
     numbers = {m.name: number for number, m in enumerate(connection.welcome.methods)}
     # The names are in the class, too, so that a contract may have abstract methods.
@@ -325,15 +368,11 @@ def _client(contract: Contract, connection: Connection, timeout: float | None) -
         if number is None:
             call = _missing(method)
         else:
-            call = stub(method, number, connection, timeout)
-            if connection.interceptors:
-                make = _maker(method, number, connection)
-                call = client_chain(contract.name, method, connection.interceptors, timeout, make)
+            call = make(method, number)
             known = len(connection.welcome.methods[number].params)
             if known < len(method.all_params):
                 call = _shorter(method, known, call)
         setattr(client, method.name, call)
-    own = {"close": connection.pool.close, "_flipcall": connection}  # the latter for with_options()
     vars(client).update(own)
     return client
 
@@ -352,13 +391,10 @@ def _missing(method: Method) -> Callable[..., Any]:
 def _maker(method: Method, number: int, connection: Connection) -> ClientProceed:
     """What makes a call that has passed the interceptors, with its own timeout and metadata."""
 
+    kind = _stream_stub if method.streaming else BulkCall
+
     def make(call: ClientCall) -> Any:
-        metadata, what = dict(call.metadata), number | WITH_METADATA if call.metadata else number
-        made: Callable[..., Any]
-        if method.streaming:
-            made = _stream_stub(method, what, connection.pool, call.timeout, metadata)
-        else:
-            made = BulkCall(method, what, connection.pool, call.timeout, metadata)
+        made = kind(method, number, connection.pool, call.timeout, dict(call.metadata))
         return method.call(made, call.args)
 
     return make
@@ -389,14 +425,14 @@ def stub(method: Method, number: int, connection: Connection, timeout: float | N
 
 def _window_stub(method: Method, number: int, pool: Pool, timeout: float | None) -> Callable[..., Any]:
     """The hottest path there is: everything it needs is in its closure, and nothing is called that need not be."""
-    count, bind, decode = _positions(method), method.bind, method.decode_result
+    count, bind, decode = positions(method), method.bind, method.decode_result
     what = number | timeout_us(timeout) << lib.FC_CALL_TIMEOUT_SHIFT
     pop, push, waiters, notify, mend = (
         pool.free.pop, pool.free.append, pool.waiters, pool.notify, pool.mend,
     )  # fmt: skip
 
-    def late(body: bytes, timeout: float | None = timeout) -> Any:
-        return _decoded(method, ask(pool, timeout, number, body, b"").body)
+    def late(body: bytes, timeout: float | None = timeout, unsent: ClosedError | None = None) -> Any:
+        return decoded(method, ask(pool, timeout, number, body, b"", unsent).body)
 
     def call(*args: Any, **kwargs: Any) -> Any:
         if kwargs or len(args) != count:
@@ -412,21 +448,23 @@ def _window_stub(method: Method, number: int, pool: Pool, timeout: float | None)
             reply = channel.call(what, body)
             if reply.__class__ is not bytes:
                 reply = channel.settle(reply, what, body).body
-        except BaseException:
+        except BaseException as e:
             mend(channel)
+            if type(e) is ClosedError and channel.unsent:
+                return late(body, unsent=e)
             raise
         push(channel)
         if waiters:
             notify()
         try:
             return decode(reply)
-        except _UNDECODABLE as e:
-            raise _garbled(method, e) from e
+        except UNDECODABLE as e:
+            raise garbled(method, e) from e
 
     return call
 
 
-def _positions(method: Method) -> int:
+def positions(method: Method) -> int:
     """How many positional arguments need no binding: all, or never as many when some go by keyword only."""
     return -1 if method.keyword_only else len(method.params)
 
@@ -440,24 +478,24 @@ class BulkCall:
         number: int,
         pool: Pool,
         timeout: float | None,
-        metadata: Mapping[str, str] | None = None,
+        metadata: Mapping[str, str] = NO_METADATA,
     ) -> None:
         self.method = method
         self.pool = pool
+        self._number = number | WITH_METADATA if metadata else number
         self._metadata = metadata
-        self._number = number
         self._timeout = timeout
-        self._count = _positions(method)
+        self._count = positions(method)
         self._landing = method.result_bulk.landing if method.result_bulk else None
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         method = self.method
         reply = self.ask(args, kwargs, self._landing)
         if method.fd_result:
-            return _decoded_with_fds(method, reply)
+            return decoded_with_fds(method, reply)
         if method.result_bulk is None:
-            return _decoded(method, reply.body)
-        return _unpacked(method, method.result_bulk, reply.body, reply.attachment)
+            return decoded(method, reply.body)
+        return unpacked(method, method.result_bulk, reply.body, reply.attachment)
 
     def ask(self, args: tuple[Any, ...], kwargs: dict[str, Any], landing: Landing | None) -> Reply:
         """The reply, its attachment where `landing` says. Raises what the call raises."""
@@ -487,10 +525,12 @@ def _stream_stub(
     number: int,
     pool: Pool,
     timeout: float | None,
-    metadata: Mapping[str, str] | None = None,
+    metadata: Mapping[str, str] = NO_METADATA,
 ) -> Callable[..., Any]:
     """A call with items to send or to receive. With results to iterate over it begins when one is asked for."""
     bind = method.bind
+    if metadata:
+        number |= WITH_METADATA
 
     def results(
         body: bytes, attachment: Attachment, requests: Iterator[Any] | None, last: list[Any]
@@ -523,15 +563,25 @@ def _stream_stub(
         for _ in made:
             raise ProtocolError(f"{method.name} has one result, and items came")
         if method.result_bulk is not None:
-            return _unpacked(method, method.result_bulk, last[0].body, last[0].attachment)
-        return _decoded(method, last[0].body)
+            return unpacked(method, method.result_bulk, last[0].body, last[0].attachment)
+        return decoded(method, last[0].body)
 
     return call
 
 
-def ask(pool: Pool, timeout: float | None, number: int, body: bytes, attachment: Attachment) -> Reply:
-    """One call over a channel of the pool; waiting for the channel is part of the timeout."""
-    channel, reply = _ask(pool, timeout, number, body, attachment)
+def ask(
+    pool: Pool,
+    timeout: float | None,
+    number: int,
+    body: bytes,
+    attachment: Attachment,
+    unsent: ClosedError | None = None,
+) -> Reply:
+    """One call over a channel of the pool; waiting for the channel is part of the timeout.
+
+    unsent: what an earlier attempt came to, at which the call was not given.
+    """
+    channel, reply = _ask(pool, timeout, number, body, attachment, unsent=unsent)
     pool.give(channel)
     return reply
 
@@ -544,49 +594,67 @@ def _ask(
     attachment: Attachment,
     fds: Sequence[Fd] = _NO_FDS,
     landing: Landing | None = None,
+    unsent: ClosedError | None = None,
 ) -> tuple[Channel, Reply]:
+    """See ask(). A channel that ended while it was idle (its worker was renewed, its server restarted) is no
+    reason for a call to fail: it was not given, so it is tried over another one, until there is none.
+    """
     if serving:
         timeout = inherited(timeout)
-    limit = timeout_us(timeout)
+    for _ in range(pool.limit + 1):
+        channel, limit = _taken(pool, timeout, unsent)
+        try:
+            return channel, channel.bulk(number, limit, body, attachment, fds, landing)
+        except BaseException as e:
+            pool.mend(channel)
+            if type(e) is not ClosedError or not channel.unsent or fds:
+                raise
+            unsent = e
+    assert unsent is not None
+    raise unsent
+
+
+def _taken(pool: Pool, timeout: float | None, unsent: ClosedError | None) -> tuple[Channel, int]:
+    """A channel, and how long the call may take then, microseconds."""
     try:
-        channel: Channel = pool.free.pop()
+        return pool.free.pop(), timeout_us(timeout)
     except IndexError:
         started = time.monotonic()
-        channel = pool.take(timeout)
-        if timeout is not None:
-            limit = timeout_us(max(0.0, timeout - (time.monotonic() - started)))
     try:
-        return channel, channel.bulk(number, limit, body, attachment, fds, landing)
-    except BaseException:
-        pool.mend(channel)
+        channel = pool.take(timeout)
+    except (DeadlineExceeded, ForkedError):
         raise
+    except (FlipcallError, OSError) as e:
+        raise e if unsent is None else unsent from e
+    left = None if timeout is None else max(0.0, timeout - (time.monotonic() - started))
+    return channel, timeout_us(left)
 
 
-def _decoded(method: Method, body: bytes) -> Any:
+def decoded(method: Method, body: bytes) -> Any:
     """The result in the body of a reply; the hottest path does it itself."""
     try:
         return method.decode_result(body)
-    except _UNDECODABLE as e:
-        raise _garbled(method, e) from e
+    except UNDECODABLE as e:
+        raise garbled(method, e) from e
 
 
-def _unpacked(method: Method, bulk: Bulk, body: bytes, attachment: Any) -> Any:
+def unpacked(method: Method, bulk: Bulk, body: bytes, attachment: Any) -> Any:
     try:
         return method.unpack_result(bulk, body, attachment)
-    except (*_UNDECODABLE, ValueError) as e:
-        raise _garbled(method, e) from e
+    except (*UNDECODABLE, ValueError) as e:
+        raise garbled(method, e) from e
 
 
-def _decoded_with_fds(method: Method, reply: Reply) -> Any:
+def decoded_with_fds(method: Method, reply: Reply) -> Any:
     try:
         value = reply.rights.decode(method.decode_result, reply.body)
-    except _UNDECODABLE as e:
-        raise _garbled(method, e) from e
+    except UNDECODABLE as e:
+        raise garbled(method, e) from e
     reply.rights.close()
     return value
 
 
-def _garbled(method: Method, error: Exception) -> ProtocolError:
+def garbled(method: Method, error: Exception) -> ProtocolError:
     return ProtocolError(f"the result of {method.name} is not what its signature says: {error}")
 
 

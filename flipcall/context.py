@@ -1,8 +1,9 @@
 """The call a handler is serving: context() inside a handler, one object per channel, reused call after call."""
 
-import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from types import MappingProxyType
 from typing import Protocol
 
@@ -65,37 +66,45 @@ class Context:
         return self._call.reply_view(n)
 
 
-_local = threading.local()
-serving: list[
-    bool
-] = []  # not empty once a thread of this process has served: its handlers' calls look for a deadline
+_current: ContextVar[Context | None] = ContextVar("flipcall.context", default=None)
+# Not empty once this process has served: its handlers' calls look for a deadline.
+serving: list[bool] = []
 NO_METADATA: Mapping[str, str] = MappingProxyType({})
 
 
 def context() -> Context:
-    """The call the current thread is serving. Raises MisuseError outside a handler."""
-    try:
-        current: Context = _local.context
-    except AttributeError:
-        raise MisuseError("context() is for handlers: this thread serves no call") from None
+    """The call the current thread, or task, is serving. Raises MisuseError outside a handler."""
+    current = _current.get()
+    if current is None:
+        raise MisuseError("context() is for handlers: this thread serves no call")
     return current
 
 
 def inherited(timeout: float | None) -> float | None:
     """The timeout of a call that is made now: within a handler at most what is left of its own deadline,
     seconds."""
-    current: Context | None = getattr(_local, "context", None)
+    current = _current.get()
     left = None if current is None else current.remaining()
     return timeout if left is None else left if timeout is None else min(timeout, left)
 
 
 def set_context(current: Context) -> None:
-    """A channel's thread says once what its calls' context is."""
-    _local.context = current
+    """A channel says once what its calls' context is: in its thread, or in the contextvars of its tasks."""
+    _current.set(current)
     if not serving:
         serving.append(True)
 
 
+@contextmanager
+def within(current: Context) -> Iterator[None]:
+    """A call that is served in the midst of another one's: what context() tells in this thread meanwhile."""
+    before = _current.set(current)
+    try:
+        yield
+    finally:
+        _current.reset(before)
+
+
 def clear_context() -> None:
     """A channel's thread ends."""
-    _local.__dict__.clear()
+    _current.set(None)

@@ -16,6 +16,7 @@ import errno
 import socket
 import struct
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from .errors import CallError, ClosedError, MisuseError, ProtocolError
 from .fd import Fd
@@ -64,27 +65,89 @@ def take(sock: socket.socket, call_id: int) -> Rights:
 
     Raises ProtocolError: none came, or another number of them than was said.
     """
-    buffer = bytearray(MESSAGE.size)
     for _ in range(_MOST):
-        try:
-            size, fds, flags, _ = collect(sock, buffer, SCM_MAX_FD, socket.MSG_DONTWAIT)
-        except (BlockingIOError, ConnectionResetError):
-            size, fds, flags = 0, [], 0
-        if size != MESSAGE.size:
-            close_fds(fds)
+        message = _next(sock)
+        if message is None:
             raise ProtocolError("descriptors were announced and did not come")
-        of, count = MESSAGE.unpack(buffer)
-        if of != call_id:
-            close_fds(fds)  # a ring, or a call's that nobody waits for any more
-            continue
-        if flags & socket.MSG_CTRUNC and len(fds) < count <= SCM_MAX_FD:
-            close_fds(fds)
-            return Rights(lost=True)
-        if not fds or len(fds) != count:
-            close_fds(fds)
-            raise ProtocolError(f"{len(fds)} descriptors came, {count} were announced")
-        return Rights(fds)
+        if message.call_id == call_id:
+            return message.rights()
+        close_fds(message.fds)  # a ring, or a call's that nobody waits for any more
     raise ProtocolError(f"{_MOST} messages on the control socket, and none of this call")
+
+
+class _Message(NamedTuple):
+    """One of them, as it came. fds: the receiver's to close."""
+
+    call_id: int
+    announced: int
+    fds: list[int]
+    cut: bool  # there were more than this process could take
+
+    def rights(self) -> Rights:
+        """Its descriptors. Raises ProtocolError when they are not what it says; all are closed then."""
+        if self.cut and len(self.fds) < self.announced <= SCM_MAX_FD:
+            close_fds(self.fds)
+            return Rights(lost=True)
+        if not self.fds or len(self.fds) != self.announced:
+            close_fds(self.fds)
+            raise ProtocolError(f"{len(self.fds)} descriptors came, {self.announced} were announced")
+        return Rights(self.fds)
+
+
+def _next(sock: socket.socket) -> _Message | None:
+    """The next message; None when there is none, or will be no more. Raises ProtocolError for a part of one."""
+    buffer = bytearray(MESSAGE.size)
+    try:
+        size, fds, flags, _ = collect(sock, buffer, SCM_MAX_FD, socket.MSG_DONTWAIT)
+    except (BlockingIOError, ConnectionResetError):
+        return None
+    if size == MESSAGE.size:
+        call_id, announced = MESSAGE.unpack(buffer)
+        return _Message(call_id, announced, fds, bool(flags & socket.MSG_CTRUNC))
+    close_fds(fds)
+    if size:
+        raise ProtocolError(f"a message of {size} bytes on the control socket")
+    return None
+
+
+class Inbox:
+    """For a side that reads its control socket whenever something is there, as an event loop does, and so before a
+    frame has announced it: keeps the descriptors that came last until they are taken. One thread at a time.
+
+    A peer can put 253 descriptors into this process unannounced, so it is for channels whose signatures have Fd;
+    for others read without room for any.
+    """
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._socket = sock
+        self._last: _Message | None = None
+
+    def read(self) -> None:
+        """Read what is there; rings have done their work with it. Never waits. Raises ProtocolError."""
+        for _ in range(_MOST):
+            message = _next(self._socket)
+            if message is None:
+                return
+            if message.call_id == 0:
+                close_fds(message.fds)
+                continue
+            self.close()
+            self._last = message
+
+    def take(self, call_id: int) -> Rights:
+        """As the function take()."""
+        self.read()
+        message, self._last = self._last, None
+        if message is None or message.call_id != call_id:
+            close_fds(message.fds if message else ())
+            raise ProtocolError("descriptors were announced and did not come")
+        return message.rights()
+
+    def close(self) -> None:
+        """Close what nobody has taken. Idempotent."""
+        message, self._last = self._last, None
+        if message is not None:
+            close_fds(message.fds)
 
 
 def drop(sock: socket.socket) -> None:

@@ -7,13 +7,14 @@ honest Python caller can pass them. A ProtocolError that a handler raises is an 
 of another connection, on which the handler is the client.
 """
 
+import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
 
 from .context import context
-from .errors import CallError, ClosedError, ProtocolError
+from .errors import CallError, ClosedError, MisuseError, ProtocolError
 from .failure import describe
 from .fd import Fd
 from .interceptor import ServerInterceptor, server_chain
@@ -46,8 +47,13 @@ class Dispatcher:
         self.name = contract.name
         self.methods = contract.methods
         self._handlers = [getattr(service, m.name) for m in self.methods]
+        for handler in self._handlers:
+            self._check(handler)
         if gate is not None:
-            self._handlers = [gate.guard(handler) for handler in self._handlers]
+            self._handlers = [
+                gate.guard(handler, m.stream_out is not None)
+                for m, handler in zip(self.methods, self._handlers, strict=True)
+            ]
         if interceptors:
             self._handlers = [
                 server_chain(self.name, m, interceptors, handler, context)
@@ -73,6 +79,11 @@ class Dispatcher:
             return method.decode_args, handler
         return method.decode_args, lambda *args: method.call(handler, args)
 
+    def _check(self, handler: Callable[..., Any]) -> None:
+        if inspect.iscoroutinefunction(handler) or inspect.isasyncgenfunction(handler):
+            what = f"{self.name}.{handler.__name__} is `async def`: serve it with flipcall.asyncio"
+            raise MisuseError(what)
+
     def drain(self) -> None:
         """Take no more requests. Any thread, idempotent. Emptying the quick ways costs them nothing until then."""
         self._draining = True
@@ -89,12 +100,30 @@ class Dispatcher:
         """The answer to a request; `attachment` is a view borrowed until the reply is sent, `rights` are its
         descriptors, `flow` the stream it has opened; control is this side's afterwards.
 
+        Raises as opened() does.
+        """
+        opened = self.opened(number, body, attachment, rights, flow is not None)
+        if isinstance(opened[0], int):
+            return opened
+        method, args = opened
+        if flow is not None:
+            return self._stream(method, args, flow)
+        try:
+            return self.result(method, self.call(method, args))
+        except BaseException as e:
+            return self.failed(e)
+
+    def opened(
+        self, number: int, body: bytes, attachment: memoryview, rights: Rights, streaming: bool
+    ) -> tuple[Method, tuple[Any, ...]] | Answer:
+        """The method a request calls and its arguments, or the answer to a request that never gets so far.
+
         Raises BrokenRequest; ClosedError, with nothing done, once draining.
         """
         if self._draining:
             raise ClosedError("this server is stopping")
         method = self._method(number)
-        if method.streaming is (flow is None):
+        if method.streaming is not streaming:
             raise BrokenRequest(
                 f"{method.name} was called as if it were {'no' if method.streaming else 'a'} stream"
             )
@@ -114,20 +143,19 @@ class Dispatcher:
             rights.revoke()
             return self.failed(e)
         rights.close()
-        if flow is not None:
-            return self._stream(method, args, flow)
-        try:
-            return self._result(method, method.call(self._handlers[number], args))
-        except BaseException as e:
-            return self.failed(e)
+        return method, args
+
+    def call(self, method: Method, args: tuple[Any, ...]) -> Any:
+        """What the handler of `method` returns. Raises what it raises."""
+        return method.call(self._handlers[method.number], args)
 
     def _stream(self, method: Method, args: tuple[Any, ...], flow: Flow) -> Answer:
         """The same for a call with items; whatever the handler did not want is not waited for."""
         requests = received(flow, method.name)
         try:
-            result = method.call(self._handlers[method.number], method.joined(args, requests))
+            result = self.call(method, method.joined(args, requests))
             if method.stream_out is None:
-                answer = self._result(method, result)
+                answer = self.result(method, result)
             elif give_all(flow, result, method.stream_out):
                 answer = 0, NOTHING, NOTHING, []
             else:
@@ -140,7 +168,8 @@ class Dispatcher:
         flow.regain()
         return answer
 
-    def _result(self, method: Method, result: Any) -> Answer:
+    def result(self, method: Method, result: Any) -> Answer:
+        """The answer for what a handler returned. Raises what encoding it does."""
         if method.fd_result:
             out, fds = pack(result)
             for fd in fds:

@@ -64,9 +64,11 @@ class DynamicClient:
 
         A bulk parameter takes bytes, a bulk result is bytes; a stream is any iterable but str, bytes and mappings,
         a result that is one a flipcall.streams.Stream. Raises MisuseError for arguments that do not fit the
-        method's parameters, and whatever the call raises.
+        method's parameters, and for a method that returns descriptors; whatever the call raises.
         """
         number, offered = self.method(name)
+        if offered.fd_result:
+            raise MisuseError(f"{name} hands descriptors over, for which the service's class is needed")
         slots = _in_order(offered, arguments)
         for value, param in zip(slots, offered.params, strict=False):
             if param.bulk and not isinstance(value, OCTETS):

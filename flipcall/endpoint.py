@@ -15,14 +15,15 @@ A wait releases the GIL, never installs a signal handler, and comes back to Pyth
 every 50 ms on the way, so Ctrl-C works and a dead peer is noticed.
 """
 
-import json
 import os
 import threading
 import time
 import weakref
+from socket import socket as UnixSocket
 from types import TracebackType
 from typing import Any, NoReturn
 
+from . import greeting
 from ._core import ffi, lib
 from .errors import (
     BusyError,
@@ -37,7 +38,7 @@ from .liveness import Liveness
 from .notify import NotifyLink
 from .outcome import Side, State, Stats, error_of
 from .policy import FREE, WaitPolicy, waits
-from .switch import FUTEX, NOTIFY, number, offered, taken
+from .switch import FUTEX, NOTIFY, number, taken
 from .window import PacketWindow
 
 os.register_at_fork(after_in_child=lib.fc_forked)
@@ -62,6 +63,8 @@ class Endpoint:
     peer: how to notice the other process's death; without it only deadlines and shutdown end a wait.
     switch: the only one to use (see flipcall.switch); by default the best that both sides can do.
     notify: this side's part in the switch of that name (flipcall.notify); owned from now on, too.
+    doorbell: the socket both sides have, on which this one rings a peer that waits in an event loop; borrowed, and
+        open until close() has returned.
     watched: somebody else watches the peer and calls condemn(), so waits here need not look every 50 ms.
     Raises UnsupportedError for a switch that cannot work here, ClosedError for a closed window, MisuseError for a
     window that is another endpoint's (and then closes nothing).
@@ -77,6 +80,7 @@ class Endpoint:
         watched: bool = False,
         switch: str | None = None,
         notify: NotifyLink | None = None,
+        doorbell: UnixSocket | None = None,
     ) -> None:
         if window in _owned:  # and so is `peer`, perhaps: both stay with the other endpoint
             raise MisuseError(f"{window!r} is another endpoint's")
@@ -85,14 +89,16 @@ class Endpoint:
         self.placement = FREE  # until connected
         self._window = window
         self._peer = peer or Liveness()
+        self._doorbell = doorbell
         # shutdown and close, against each other; taken anew by a signal handler that interrupts its holder
         self._lock = threading.RLock()
         self._pid = os.getpid()
         self._closed = False
+        self._rings = False  # both sides agreed on doorbells
         try:
             self.side = Side(side)
             self.policy = policy or WaitPolicy.balanced()
-            self._offer = _offered(switch, notify)
+            self._offer = greeting.switches(switch, notify)
             self._base: Any = ffi.from_buffer("char[]", window.buffer)
             self._ep = ffi.new("struct fc_endpoint *")
             result = lib.fc_init(self._ep, self._base, window.length, self.side, _c_policy(self.policy))
@@ -128,10 +134,8 @@ class Endpoint:
         turn = State(self._ep.turn)  # not self.state, which another thread's shutdown() may just have changed
         if turn is not State.NEW or self.side is not Side.CLIENT:
             raise MisuseError(f"connect() on a {self.side.name.lower()} endpoint in state {turn.name}")
-        keys: dict[str, Any] = {"sleepers": 1, "switches": self._offer, "placement": self.policy.placement}
-        if self._notify is not None:
-            keys["notify"] = self._notify.index
-        offer = json.dumps(keys).encode()
+        bell = self._doorbell is not None
+        offer = greeting.request(self._offer, self.policy.placement, self._notify, bell)
         try:
             self._put(offer)
             n = self._settle(lib.fc_connect(self._ep, len(offer), _deadline(deadline_ns)), deadline_ns)
@@ -164,8 +168,7 @@ class Endpoint:
             offer = self._agree(n)
             switch, index = taken(self._offer, offer.get("switches")), offer.get("notify")
             place = self._settle_at(offer.get("placement"))
-            reply = {"sleepers": 1, "switch": switch, "placement": place} if offer else {}
-            answer = json.dumps(reply).encode()
+            answer = greeting.answer(offer, switch, place, self._rings)
             self._put(answer)
             self._check(lib.fc_send(self._ep, len(answer)))
             self._use(switch, index)
@@ -231,12 +234,28 @@ class Endpoint:
         with self._lock:
             return self._closed or bool(lib.fc_retire(self._ep))
 
+    def drain(self) -> None:
+        """Server: let the answer to the call under way be the last one; retire() then. Any thread."""
+        if self._pid == os.getpid():
+            with self._lock:
+                if not self._closed:
+                    lib.fc_drain(self._ep)
+
     def cancelled(self) -> bool:
         """Server: nobody waits for the call under way any more. Any thread."""
         if self._pid != os.getpid():
             return True
         with self._lock:
             return self._closed or bool(lib.fc_cancelled(self._ep))
+
+    def wait_by_doorbell(self) -> None:
+        """Never park from now on: waits end with FC_ARMED, and the peer rings on the socket given as doorbell=.
+
+        Once connected, before anything else. Raises UnsupportedError when the peer does not ring.
+        """
+        if not self._rings:
+            raise UnsupportedError(self._name("does not ring doorbells"))
+        self._check(lib.fc_wait_by_doorbell(self._ep))
 
     def close(self) -> None:
         """Shut down and give back window and descriptors. Any thread; waits for a thread inside. Idempotent: one
@@ -277,6 +296,11 @@ class Endpoint:
         """Counts so far. Any thread."""
         s = self._ep.stats
         return Stats(*(getattr(s, name) for name in Stats.__struct_fields__))
+
+    @property
+    def pidfd(self) -> int:
+        """What tells of the peer's end, for a loop that watches it; borrowed. -1 for none."""
+        return self._peer.pidfd
 
     @property
     def parked(self) -> bool:
@@ -358,13 +382,13 @@ class Endpoint:
             text = bytes(self.data[: min(n, lib.FC_CONNECT_JSON_MAX)])
         except ValueError:  # released: close() in another thread
             raise self._over() from None
-        try:
-            offer = json.loads(text)
-        except (ValueError, RecursionError):
-            offer = None
-        if not isinstance(offer, dict):
+        offer = greeting.read(text)
+        if offer is None:
             raise ProtocolError(self._name("connected with something else than a JSON object"), self.peer_pid)
         self._ep.trust_sleepers = offer.get("sleepers") == 1
+        if self._doorbell is not None and offer.get("doorbell") == 1 and self._ep.trust_sleepers:
+            self._check(lib.fc_use_doorbell(self._ep, self._doorbell.fileno()))
+            self._rings = True
         return offer
 
     def _settle(self, result: int, deadline_ns: int | None) -> int:
@@ -398,16 +422,6 @@ class Endpoint:
 
     def _name(self, what: str) -> str:
         return f"the peer (process {self.peer_pid or '?'}) {what}"
-
-
-def _offered(switch: str | None, notify: NotifyLink | None) -> list[str]:
-    if notify is None:
-        if switch == NOTIFY:
-            raise MisuseError("switch notify needs notify=, this side's NotifyLink (flipcall.notify)")
-        return offered(switch)
-    if switch not in (None, NOTIFY):
-        raise MisuseError(f"a NotifyLink is of no use to switch {switch}")
-    return [NOTIFY] if switch == NOTIFY else [NOTIFY, *offered(None)]
 
 
 def _deadline(deadline_ns: int | None) -> int:

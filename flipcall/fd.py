@@ -16,7 +16,7 @@ and handing ownership over with the message (a call can fail after its descripto
 import os
 import warnings
 from types import TracebackType
-from typing import Protocol
+from typing import NoReturn, Protocol
 
 from .errors import MisuseError
 from .fds import close_fds
@@ -86,6 +86,9 @@ class Fd:
         self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
     ) -> None:
         self.close()
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("an Fd is neither copied nor pickled, for both would close the same number: Fd.dup()")
 
     def __repr__(self) -> str:
         return f"Fd({self._fd})" if self._fd >= 0 else "Fd(closed)"

@@ -26,7 +26,7 @@ _SPLIT: int = lib.FC_FLAG_SPLIT << lib.FC_FRAME_FLAGS_SHIFT
 _EARLY: int = lib.FC_FRAME_EARLY
 _TICK: int = lib.FC_TICK
 _LENGTH = (1 << 32) - 1
-_WHAT = {kind: kind << lib.FC_WHAT_KIND_SHIFT for kind in (MORE, ITEMS, END, CANCEL)}
+WHAT = {kind: kind << lib.FC_WHAT_KIND_SHIFT for kind in (MORE, ITEMS, END, CANCEL)}
 _PUBLISHED: int = lib.FC_PUBLISHED
 _STOPPED: int = lib.FC_STOPPED
 _FULL: int = lib.FC_FULL
@@ -39,8 +39,9 @@ def too_large(what: str, size: int, most: int) -> CallError:
     return CallError(Status.RESOURCE_EXHAUSTED, f"{what} of {size} bytes, more than the {most} allowed")
 
 
-class WindowFlow:
-    """See above. `incoming` decodes what this side receives, None when it is not sent any items."""
+class FlowState:
+    """What of a flow does not wait. `incoming` decodes what this side receives, None when it is not sent any
+    items."""
 
     def __init__(
         self, endpoint: Endpoint, ep: Any, window: Any, incoming: Items | None, message_max: int
@@ -73,6 +74,68 @@ class WindowFlow:
             self._on_its_way = (start, data)
         if result != _TICK:
             self._endpoint.fail(result)
+
+    def hand(self, kind: int, code: int = 0) -> None:
+        """Give control away, with what was published, and do not wait. Precondition: mine."""
+        result = lib.fc_hand(self._ep, WHAT[kind] | code)
+        if result < 0:
+            self._endpoint.fail(result)
+        self.mine = False
+
+    def drain(self) -> list[Any]:
+        """The items that have come and were not handed out."""
+        items, self.items = self.items, []
+        return items
+
+    def _sendable(self, item: bytes) -> None:
+        if len(item) > self._message_max:
+            raise too_large("an item", len(item), self._message_max)
+
+    def _give_up(self) -> None:
+        """Server: nothing of what comes is wanted any more."""
+        self._ep.deadline = lib.FC_NO_DEADLINE
+        if not self.mine:
+            lib.fc_cancel(self._ep)
+        self._incoming = None
+
+    def _came(self, result: int) -> bool:
+        """What the C core's `result` has brought; whether that is the announcement of a message in parts."""
+        if result < 0:
+            self._endpoint.fail(result)
+        frame = self._ep.received
+        self.mine = not result & _EARLY
+        if self.mine:
+            self._on_its_way = ()
+            self.kind = (result >> lib.FC_FRAME_KIND_SHIFT) or REPLY
+            self.code = (result >> lib.FC_FRAME_CODE_SHIFT) & 0xFFFF
+            if result & _SPLIT:
+                return True
+            length = result & _LENGTH
+            self.body = ffi.unpack(self._window + frame.body_off, length) if length else b""
+            if frame.attach_len:
+                self.attachment = ffi.unpack(self._window + frame.attach_off, frame.attach_len)
+        if frame.items_len and self._incoming is not None:
+            self.items += self._incoming.decode(ffi.unpack(self._window + frame.items_off, frame.items_len))
+        return False
+
+    def _room(self) -> tuple[bytes, bytes]:
+        """Memory for the body and the attachment of a message in parts: an item, or a reply."""
+        body_len, attach_len = self._ep.received.whole_body, self._ep.received.whole_attach
+        if body_len + attach_len > self._message_max:
+            what = "an item" if self.kind == ITEMS else "a reply"
+            raise too_large(what, body_len + attach_len, self._message_max)
+        return fresh(body_len), fresh(attach_len)
+
+    def _whole(self, body: bytes, attachment: bytes) -> None:
+        """All parts have come."""
+        if self.kind == ITEMS and self._incoming is not None:
+            self.items.append(self._incoming.decode_one(body))
+        else:
+            self.body, self.attachment = body, attachment
+
+
+class WindowFlow(FlowState):
+    """See above."""
 
     # ---- producing ----------------------------------------------------------------------------------------
 
@@ -119,8 +182,7 @@ class WindowFlow:
 
     def _publish_parts(self, item: bytes) -> bool:
         """An item larger than the window: in parts, once the peer has taken the others."""
-        if len(item) > self._message_max:
-            raise too_large("an item", len(item), self._message_max)
+        self._sendable(item)
         while True:
             with ffi.from_buffer("char[]", item) as data:
                 result = lib.fc_items_split(self._ep, data, len(item))
@@ -133,16 +195,9 @@ class WindowFlow:
 
     def flip(self) -> None:
         """Let the peer take everything published so far, and wait for control. Precondition: mine."""
-        self._settle(lib.fc_exchange(self._ep, _WHAT[ITEMS], b"", 0))
+        self._settle(lib.fc_exchange(self._ep, WHAT[ITEMS], b"", 0))
 
     # ---- consuming ----------------------------------------------------------------------------------------
-
-    def hand(self, kind: int, code: int = 0) -> None:
-        """Give control away, with what was published, and do not wait. Precondition: mine."""
-        result = lib.fc_hand(self._ep, _WHAT[kind] | code)
-        if result < 0:
-            self._endpoint.fail(result)
-        self.mine = False
 
     def take(self) -> None:
         """Wait for items, which are in `items` then, or for control. Precondition: not mine.
@@ -152,60 +207,27 @@ class WindowFlow:
         """
         self._settle(lib.fc_take(self._ep))
 
-    def drain(self) -> list[Any]:
-        """The items that have come and were not handed out."""
-        items, self.items = self.items, []
-        return items
-
     def regain(self) -> None:
         """Server: get control back, whatever it costs: items are dropped, and the client is told to stop."""
-        self._ep.deadline = lib.FC_NO_DEADLINE
-        if not self.mine:
-            lib.fc_cancel(self._ep)
+        self._give_up()
         while not self.mine:
-            self._incoming = None
             self.take()
 
     def _settle(self, result: int) -> None:
         self.mine = False
         while result == _TICK:
             result = lib.fc_take(self._ep)
-        self._came(result)
+        if self._came(result):
+            self._gather()
 
-    def _came(self, result: int) -> None:
-        """What the C core's `result` has brought."""
-        if result < 0:
-            self._endpoint.fail(result)
-        frame = self._ep.received
-        self.mine = not result & _EARLY
-        if self.mine:
-            self._on_its_way = ()
-            self.kind = (result >> lib.FC_FRAME_KIND_SHIFT) or REPLY
-            self.code = (result >> lib.FC_FRAME_CODE_SHIFT) & 0xFFFF
-            if result & _SPLIT:
-                self._gather(frame.whole_body, frame.whole_attach)
-                return
-            length = result & _LENGTH
-            self.body = ffi.unpack(self._window + frame.body_off, length) if length else b""
-            if frame.attach_len:
-                self.attachment = ffi.unpack(self._window + frame.attach_off, frame.attach_len)
-        if frame.items_len and self._incoming is not None:
-            self.items += self._incoming.decode(ffi.unpack(self._window + frame.items_off, frame.items_len))
-
-    def _gather(self, body_len: int, attach_len: int) -> None:
-        """A message in parts: an item, or a reply."""
-        if body_len + attach_len > self._message_max:
-            raise too_large(
-                "an item" if self.kind == ITEMS else "a reply", body_len + attach_len, self._message_max
-            )
-        body, attachment = fresh(body_len), fresh(attach_len)
+    def _gather(self) -> None:
+        """A message in parts."""
+        body, attachment = self._room()
         with address(body) as to, address(attachment) as behind:
             result = _TICK
             while result == _TICK:
-                result = lib.fc_gather(self._ep, to, body_len, behind, attach_len)
+                result = lib.fc_gather(self._ep, to, len(body), behind, len(attachment))
         if result:
             self._came(result)
-        elif self.kind == ITEMS and self._incoming is not None:
-            self.items.append(self._incoming.decode_one(body))
         else:
-            self.body, self.attachment = body, attachment
+            self._whole(body, attachment)

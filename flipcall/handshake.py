@@ -69,6 +69,7 @@ class Offered(msgspec.Struct):
     params: tuple[Param, ...]
     bulk_result: bool
     stream_result: bool = False
+    fd_result: bool = False  # descriptors come with it
 
     @classmethod
     def of(cls, method: Method) -> "Offered":
@@ -79,6 +80,7 @@ class Offered(msgspec.Struct):
             method.all_params,
             method.bulk_result,
             method.stream_out is not None,
+            method.fd_result,
         )
 
 

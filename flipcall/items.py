@@ -24,6 +24,11 @@ _STREAMS = (
 encode: Callable[[Any], bytes] = msgspec.msgpack.Encoder().encode
 
 
+def is_asynchronous(annotation: Any) -> bool:
+    """Whether `annotation` is a stream for `async for`."""
+    return typing.get_origin(annotation) in _STREAMS[3:]
+
+
 def item_type(annotation: Any) -> Any:
     """What `annotation` is a stream of, None if it is none."""
     if typing.get_origin(annotation) in _STREAMS:

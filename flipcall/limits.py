@@ -7,7 +7,7 @@ only hide that the caller's own deadline is what it waits for.
 import resource
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import wraps
 from typing import Any
 
@@ -89,17 +89,30 @@ class Gate:
         self._most = most
         self._free = threading.Semaphore(most)
 
-    def guard(self, handler: Callable[..., Any]) -> Callable[..., Any]:
-        """`handler`, which raises CallError (RESOURCE_EXHAUSTED) instead of being one too many."""
+    def guard(self, handler: Callable[..., Any], streams: bool) -> Callable[..., Any]:
+        """`handler`, which raises CallError (RESOURCE_EXHAUSTED) instead of being one too many. streams: it gives
+        an iterator, and the call lasts as long as that.
+        """
 
         @wraps(handler)
         def guarded(*args: Any, **kwargs: Any) -> Any:
-            if not self._free.acquire(blocking=False):
-                what = f"{self._most} calls are being served, which is the most at a time"
-                raise CallError(Status.RESOURCE_EXHAUSTED, what)
+            self._enter()
             try:
                 return handler(*args, **kwargs)
             finally:
                 self._free.release()
 
-        return guarded
+        @wraps(handler)
+        def streamed(*args: Any, **kwargs: Any) -> Iterator[Any]:
+            self._enter()
+            try:
+                yield from handler(*args, **kwargs)
+            finally:
+                self._free.release()
+
+        return streamed if streams else guarded
+
+    def _enter(self) -> None:
+        if not self._free.acquire(blocking=False):
+            what = f"{self._most} calls are being served, which is the most at a time"
+            raise CallError(Status.RESOURCE_EXHAUSTED, what)

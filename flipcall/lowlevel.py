@@ -14,6 +14,7 @@ from .errors import (
 from .fds import recv_fds, send_fds
 from .liveness import Liveness, Peer
 from .named import NamedAllocator, NamedWindow
+from .notify import NotifyLink
 from .outcome import Side, State, Stats
 from .policy import WaitPolicy
 from .window import PacketWindow
@@ -24,6 +25,7 @@ __all__ = [
     "MemfdAllocator",
     "NamedAllocator",
     "NamedWindow",
+    "NotifyLink",
     "PacketWindow",
     "Peer",
     "Side",

@@ -15,7 +15,7 @@ import msgspec
 
 from .bulk import Bulk, bulk_of
 from .errors import CallError, MisuseError, ProtocolError
-from .items import Items, item_type
+from .items import Items, is_asynchronous, item_type
 from .rights import decoder, holds_fd
 from .shape import Parameter, method_shape
 from .status import Status
@@ -72,6 +72,7 @@ class Method:
         given = item_type(self.result_type)
         self.stream_out = None if given is None else Items(given, where)
         self.streaming = self.stream_in is not None or self.stream_out is not None
+        self.asynchronous = inspect.iscoroutinefunction(function) or is_asynchronous(self.result_type)
         self._all = parameters
         parameters = [p for i, p in enumerate(parameters) if i != self.stream_at]
         self.types = [hints[p.name] for p in parameters]
@@ -81,11 +82,16 @@ class Method:
             for p, kind in zip(parameters, self._bulk, strict=True)
         )
         # With the stream in its place, as people count: for those who know the method from the handshake alone.
-        self.all_params = tuple(
-            Param(p.name, p.default is p.empty, bulk_of(hints[p.name]) is not None, i == self.stream_at)
-            for i, p in enumerate(self._all)
-        )
         self.all_types = [hints[p.name] for p in self._all]
+        self.all_params = tuple(
+            Param(
+                p.name,
+                p.default is p.empty,
+                i != self.stream_at and bulk_of(kind) is not None,
+                i == self.stream_at,
+            )
+            for i, (p, kind) in enumerate(zip(self._all, self.all_types, strict=True))
+        )
         self.bulk_params = tuple((i, kind) for i, kind in enumerate(self._bulk) if kind is not None)
         wire = type(None) if self.stream_out else self.result_type
         self.result_bulk = _bulk_of(wire, where)
@@ -100,7 +106,11 @@ class Method:
         result = self.result_bulk.slot if self.result_bulk else wire
         self.decode_result: Callable[[bytes], Any] = self._decoder(result, where)
         self.shape = method_shape(
-            [Parameter(p.name, p.default is p.empty, hints[p.name]) for p in self._all], self.result_type
+            [
+                Parameter(p.name, p.default is p.empty, kind)
+                for p, kind in zip(self._all, self.all_types, strict=True)
+            ],
+            self.result_type,
         )
         self.fingerprint = self.shape.fingerprint()
 

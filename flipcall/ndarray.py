@@ -43,7 +43,8 @@ class Array:
         """Raises TypeError for a T that cannot be sent."""
         self.slot = Slot
         self._scalar = _scalar(annotation)
-        self.schema = f"ndarray {self._scalar.__name__}"
+        # As a shape (shape.py): an array of any type takes every one.
+        self.schema = "ndarray" if self._scalar is np.generic else f"ndarray of {self._scalar.__name__}"
         if issubclass(self._scalar, (np.object_, np.void)):
             raise TypeError(f"arrays of {self._scalar.__name__} cannot be sent")
 

@@ -15,7 +15,8 @@ from typing import Any
 
 import msgspec
 
-from .bulk import OCTETS
+from .bulk import OCTETS, bulk_of
+from .fd import Fd
 from .method import Method
 from .service import Contract
 from .shape import stream_item
@@ -28,7 +29,9 @@ def service_schema(contract: Contract) -> dict[str, Any]:
     """The JSON Schema of all methods of a contract."""
     kinds = [stream_item(kind)[0] for m in contract.methods for kind in (*m.all_types, m.result_type)]
     described = [kind for kind in dict.fromkeys(map(_Hashable, kinds)) if _describable(kind.kind)]
-    schemas, defs = msgspec.json.schema_components([d.kind for d in described], ref_template=_REF)
+    schemas, defs = msgspec.json.schema_components(
+        [d.kind for d in described], ref_template=_REF, schema_hook=_schema_of_fd
+    )
     known = dict(zip(described, schemas, strict=True))
     return _said(
         {
@@ -40,6 +43,12 @@ def service_schema(contract: Contract) -> dict[str, Any]:
             "$defs": defs,
         }
     )
+
+
+def _schema_of_fd(kind: type) -> dict[str, Any]:
+    if kind is not Fd:
+        raise NotImplementedError  # msgspec's way of saying that there is none
+    return {"type": "integer", "description": "a file descriptor, which comes beside the message"}
 
 
 class _Hashable:
@@ -56,10 +65,10 @@ class _Hashable:
 
 
 def _describable(kind: Any) -> bool:
-    if kind in OCTETS:
+    if bulk_of(kind) is not None:
         return False
     try:
-        msgspec.json.schema(kind)
+        msgspec.json.schema(kind, schema_hook=_schema_of_fd)
     except (TypeError, ValueError):  # keys that are no strings, types of one's own
         return False
     return True

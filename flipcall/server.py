@@ -10,23 +10,24 @@ stop(grace): no more connections; idle channels retire at once, busy ones after 
 
 import atexit
 import contextlib
-import logging
+import multiprocessing
 import os
 import queue
 import signal
 import socket
 import threading
-import time
 import weakref
 from collections.abc import Callable, Sequence
 from types import FrameType, TracebackType
 from typing import Any, NoReturn
 
+import msgspec
+
 from ._core import lib
-from .admission import Admission, refuse
+from .admission import Admission
 from .builtin import Builtins
-from .connection import ServedConnection
-from .errors import CallError, FlipcallError, ForkedError, MisuseError, ProtocolError
+from .connection import Connections
+from .errors import CallError, ForkedError, MisuseError
 from .handover import Handover
 from .health import HealthServer
 from .interceptor import ServerInterceptor
@@ -36,7 +37,7 @@ from .liveness import Peer
 from .policy import WaitPolicy
 from .service import Service
 from .session import Implementation, Sessions
-from .stats import Observed, ServerStats
+from .stats import ServerStats, together
 from .status import Status
 from .switch import NOTIFY
 from .watcher import Watcher
@@ -44,8 +45,8 @@ from .workers import Crew, StartMethod
 
 Path = str | os.PathLike[str]
 
-_DRAIN_TICK_S = 0.002
-_LETTING_GO_S = 0.5  # for threads that were told to end
+_SIGNAL_S = 1.0
+_stats_decoder = msgspec.msgpack.Decoder(ServerStats)
 
 _servers: "weakref.WeakSet[Server]" = weakref.WeakSet()
 
@@ -55,9 +56,6 @@ def same_user(peer: Peer) -> bool:
     return peer.uid in (0, os.geteuid())
 
 
-_log = logging.getLogger("flipcall")
-
-
 class Server:
     """Serves an implementation at a Unix socket: start() and stop(), or serve_forever(), or `with`.
 
@@ -65,12 +63,12 @@ class Server:
     makes one for each client (Peer -> Service; its on_disconnect() is called when that client is gone).
     path: of the socket, made with mode 0600. policy, switch: how to wait, as for connect(). authorize: which
     peers may connect; by default the same user and root. window_max: bytes of window a client may ask for.
-    message_max: bytes a request, a reply or an item of a stream may have.
-    max_channels, max_channels_per_client: connections at the same time, in all and of one process (None: as many
-    as in all). max_calls: calls served at the same time by one process (None: as many as channels). What is beyond
-    gets RESOURCE_EXHAUSTED. tracebacks: send those of handlers to clients. stop_with_parent: stop when the process
-    that started this one ends. statistics: count calls by method, some 30 ns each (flipcall.stats). interceptors:
-    wrapped around each handler, the first outermost (flipcall.interceptor).
+    message_max: bytes a request, a reply or an item of a stream may have. max_channels, max_channels_per_client:
+    connections at the same time, in all and of one process (None: as many as in all). max_calls: calls served at
+    the same time by one process (None: as many as channels). What is beyond gets RESOURCE_EXHAUSTED. tracebacks:
+    send those of handlers to clients. stop_with_parent: stop when the process that started this one ends.
+    statistics: count calls by method, some 30 ns each (flipcall.stats). interceptors: wrapped around each handler,
+    the first outermost (flipcall.interceptor).
 
     workers: 0 serves in this process. More serve in so many processes of their own, which are replaced when they
     end, drained by stop(), and end with this process. start_method: of multiprocessing, which must bring the
@@ -81,8 +79,8 @@ class Server:
     connects anew.
 
     Beside the implementation's service there are built-in ones at the same socket: flipcall.health.Health (what it
-    says is set through `health`), flipcall.reflection.Reflection, flipcall.stats.Statistics. Each worker tells of
-    itself.
+    says is set through `health`), flipcall.reflection.Reflection, flipcall.stats.Statistics (of all
+    workers; health is each worker's own).
 
     Raises MisuseError for what cannot be served.
     """
@@ -111,14 +109,12 @@ class Server:
     ) -> None:
         if message_max < lib.FC_WINDOW_MIN:
             raise MisuseError(f"message_max must be at least {lib.FC_WINDOW_MIN}, not {message_max}")
-        if not isinstance(implementation, Service) and not callable(implementation):
-            raise MisuseError(f"{implementation!r} is no service, nor makes one")
         self.path = os.fspath(path)
         self._places = Places(max_channels, max_channels_per_client)
         gate = None if max_calls is None else Gate(max_calls)
         sessions = Sessions(implementation, tracebacks, gate, tuple(interceptors))
-        self._builtins = Builtins(sessions, self._observe, statistics)
-        self._admission = Admission(
+        self._builtins = Builtins(sessions, lambda: self._connections.observe(), statistics)
+        admission = Admission(
             sessions,
             self._builtins.sessions,
             policy=policy or WaitPolicy.balanced(),
@@ -130,6 +126,7 @@ class Server:
             metered=statistics,
             alone=_alone,
         )
+        self._connections = Connections(admission, self._builtins.ledger, self._places)
         self._crew: Crew | None = None
         if workers:
             if switch == NOTIFY:
@@ -148,8 +145,6 @@ class Server:
         self._max_channels = max_channels
         self._listener: Source | None = None
         self._watcher: Watcher | None = None
-        self._lock = threading.Lock()  # _connections
-        self._connections: set[ServedConnection] = set()
         self._stopping = False
         self._inherited = False
         # Not an Event: a signal handler that sets one deadlocks when it interrupts the thread that waits for it.
@@ -182,7 +177,10 @@ class Server:
                 self._crew.start()
                 atexit.register(self.stop)  # before multiprocessing waits for its processes
             if self._crew is None:
-                self._watcher = Watcher(source, self._taken, self._stop_soon, contextlib.nullcontext())
+                self._watcher = Watcher(
+                    source, self._connections.take, self._stop_soon, contextlib.nullcontext()
+                )
+                self._connections.attend(source, self._watcher)
             else:
                 self._watcher = Watcher(source, self._crew.hand_out, self._stop_soon, self._crew.accepting)
             if self._stop_with_parent:
@@ -209,7 +207,7 @@ class Server:
                 self._listener.close()
             return
         assert self._listener is not None
-        if threading.current_thread() in {c.thread for c in self._live()}:
+        if self._connections.serves_here():
             self._stop_soon(grace)
             return
         self._listener.close()
@@ -219,19 +217,9 @@ class Server:
             self._crew.stop(grace)
             atexit.unregister(self.stop)
             return
-        deadline = time.monotonic() + grace
-        while (left := self._live()) and time.monotonic() < deadline:
-            # Built-in services go last: Health tells that the server drains.
-            for connection in [c for c in left if not c.builtin] or left:
-                connection.retire()
-            time.sleep(_DRAIN_TICK_S)
+        self._connections.drain(grace)
         self._watcher.stop()  # from here on nobody comes any more
-        left = self._live()
-        for connection in left:
-            connection.stop()
-        deadline = time.monotonic() + _LETTING_GO_S
-        for connection in left:
-            connection.thread.join(max(0.0, deadline - time.monotonic()))
+        self._connections.end()
 
     def _stop_soon(self, grace: float = 5.0) -> None:
         threading.Thread(target=self.stop, args=(grace,), name="flipcall-stop", daemon=True).start()
@@ -242,9 +230,21 @@ class Server:
         try:
             if ready is not None:
                 ready()
-            self._requests.get()
+            self._until_requested()
         finally:
             self.stop(grace)
+
+    def _until_requested(self) -> None:
+        """Wait for request_stop(). Not in one go: a signal that arrives when the interpreter has looked for
+        signals and does not sleep yet (milliseconds, if other threads want to run) wakes nobody, and its handler,
+        which calls request_stop(), would never run.
+        """
+        while True:
+            try:
+                self._requests.get(timeout=_SIGNAL_S)
+            except queue.Empty:
+                continue
+            return
 
     def request_stop(self) -> None:
         """Make serve_forever() return, also one that has not begun. Any thread, and signal handlers."""
@@ -253,7 +253,7 @@ class Server:
     @property
     def channels(self) -> int:
         """Connections there are now, those shaking hands included."""
-        return len(self._live()) if self._crew is None else self._crew.channels
+        return len(self._connections.live()) if self._crew is None else self._crew.channels
 
     @property
     def workers(self) -> list[int]:
@@ -266,17 +266,20 @@ class Server:
     @property
     def health(self) -> HealthServer:
         """What flipcall.health.Health tells is set here. Raises MisuseError with workers."""
-        self._no_workers("health is")
+        if self._crew is not None:
+            raise MisuseError("health is each worker's own, out of reach of this process")
         return self._builtins.health
 
-    def _no_workers(self, what: str) -> None:
-        if self._crew is not None:
-            raise MisuseError(f"{what} each worker's own, out of reach of this process")
-
     def statistics(self) -> ServerStats:
-        """What flipcall.stats.Statistics tells a client. Any thread. Raises MisuseError with workers."""
-        self._no_workers("statistics are")
-        return self._builtins.statistics.read()
+        """What flipcall.stats.Statistics tells a client. Any thread. Raises CallError (UNAVAILABLE) when there are
+        to be workers, and none is there to tell.
+        """
+        if self._crew is None:
+            return self._builtins.statistics.read()
+        told = [_stats_decoder.decode(answer) for answer in self._crew.ask()]
+        if not told:
+            raise CallError(Status.UNAVAILABLE, "no worker is there to tell")
+        return together(os.getpid(), told)
 
     def __enter__(self) -> "Server":
         self.start()
@@ -287,75 +290,13 @@ class Server:
     ) -> None:
         self.stop()
 
-    # ---- connections ------------------------------------------------------------------------------------
-
-    def _live(self) -> list[ServedConnection]:
-        with self._lock:
-            return list(self._connections)
-
-    def _taken(self, sock: socket.socket) -> None:
-        """A client has connected. Only the watcher calls this."""
-        connection = ServedConnection(sock, self._live_out)
-        try:
-            with self._lock:  # stop() sets _stopping, then takes it to see who is there
-                if self._stopping:
-                    raise CallError(Status.UNAVAILABLE, "the server is stopping")
-                self._places.take(connection.client)
-                self._connections.add(connection)
-        except CallError as e:
-            refuse(sock, e)
-            self._closed(connection)
-            return
-        try:
-            connection.thread.start()
-        except BaseException as e:
-            refuse(sock, CallError(Status.RESOURCE_EXHAUSTED, f"the server cannot serve one more: {e}"))
-            self._ended(connection)
-            raise
-
-    def _live_out(self, connection: ServedConnection) -> None:
-        """The whole life of a connection, in its thread."""
-        try:
-            self._serve(connection)
-        finally:
-            self._ended(connection)
-
-    def _serve(self, connection: ServedConnection) -> None:
-        assert self._watcher is not None
-        try:
-            admitted = self._admission.admit(connection.socket)
-        except Exception as e:
-            _report(e)
-            return
-        serving, session, life = admitted.serving, admitted.session, admitted.life
-        try:
-            connection.begin(admitted, builtin=session.home is not self._admission.sessions)
-            self._watcher.add(connection, life)
-            serving.serve()
-        except Exception as e:
-            _report(e)
-        finally:
-            if self._watcher is not None:  # else this is a handler's forked child, whose copy is nobody's
-                self._watcher.remove(connection, life)
-                self._builtins.ledger.keep(connection.end())
-                serving.close()
-                life.close()
-                session.home.leave(session)
-
-    def _observe(self) -> list[Observed]:
-        """The channels of the server's own service, as Statistics tells of them."""
-        return [seen for c in self._live() if not c.builtin and (seen := c.observe()) is not None]
-
     def _forked(self) -> None:
         """In a forked child: this server is the parent's. Close what was inherited, tell nobody, do no more. One
         that has not begun is as much the child's as the parent's.
         """
-        self._lock = threading.Lock()  # its holder may be a thread that this process does not have
         if self._listener is None:
             return
-        connections, self._connections = self._connections, set()
-        for connection in connections:
-            connection.socket.close()
+        self._connections.disown()
         self._listener.disown()
         if self._watcher is not None:
             self._watcher.disown()
@@ -364,20 +305,6 @@ class Server:
             atexit.unregister(self.stop)
         self._listener = self._watcher = None
         self._inherited = self._stopping = True
-
-    def _ended(self, connection: ServedConnection) -> None:
-        with self._lock:
-            counted = connection in self._connections
-            self._connections.discard(connection)
-        if counted:
-            self._places.give(connection.client)
-        self._closed(connection)
-
-    def _closed(self, connection: ServedConnection) -> None:
-        source = self._listener
-        if source is not None:
-            source.left(connection.socket)
-        connection.socket.close()
 
     def _work(self, lane: socket.socket) -> None:
         """A worker's life: serve the connections that come over `lane`."""
@@ -388,23 +315,18 @@ class Server:
             grace = grace if asked is None else asked
             self.request_stop()
 
-        handover = Handover(lane, told_to_stop)
+        statistics = self._builtins.statistics
+        dispatcher = multiprocessing.parent_process()
+        assert dispatcher is not None
+        pid = dispatcher.pid or 0
+        handover = Handover(lane, told_to_stop, lambda: msgspec.msgpack.encode(statistics.own()))
+        statistics.whole = lambda own: together(pid, [own, *map(_stats_decoder.decode, handover.ask())])
         room_for(self._max_channels)
         self._begin(handover)
         handover.ready()
-        self._requests.get()
+        self._until_requested()
         handover.leave()
         self.stop(grace)
-
-
-def _report(error: Exception) -> None:
-    """A channel that ended because its client broke the rules is worth a line, and one that this side's code
-    broke a traceback; other ends are ordinary.
-    """
-    if isinstance(error, ProtocolError):
-        _log.warning("a channel was closed: %s", str(error))  # a kept record would keep the window, too
-    elif not isinstance(error, (FlipcallError, OSError)):
-        _log.error("a channel was closed by an error of this side", exc_info=error)
 
 
 def _after_fork() -> None:
@@ -424,11 +346,8 @@ def _work(lane: socket.socket, implementation: Implementation, path: str, option
             server.request_stop()
 
     signal.set_wakeup_fd(-1)
-    for number in (
-        signal.SIGTERM,
-        signal.SIGINT,
-    ):  # not SIG_IGN, which programs that handlers start would inherit
-        signal.signal(number, on_signal)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, on_signal)  # and not SIG_IGN, which programs that handlers start would inherit
     server._work(lane)
 
 

@@ -65,6 +65,14 @@ class Contract:
         for number, method in enumerate(self.methods):
             method.number = number
 
+    def for_clients(self, *, asynchronous: bool) -> None:
+        """Raise MisuseError unless every method is, or none is, `async def`: else its type would be a lie."""
+        for method in self.methods:
+            if method.asynchronous is not asynchronous:
+                door = "flipcall.asyncio.connect()" if asynchronous else "flipcall.connect()"
+                kind = "`async def`" if asynchronous else "a plain `def`"
+                raise MisuseError(f"{self.name}.{method.name} must be {kind} for a client of {door}")
+
 
 _contracts: "weakref.WeakKeyDictionary[type[Service], Contract]" = weakref.WeakKeyDictionary()
 

@@ -89,7 +89,7 @@ class WindowServing:
 
     def retire(self) -> bool:
         """See Serving.retire. An answer just given stays given: the state says so (proto/window.md)."""
-        self._dispatcher.drain()
+        self._endpoint.drain()
         return not self._ep.call and self._endpoint.retire()
 
     def close(self) -> None:
@@ -146,12 +146,10 @@ class WindowServing:
         view, flow = memoryview(b""), None
         try:
             if flags & lib.FC_FLAG_SPLIT:
-                body, attachment = self._gathered(frame.whole_body, frame.whole_attach)
+                body, attachment = self._gathered()
                 view = memoryview(attachment)
             else:
-                start = frame.attach_off - lib.FC_PACKET_HEADER
-                body = ffi.unpack(self._window + frame.body_off, request & PLAIN_MAX)
-                view = self._endpoint.data[start : start + frame.attach_len]
+                body, view = self._whole(request)
             if flags & lib.FC_FLAG_META:
                 self.metadata, body = unwrapped(body)
             if flags & lib.FC_FLAG_STREAM:
@@ -162,64 +160,88 @@ class WindowServing:
             return self._reply(*self._dispatcher.failed(e))
         finally:
             self.metadata = NO_METADATA
-            _release(view)
+            release(view)
             rights.close()
 
-    def _gathered(self, body_len: int, attach_len: int) -> tuple[bytes, bytes]:
+    def _whole(self, request: int) -> tuple[bytes, memoryview]:
+        """Body and attachment of a request that fits the window; the view is of the window."""
+        frame = self._ep.received
+        start = frame.attach_off - lib.FC_PACKET_HEADER
+        body = ffi.unpack(self._window + frame.body_off, request & PLAIN_MAX)
+        return body, self._endpoint.data[start : start + frame.attach_len]
+
+    def _gathered(self) -> tuple[bytes, bytes]:
         """A request that comes in parts."""
-        if body_len + attach_len > self._message_max:
-            raise too_large("a request", body_len + attach_len, self._message_max)
-        body, attachment = fresh(body_len), fresh(attach_len)
+        body, attachment = self._room()
         with address(body) as to, address(attachment) as behind:
             result: int = _TICK
             while result == _TICK:
-                result = lib.fc_gather(self._ep, to, body_len, behind, attach_len)
+                result = lib.fc_gather(self._ep, to, len(body), behind, len(attachment))
+        self._complete(result)
+        return body, attachment
+
+    def _room(self) -> tuple[bytes, bytes]:
+        """Memory for body and attachment of a request in parts. Raises CallError when it is too large."""
+        body_len, attach_len = self._ep.received.whole_body, self._ep.received.whole_attach
+        if body_len + attach_len > self._message_max:
+            raise too_large("a request", body_len + attach_len, self._message_max)
+        return fresh(body_len), fresh(attach_len)
+
+    def _complete(self, result: int) -> None:
+        """Raise CallError when the client has given up before all parts came."""
         if result < 0:
             self._endpoint.fail(result)
         if result:
             raise CallError(Status.CANCELLED, "the caller gave up")
-        return body, attachment
 
     def _reply(
         self, status: int, out: bytes, data: Any, fds: list[Fd], flow: WindowFlow | None = None
     ) -> int:
         """Answer, in parts if need be; the next request."""
         if fds:
-            return self._reply_with_fds(status, out, fds)
-        if type(data) is bytes and len(data) <= self._endpoint.data_cap:  # most often, and quicker
-            result: int = lib.fc_reply_request_attached(self._ep, status, out, len(out), data, len(data))
-            if result != _TOO_BIG:
-                return result
+            return self._reply(*self._handed_over(status, out, fds))
+        result: int = self._fit(status, out, data)
+        if result == _TOO_BIG and flow is not None:
+            flow.flip()  # let the items in front of it be taken
+            result = self._fit(status, out, data)
+        if result != _TOO_BIG:
+            return result
         with memoryview(data) as view, ffi.from_buffer("char[]", view) as pointer:
-            result = _TOO_BIG
-            if len(pointer) <= self._endpoint.data_cap:  # else perhaps more than a u32 can say
-                result = lib.fc_reply_request_attached(self._ep, status, out, len(out), pointer, len(pointer))
-            if result == _TOO_BIG and flow is not None:
-                flow.flip()  # let the items in front of it be taken
-                result = lib.fc_reply_request_attached(self._ep, status, out, len(out), pointer, len(pointer))
-            if result != _TOO_BIG:
-                return result
-            size = len(out) + len(pointer)
-            if size <= self._message_max:
+            if len(out) + len(pointer) <= self._message_max:
                 with ffi.from_buffer("char[]", out) as start:
                     result = lib.fc_reply_split(self._ep, status, start, len(start), pointer, len(pointer))
                     while result == _TICK and self._ep.call:  # until it has gone
                         result = lib.fc_request(self._ep)
                 return result
-        if status:  # an error: some of it is better than another one
-            return self._reply(status, shortened(out, self._message_max), NOTHING, [])
-        return self._reply(*self._dispatcher.failed(too_large("a reply", size, self._message_max)))
+        return self._reply(*self._too_large(status, out, data))
 
-    def _reply_with_fds(self, status: int, out: bytes, fds: list[Fd]) -> int:
+    def _fit(self, status: int, out: bytes, data: Any) -> int:
+        """Answer, if that fits the window: the next request; else _TOO_BIG, with nothing done."""
+        if type(data) is bytes and len(data) <= self._endpoint.data_cap:  # most often, and quicker
+            return int(lib.fc_reply_request_attached(self._ep, status, out, len(out), data, len(data)))
+        with memoryview(data) as view, ffi.from_buffer("char[]", view) as pointer:
+            if len(pointer) > self._endpoint.data_cap:  # and perhaps more than a u32 can say
+                return _TOO_BIG
+            return int(lib.fc_reply_request_attached(self._ep, status, out, len(out), pointer, len(pointer)))
+
+    def _too_large(self, status: int, out: bytes, data: Any) -> Answer:
+        """What to answer in place of an answer larger than a message may be."""
+        if status:  # an error: some of it is better than another one
+            return status, shortened(out, self._message_max), NOTHING, []
+        size = len(out) + memoryview(data).nbytes
+        return self._dispatcher.failed(too_large("a reply", size, self._message_max))
+
+    def _handed_over(self, status: int, out: bytes, fds: list[Fd]) -> Answer:
+        """The answer without its descriptors, which have gone; or what to answer instead."""
         if len(out) > self._message_max:
-            return self._reply(*self._dispatcher.failed(too_large("a reply", len(out), self._message_max)))
+            return self._dispatcher.failed(too_large("a reply", len(out), self._message_max))
         try:
             hand_over(self._control, self._ep.received.call_id, fds)
         except (CallError, MisuseError) as e:
-            return self._reply(*self._dispatcher.failed(e))
+            return self._dispatcher.failed(e)
         finally:
             fds.clear()  # now, and not when the next request has come
-        return self._reply(status | FDS_SENT, out, NOTHING, [])
+        return status | FDS_SENT, out, NOTHING, []
 
     def _settle(self, result: int) -> int:
         while result == _TICK:
@@ -261,7 +283,7 @@ class SocketServing:
         self._frames = frames
         self._dispatcher = dispatcher
         self._idle = threading.Lock()  # held while a call is served
-        self._retired = False
+        self._draining = self._retired = False
         self._timeout_us = TIMEOUT_NONE
         self._arrived_ns = 0
         self._buffer = bytearray()
@@ -290,6 +312,9 @@ class SocketServing:
                     self._reply(frame.call_id, *answer)
                     if self._meters is not None:
                         self._count(frame, answer)
+                    if self._draining:
+                        frames.shutdown()
+                        return
         finally:
             clear_context()
 
@@ -300,15 +325,13 @@ class SocketServing:
         self._meters.add(frame.code, answer[0] != 0, came, went, took)
 
     def _answer(self, frame: Frame) -> Answer:
-        flow, body = None, frame.body
-        if frame.flags & lib.FC_FLAG_META:
-            self.metadata, body = unwrapped(body)
-        else:
-            self.metadata = NO_METADATA
-        if frame.flags & lib.FC_FLAG_STREAM:
-            incoming = self._dispatcher.incoming(frame.code)
-            flow = SocketFlow(self._frames, incoming, frame.call_id, self.deadline_ns())
+        flow, body, self.metadata = None, frame.body, NO_METADATA
         try:
+            if frame.flags & lib.FC_FLAG_META:
+                self.metadata, body = unwrapped(body)
+            if frame.flags & lib.FC_FLAG_STREAM:
+                incoming = self._dispatcher.incoming(frame.code)
+                flow = SocketFlow(self._frames, incoming, frame.call_id, self.deadline_ns())
             return self._dispatcher.answer(frame.code, body, memoryview(frame.attachment), frame.rights, flow)
         finally:
             frame.rights.close()
@@ -331,7 +354,7 @@ class SocketServing:
 
     def retire(self) -> bool:
         """See Serving.retire."""
-        self._dispatcher.drain()
+        self._draining = True
         if not self._idle.acquire(blocking=False):
             return False
         self._retired = True
@@ -366,7 +389,7 @@ class SocketServing:
         return memoryview(self._buffer)[:n]
 
 
-def _release(view: memoryview) -> None:
+def release(view: memoryview) -> None:
     try:
         view.release()
     except BufferError:

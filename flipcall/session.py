@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Sequence
 
 from .dispatch import Dispatcher
-from .errors import CallError
+from .errors import CallError, MisuseError
 from .interceptor import ServerInterceptor
 from .limits import Gate
 from .liveness import Peer
@@ -40,6 +40,8 @@ class Session:
 class Sessions:
     """All clients of a server. Any thread."""
 
+    dispatcher: type[Dispatcher] = Dispatcher
+
     def __init__(
         self,
         implementation: Implementation,
@@ -47,14 +49,16 @@ class Sessions:
         gate: Gate | None = None,
         interceptors: Sequence[ServerInterceptor] = (),
     ) -> None:
+        if not isinstance(implementation, Service) and not callable(implementation):
+            raise MisuseError(f"{implementation!r} is no service, nor makes one")
         self._implementation = implementation
         self._options = tracebacks, gate, interceptors
         self._lock = threading.Lock()
         self._by_token: dict[bytes, Session] = {}
         self._known: Contract | None = None
-        self._shared = (
-            Dispatcher(implementation, *self._options) if isinstance(implementation, Service) else None
-        )
+        self._shared: Dispatcher | None = None
+        if isinstance(implementation, Service):
+            self._shared = self.dispatcher(implementation, *self._options)
 
     def join(self, token: bytes, peer: Peer) -> Session:
         """The session of a new channel, to be left again. Raises CallError (UNAUTHENTICATED) for a token that
@@ -85,10 +89,14 @@ class Sessions:
             if last:
                 del self._by_token[session.token]
         if last and session.dispatcher is not self._shared:
-            try:
-                session.dispatcher.service.on_disconnect()
-            except Exception:  # a hook's fault: nobody waits for an answer
-                _log.exception("on_disconnect() raised")
+            self._tell(session.dispatcher.service)
+
+    def _tell(self, service: Service) -> None:
+        """Its client is gone."""
+        try:
+            service.on_disconnect()
+        except Exception:  # a hook's fault: nobody waits for an answer
+            _log.exception("on_disconnect() raised")
 
     def contract(self) -> Contract | None:
         """What is served here, None while nobody knows: a factory that has made nothing yet."""
@@ -99,7 +107,10 @@ class Sessions:
         return self._known
 
     def _made(self, peer: Peer) -> Dispatcher:
-        assert not isinstance(self._implementation, Service)
-        dispatcher = Dispatcher(self._implementation(peer), *self._options)
+        dispatcher = self.dispatcher(self._make(peer), *self._options)
         self._known = dispatcher.contract
         return dispatcher
+
+    def _make(self, peer: Peer) -> Service:
+        assert not isinstance(self._implementation, Service)
+        return self._implementation(peer)

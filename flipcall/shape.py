@@ -19,6 +19,7 @@ from msgspec import Struct
 from msgspec import inspect as mi
 
 from .bulk import bulk_of
+from .fd import Fd
 from .items import item_type
 
 
@@ -136,13 +137,13 @@ def method_shape(params: Sequence[Parameter], result: Any) -> MethodShape:
     cannot describe.
     """
     kinds = [stream_item(kind) for kind in (*(p.kind for p in params), result)]
-    bulk = [bulk_of(kind) for kind, _ in kinds]
-    known = [kind for (kind, _), apart in zip(kinds, bulk, strict=True) if apart is None]
+    bulks = [bulk_of(kind) for kind, _ in kinds]
+    known = [kind for (kind, _), bulk in zip(kinds, bulks, strict=True) if bulk is None]
     infos = iter(mi.multi_type_info(known))
     writer = _Writer()
     shapes: list[Shape] = []
-    for (_, streamed), apart in zip(kinds, bulk, strict=True):
-        shape = writer.shape(next(infos)) if apart is None else apart.schema
+    for (_, streamed), bulk in zip(kinds, bulks, strict=True):
+        shape = writer.shape(next(infos)) if bulk is None else bulk.schema
         shapes.append(Stream(shape) if streamed else shape)
     fields = [
         Field(p.name, shape, p.required, p.required) for p, shape in zip(params, shapes[:-1], strict=True)
@@ -195,6 +196,8 @@ class _Writer:
                 return Row([Field("", self.shape(t)) for t in info.item_types])
             case mi.StructType() | mi.DataclassType() | mi.TypedDictType() | mi.NamedTupleType():
                 return self._class(info)
+            case mi.CustomType() if info.cls is Fd:
+                return "fd"
             case mi.CustomType():
                 return f"{info.cls.__module__}.{info.cls.__qualname__}"
         return _PLAIN[type(info)]

@@ -49,6 +49,11 @@ class SocketChannel:
         """What the channel can do next."""
         return State.CLOSED if self._closed else self._state
 
+    @property
+    def unsent(self) -> bool:
+        """See WindowChannel.unsent: a stream does not tell."""
+        return False
+
     def bulk(
         self,
         number: int,

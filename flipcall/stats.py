@@ -48,7 +48,9 @@ class ChannelStats(msgspec.Struct):
 
 
 class ServerStats(msgspec.Struct):
-    """A server process."""
+    """A server: a process, or `workers` processes together, where it has those; `pid` is the one that started
+    them. What workers that have ended counted is lost.
+    """
 
     pid: int
     service: str
@@ -56,6 +58,7 @@ class ServerStats(msgspec.Struct):
     metered: bool  # else methods are not counted: Server(statistics=False)
     methods: list[MethodStats]
     channels: list[ChannelStats]
+    workers: list[int] = []
 
 
 class Statistics(Service, name="flipcall.Statistics"):
@@ -111,8 +114,14 @@ class StatisticsServer(Statistics):
         self._observe = observe
         self._metered = metered
         self._started = time.monotonic()
+        self.whole: Callable[[ServerStats], ServerStats] | None = None  # a worker's: with the other workers
 
     def read(self) -> ServerStats:
+        own = self.own()
+        return own if self.whole is None else self.whole(own)
+
+    def own(self) -> ServerStats:
+        """Those of this process."""
         seen = self._observe()
         total = self._ledger.total([each.counts for each in seen])
         return ServerStats(
@@ -123,6 +132,23 @@ class StatisticsServer(Statistics):
             [method_stats(name, total[name]) for name in sorted(total)],
             [each.channel for each in seen],
         )
+
+
+def together(pid: int, workers: list[ServerStats]) -> ServerStats:
+    """The server of process `pid` that these workers, one at least, are: their sums."""
+    ledger = Ledger()
+    for worker in workers:
+        ledger.keep({method.name: method.counts for method in worker.methods})
+    total = ledger.total([])
+    return ServerStats(
+        pid,
+        workers[0].service,
+        max(worker.uptime_s for worker in workers),
+        workers[0].metered,
+        [method_stats(name, total[name]) for name in sorted(total)],
+        [channel for worker in workers for channel in worker.channels],
+        sorted(worker.pid for worker in workers),
+    )
 
 
 def method_stats(name: str, counts: Counts) -> MethodStats:

@@ -96,8 +96,8 @@ class FrameSocket:
         flags: int = 0,
         fds: Sequence[Fd] = (),
     ) -> None:
-        """Write a frame, its descriptors with its first byte. code: also with flags above its bits. deadline:
-        time.monotonic() seconds, None for none.
+        """Write a frame, its descriptors with its first byte. deadline: time.monotonic() seconds, None for none.
+        code: also with flags above its bits.
 
         Raises CallError naming both sizes when it is too big, and as control.hand_over does: nothing was written
         then. After DeadlineExceeded a part of it may have gone, and after ClosedError: nothing can follow.
@@ -105,7 +105,7 @@ class FrameSocket:
         size = HEADER.size + len(body) + len(attachment)
         if size - HEADER.size > self.message_max:
             raise too_large("a message", size - HEADER.size, self.message_max)
-        flags |= (FLAG_FDS if fds else 0) | code >> FLAGS_SHIFT
+        flags |= code >> FLAGS_SHIFT | (FLAG_FDS if fds else 0)
         head = LENGTH.pack(size) + HEADER.pack(kind, flags, code & 0xFFFF, call_id, len(body), timeout_us)
         if size <= _BUFFER:
             self._write(head + body + attachment, deadline, fds)

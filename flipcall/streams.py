@@ -122,7 +122,14 @@ def giver(flow: Flow, items: Items) -> Callable[[Any], bool]:
     return lambda item: publish(encode(item))
 
 
-def outcome(flow: Flow) -> None:
+class Replied(Protocol):
+    """A call whose reply has come, of either kind of flow."""
+
+    code: int
+    body: bytes
+
+
+def outcome(flow: Replied) -> None:
     """Raise what the reply says, if it is no OK."""
     if flow.code:
         raise rebuild(flow.code, flow.body)

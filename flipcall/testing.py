@@ -6,24 +6,56 @@ Nothing here is needed to use flipcall; all of it works on windows and endpoints
 import os
 import threading
 import time
+from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import Literal
+from typing import Literal, TypeVar
 
+from . import inprocess
 from ._core import ffi, lib
 from .allocator import MemfdAllocator
 from .endpoint import Endpoint
-from .liveness import Liveness
+from .interceptor import ClientInterceptor, ServerInterceptor
+from .liveness import Liveness, Peer
 from .named import NamedAllocator, NamedWindow
 from .outcome import Side
 from .policy import WaitPolicy
+from .service import Service
 from .window import PacketWindow
 
-__all__ = ["Pair", "pair", "read_word", "until_parked", "windows", "write_word"]
+__all__ = ["Pair", "local", "pair", "read_word", "until_parked", "windows", "write_word"]
 
+S = TypeVar("S", bound=Service)
 Word = Literal["conn_state", "data_len", "sleepers", "cancel"]
 
 _LOOK_EVERY_S = 0.0005
 _BITS = {Side.CLIENT: lib.FC_SLEEPS_CLIENT, Side.SERVER: lib.FC_SLEEPS_SERVER}
+
+
+def local(
+    implementation: S | Callable[[Peer], S],
+    *,
+    timeout: float | None = 30.0,
+    max_channels: int = 8,
+    tracebacks: bool = False,
+    interceptors: Sequence[ClientInterceptor] = (),
+    server_interceptors: Sequence[ServerInterceptor] = (),
+) -> S:
+    """A client of a service in this process: no socket, but the same codec and dispatch. A context manager.
+
+    What the service answers and raises arrives as it would elsewhere: encoded, decoded, types checked. A plain
+    call runs in the caller's thread, and its deadline is found to have passed when the handler returns; a
+    streaming one's handler has its own thread. implementation, timeout, max_channels, tracebacks, interceptors:
+    as for Server and connect(). Raises MisuseError for what cannot be served.
+    """
+    client: S = inprocess.local(
+        implementation,
+        timeout=timeout,
+        max_channels=max_channels,
+        tracebacks=tracebacks,
+        interceptors=interceptors,
+        server_interceptors=server_interceptors,
+    )
+    return client
 
 
 class Pair:

@@ -35,7 +35,8 @@ def view(
 ) -> AbstractContextManager[memoryview]:
     """Make the call `call(*args, **kwargs)` when entered; its result as a read-only view, inside the block only.
 
-    call: a method of a client whose result is bytes, bytearray or memoryview. Entering raises what the call
+    call: a method of a client whose result is bytes, bytearray or memoryview; not of a client with interceptors,
+    which must see the result. Entering raises what the call
     raises. Afterwards every access to the view raises ValueError. Leaving raises MisuseError when a slice of the
     view, or an object made upon it, is still alive (del it, or release() it, inside the block), unless the block
     itself raised. close() of the client in another thread leaves the view readable.
@@ -94,5 +95,6 @@ class _View(AbstractContextManager[memoryview]):
 
 def _bulk(call: Any) -> BulkCall:
     if not isinstance(call, BulkCall) or call.method.result_bulk is None or not call.method.result_bulk.bare:
-        raise MisuseError(f"{call!r} is no method of a client with a result of bytes")
+        what = "is no method of a client, with a result of bytes and without interceptors"
+        raise MisuseError(f"{call!r} {what}")
     return call

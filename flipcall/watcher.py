@@ -1,6 +1,5 @@
 """Watcher: the thread that takes a server's connections and notices that its clients, or its parent, are gone."""
 
-import logging
 import os
 import select
 import socket
@@ -10,17 +9,12 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
-from .admission import refuse
-from .errors import CallError, MisuseError
+from .acceptor import Acceptor
+from .errors import MisuseError
 from .listener import Source
 from .liveness import Liveness
-from .status import Status
 
-_ACCEPT_PAUSE_S = 0.05  # out of descriptors: let some be closed before the next attempt
 _HANG_UP = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
-
-
-_log = logging.getLogger("flipcall")
 
 
 class Watched(Protocol):
@@ -50,11 +44,10 @@ class Watcher:
     ) -> None:
         self._listener = listener
         self._accepting = accepting
-        self._taken = taken
+        self._acceptor = Acceptor(listener, taken)
         self._orphaned = orphaned
         self._poll = select.epoll()
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self._spare = _spare()
         self._poll.register(self._wake, select.EPOLLIN)
         self._poll.register(listener.socket, select.EPOLLIN)
         self._parent: Liveness | None = None
@@ -95,10 +88,10 @@ class Watcher:
         """Close every descriptor. In a forked child, too: the thread and the epoll set are the parent's."""
         self._running = False
         self._poll.close()
-        for fd in (self._wake, self._spare):
-            if fd >= 0:
-                os.close(fd)
-        self._wake = self._spare = -1
+        self._acceptor.close()
+        if self._wake >= 0:
+            os.close(self._wake)
+        self._wake = -1
         if self._parent is not None:
             self._parent.close()
 
@@ -137,39 +130,7 @@ class Watcher:
                     self._gone(fd)
 
     def _accept(self) -> None:
-        try:
-            sock = self._listener.accept()
-        except BlockingIOError:
-            return  # it has hung up again, or was no connection
-        except OSError as e:
-            if self._listener.socket.fileno() >= 0:
-                _log.warning("cannot take a connection: %s", e.strerror)
-                self._turn_away(e)
-            return
-        try:
-            self._taken(sock)
-        except Exception as e:  # no thread to be had: this client's bad luck, not the others'
-            _log.exception("a connection could not be served")
-            refuse(sock, CallError(Status.RESOURCE_EXHAUSTED, f"the server cannot serve one more: {e}"))
-            sock.close()
-
-    def _turn_away(self, why: OSError) -> None:
-        """Out of descriptors: take the connection with the spare one, say so, and hang up. Left in the backlog,
-        it would wait for nothing, and keep this thread busy.
-        """
-        if self._spare >= 0:
-            os.close(self._spare)
-            self._spare = -1
-            try:
-                sock = self._listener.accept()
-            except OSError:
-                pass
-            else:
-                with sock:
-                    refuse(sock, CallError(Status.RESOURCE_EXHAUSTED, f"the server: {why.strerror}"))
-        self._spare = _spare()
-        if self._spare < 0:
-            time.sleep(_ACCEPT_PAUSE_S)
+        time.sleep(self._acceptor.accept())
 
     def _gone(self, fd: int) -> None:
         """The descriptor told of a death; by now it may be another one's, so it is asked once more."""
@@ -181,11 +142,3 @@ class Watcher:
             again.register(fd, events)
             if again.poll(0):
                 channel.condemn()
-
-
-def _spare() -> int:
-    """A descriptor to give up when there are no others; -1 when even that cannot be had."""
-    try:
-        return os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return -1

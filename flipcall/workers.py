@@ -23,22 +23,23 @@ Rejected, too: reading the token from the handshake to choose by: the dispatcher
 import logging
 import multiprocessing
 import os
+import queue
 import select
 import signal
 import socket
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable
-from enum import Enum, auto
 from typing import Any, Literal
 
 from .admission import refuse
 from .errors import CallError, FlipcallError, MisuseError
-from .handover import Word, hear, pair, say
+from .handover import PATIENCE_S, Word, collect, hear, pair, say, say_at_length
 from .limits import Client, Places, client_of
 from .liveness import Peer
 from .status import Status
+from .survey import Asked, Surveys
+from .worker import Worker, WorkerState
 
 StartMethod = Literal["spawn", "fork", "forkserver"]
 
@@ -49,49 +50,6 @@ _PAUSE_MOST_S = 30.0
 _LETTING_GO_S = 2.0  # beyond the grace, for what a worker does after draining
 
 _log = logging.getLogger("flipcall")
-
-
-class WorkerState(Enum):
-    """See above."""
-
-    STARTING = auto()
-    SERVING = auto()
-    LEAVING = auto()
-    GONE = auto()
-
-
-class Worker:
-    """One process. Only the crew, under its lock, changes it."""
-
-    def __init__(self, process: Any, lane: socket.socket) -> None:
-        self.process = process
-        self.pid: int = process.pid
-        self.lane = lane
-        self.state = WorkerState.STARTING
-        self.born = time.monotonic()
-        self.channels: dict[int, Client] = {}
-        self.clients: Counter[Client] = Counter()
-        self.given = 0
-
-    @property
-    def takes(self) -> bool:
-        """Whether it may be handed connections. One that is starting finds them when it begins."""
-        return self.state in (WorkerState.STARTING, WorkerState.SERVING)
-
-    def took(self, client: Client) -> None:
-        """It was handed one more connection."""
-        self.given += 1
-        self.channels[self.given] = client
-        self.clients[client] += 1
-
-    def left(self, number: int) -> Client | None:
-        """Its channel `number` has ended; whose that was."""
-        client = self.channels.pop(number, None)
-        if client is not None:
-            self.clients[client] -= 1
-            if not self.clients[client]:
-                del self.clients[client]
-        return client
 
 
 class Crew:
@@ -127,6 +85,7 @@ class Crew:
         self.accepting = threading.Lock()
         self._lock = threading.Lock()  # everything below
         self._workers: list[Worker] = []  # in the order of their turn
+        self._surveys = Surveys()
         self._coming: socket.socket | None = None  # the lane of a worker that is being started
         self._deaths = 0  # of young ones, in a row
         self._due = 0.0  # when the next may be started
@@ -240,6 +199,13 @@ class Crew:
         with self._lock:
             return sum(len(w.channels) for w in self._workers)
 
+    def ask(self) -> list[bytes]:
+        """What the workers have to tell, of those that answer in time. Any thread."""
+        answers: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        with self._lock:
+            self._surveys.begin(self, self._others(None), answers.put)
+        return collect(answers)
+
     @property
     def pids(self) -> list[int]:
         """The processes that serve or are about to."""
@@ -297,11 +263,11 @@ class Crew:
             if worker is None:
                 return
             try:
-                word, number, _ = hear(worker.lane)
+                word, number, _, data = hear(worker.lane)
             except BlockingIOError:
                 return
             except (OSError, FlipcallError, ValueError):
-                word, number = None, 0
+                word, number, data = None, 0, b""
             if word is Word.LEFT:
                 client = worker.left(number)
                 if client is not None:
@@ -313,9 +279,31 @@ class Crew:
             elif word is Word.LEAVING:
                 worker.state = WorkerState.LEAVING
                 self._tell(worker, Word.GO)
+            elif word is Word.ASK:
+                self._survey(worker, number)
+            elif word is Word.TOLD:
+                self._surveys.told(worker, number, data)
             else:
                 self._bury(worker)
             self._changed.notify_all()
+
+    def _survey(self, asker: Worker, number: int) -> None:
+        """A worker asks what the others have to tell."""
+
+        def sink(answer: bytes | None) -> None:
+            try:
+                if answer is None:
+                    say(asker.lane, Word.DONE, number)
+                else:
+                    say_at_length(asker.lane, number, answer, PATIENCE_S)
+            except OSError:
+                pass  # it does not listen; it waits no longer than it said
+
+        self._surveys.begin(asker, self._others(asker), sink)
+
+    def _others(self, asker: Worker | None) -> list[Asked]:
+        serving = (WorkerState.SERVING, WorkerState.LEAVING)
+        return [w for w in self._workers if w is not asker and w.state in serving]
 
     def _bury(self, worker: Worker) -> None:
         """It has hung up: it is gone, or does what none of ours does."""
@@ -325,6 +313,7 @@ class Crew:
         status = worker.process.exitcode
         worker.process.close()
         self._workers.remove(worker)
+        self._surveys.gone(worker)
         for client in worker.channels.values():
             self._places.give(client)
         leaving = worker.state is WorkerState.LEAVING or self._stopping

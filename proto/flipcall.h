@@ -33,6 +33,10 @@
 /* ... and who is receiving from the listener outside of its sleep: the other side keeps away meanwhile. */
 #define FC_TAKES_CLIENT 0x10u
 #define FC_TAKES_SERVER 0x20u
+/* ... or does not sleep at all, but waits in an event loop: with this bit it is woken by its doorbell, a message on the
+ * control socket, when its FC_SLEEPS_ bit is set, and without that one, too, when the other gives up a call or ends. */
+#define FC_BELL_CLIENT 0x40u
+#define FC_BELL_SERVER 0x80u
 /* ... and where each side ran when it last looked: its CPU's number + 1, 0 for unknown, written by that side only.
  * A hint: stale at once, and a peer may write anything. CPUs beyond FC_CPU_MAX stay unknown. */
 #define FC_CPU_MAX 2046u
@@ -46,6 +50,8 @@ struct fc_packet {
     uint32_t sleepers;   /* extension: FC_SLEEPS_*, CPUs; meaningless unless both sides negotiated "sleepers" */
     uint32_t cancel;     /* extension: call_id of the call the client no longer waits for, 0 for none */
 };
+
+#define FC_RING_BYTES 8u /* a ring of the doorbell: so many bytes, all 0 */
 
 #define FC_PACKET_HEADER 16u
 #define FC_WINDOW_MIN 4096u

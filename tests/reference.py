@@ -14,6 +14,7 @@ TARGET = REPOSITORY / "docs/reference.md"
 # Modules with the names each offers: None is __all__.
 DOORS: dict[str, list[str] | None] = {
     "flipcall": None,
+    "flipcall.asyncio": None,
     "flipcall.interceptor": ["ClientCall", "ServerCall", "ClientInterceptor", "ServerInterceptor"],
     "flipcall.metadata": ["forward"],
     "flipcall.retry": ["Retry", "unavailable"],

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import flipcall
+import flipcall.asyncio
 import flipcall.lowlevel
 
 PACKAGE = Path(flipcall.__file__).parent
@@ -45,30 +46,31 @@ EVERYDAY = {
 # From the bottom up; a module imports from its own layer and from those below.
 LAYERS = [
     ["_core", "_fast", "status", "errors", "syscalls", "process", "cpus", "kernel"],
-    [
-        "buffers",
-        "fast",
-        "fd",
-        "fds",
-        "rights",
-        "window",
-        "allocator",
-        "named",
-        "liveness",
-        "handover",
-        "limits",
-    ],
-    ["policy", "switch", "notify", "placement", "outcome", "endpoint"],
-    ["frame", "meter", "landing", "bulk", "ndarray", "items", "shape", "compat"],
-    ["method", "failure", "service", "schema", "handshake"],
+    ["buffers", "fast", "fd", "fds", "rights", "window", "allocator", "named", "liveness"],
+    ["handover", "survey", "limits"],
+    ["policy", "switch", "notify", "placement", "outcome", "greeting", "endpoint"],
+    ["frame", "meter", "landing", "bulk", "ndarray", "items", "shape", "compat", "method"],
+    ["failure", "service", "schema", "handshake"],
     ["context", "interceptor", "metadata"],
     ["control", "channel", "flow", "stream", "streams", "socketflow", "socketchannel"],
     ["pool", "dispatch", "serving", "session", "listener"],
     ["agreement", "health", "reflection", "stats"],
     ["builtin"],
-    ["admission", "connection", "watcher", "client", "views", "workers", "server", "dynamic"],
-    ["retry", "calllog", "otel", "prometheus"],
+    [
+        "admission",
+        "connection",
+        "acceptor",
+        "watcher",
+        "client",
+        "views",
+        "worker",
+        "workers",
+        "server",
+        "dynamic",
+    ],
+    ["inprocess", "retry", "calllog", "otel", "prometheus"],
     ["__init__", "lowlevel", "testing"],
+    ["asyncio"],
     ["cli"],
 ]
 LAYER_OF = {name: layer for layer, names in enumerate(LAYERS) for name in names}
@@ -101,7 +103,7 @@ def test_the_everyday_door_has_these_names_and_no_more() -> None:
     assert len(EVERYDAY) <= 27
 
 
-@pytest.mark.parametrize("door", [flipcall, flipcall.lowlevel], ids=lambda d: d.__name__)
+@pytest.mark.parametrize("door", [flipcall, flipcall.asyncio, flipcall.lowlevel], ids=lambda d: d.__name__)
 def test_every_name_of_a_door_is_there_and_documented(door: object) -> None:
     """What a door lists exists and says what it is."""
     for name in door.__all__:  # type: ignore[attr-defined]

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import gc
+import itertools
 import os
+import pickle
 import socket
 import sys
 import warnings
@@ -12,7 +15,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from flipcall import CallError, Fd, MisuseError
+from flipcall import CallError, ClosedError, Fd, MisuseError, ProtocolError
+from flipcall.control import MESSAGE, Inbox, drop, hand_over, take
 from flipcall.rights import NO_RIGHTS, Rights, decoder, holds_fd, pack
 
 
@@ -62,6 +66,14 @@ def test_dup_leaves_the_source_alone() -> None:
         assert not os.get_inheritable(three.fileno())
     with pytest.raises(OSError, match="Bad file descriptor"):
         Fd.dup(10**6)
+
+
+def test_it_is_not_copied() -> None:
+    """Two owners of one number would close each other's file."""
+    with Fd(opened()) as fd:
+        for way in (copy.copy, copy.deepcopy, pickle.dumps):
+            with pytest.raises(TypeError, match=r"Fd\.dup"):
+                way(fd)
 
 
 @pytest.mark.parametrize("value", ["1", None, 1.0, True, -1, -(2**40)])
@@ -174,3 +186,73 @@ def test_outside_of_a_message_there_are_none() -> None:
         decoder(Fd)(msgspec.msgpack.encode(0))
     with pytest.raises(ValueError, match="no descriptor"):
         NO_RIGHTS.claim(0)
+
+
+# ---- what a loop reads ahead --------------------------------------------------------------------------------
+
+
+def test_an_inbox_keeps_what_was_not_announced_yet() -> None:
+    """Read before the frame has come, between rings: it is there when it is asked for, once."""
+    a, b = socket.socketpair()
+    with a, b, Fd(opened()) as fd:
+        inbox = Inbox(b)
+        inbox.read()
+        a.send(MESSAGE.pack(0, 0))
+        hand_over(a, 3, [fd, fd])
+        a.send(MESSAGE.pack(0, 0) * 2)
+        inbox.read()
+        first = inbox.take(3)
+        for index in (0, 1):
+            first.claim(index).close()
+        with pytest.raises(ProtocolError, match="did not come"):
+            inbox.take(3)
+        hand_over(a, 4, [fd])
+        with pytest.raises(ProtocolError, match="did not come"):
+            inbox.take(5)
+
+
+def test_an_inbox_keeps_no_more_than_the_last() -> None:
+    """What nobody waits for is closed when the next comes, or with the inbox; half a message is told."""
+    before = len(os.listdir("/proc/self/fd"))
+    a, b = socket.socketpair()
+    with a, b, Fd(opened()) as fd:
+        inbox = Inbox(b)
+        for call_id in range(1, 40):
+            hand_over(a, call_id, [fd] * 5)
+            inbox.read()
+        assert len(os.listdir("/proc/self/fd")) == before + 3 + 5
+        inbox.close()
+        assert len(os.listdir("/proc/self/fd")) == before + 3
+        a.send(b"abc")
+        with pytest.raises(ProtocolError, match="3 bytes"):
+            inbox.read()
+        a.close()
+        inbox.read()
+
+
+def test_a_full_socket_is_no_place_to_wait() -> None:
+    """A peer that does not read is told of, and nothing of the message has gone."""
+    a, b = socket.socketpair()
+    with a, b, Fd(opened()) as fd:
+        call_ids = itertools.count(1)
+
+        def fill() -> None:
+            while True:
+                hand_over(a, next(call_ids), [fd])
+
+        with pytest.raises(ProtocolError, match="does not read"):
+            fill()
+        drop(b)
+        hand_over(a, 7, [fd])
+        take(b, 7).close()
+
+
+def test_a_peer_that_is_gone() -> None:
+    """Sending to it is ClosedError, taking from it a message that did not come."""
+    a, b = socket.socketpair()
+    with a, Fd(opened()) as fd:
+        b.close()
+        with pytest.raises(ClosedError):
+            hand_over(a, 1, [fd])
+        with pytest.raises(ProtocolError, match="did not come"):
+            take(a, 1)

@@ -16,10 +16,13 @@ SOURCES = [
     "switch_futex.c",
     "switch_swap.c",
     "switch_notify.c",
+    "notify_server.c",
     "notify_filter.c",
     "notify_watch.c",
+    "notify_taker.c",
     "life.c",
     "wait.c",
+    "doorbell.c",
     "adapt.c",
     "follow.c",
     "flip.c",
@@ -52,17 +55,21 @@ struct fc_frame_in {
 };
 struct fc_endpoint {
     uint32_t cap; int32_t life_fd[2]; int64_t slice_ns; struct fc_policy policy;
-    uint32_t turn, trust_sleepers, fault, call_id; int64_t fault_value, deadline, since;
+    uint32_t turn, trust_sleepers, brief, fault, call_id; int64_t fault_value, deadline, since;
     struct fc_frame_in received; uint32_t call; struct fc_stats stats; struct fc_metering metering; ...;
 };
 int fc_init(struct fc_endpoint *ep, void *window, uint32_t length, uint32_t side, struct fc_policy policy);
 void fc_shutdown(struct fc_endpoint *ep);
 void fc_condemn(struct fc_endpoint *ep);
 int fc_retire(struct fc_endpoint *ep);
+void fc_drain(struct fc_endpoint *ep);
 int fc_ended(struct fc_endpoint *ep);
 int fc_seal(struct fc_endpoint *ep);
 void fc_forked(void);
 int fc_use_switch(struct fc_endpoint *ep, uint32_t id);
+int fc_use_doorbell(struct fc_endpoint *ep, int fd);
+int fc_wait_by_doorbell(struct fc_endpoint *ep);
+void fc_hung_up(struct fc_endpoint *ep);
 int fc_set_swap(uint32_t number);
 int64_t fc_send_recv(struct fc_endpoint *ep, uint32_t len, int64_t deadline);
 int64_t fc_resume(struct fc_endpoint *ep, int64_t deadline);

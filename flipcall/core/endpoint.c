@@ -36,6 +36,7 @@ int fc_init(struct fc_endpoint *ep, void *window, uint32_t length, uint32_t side
     ep->generation = atomic_load(&generation);
     for (int i = 0; i < FC_LIFE_FDS; i++)
         ep->life_fd[i] = -1;
+    ep->bell_fd = -1;
     ep->slice_ns = FC_SLICE_NS;
     ep->policy = policy;
     atomic_init(&ep->how, &fc_switch_futex);
@@ -93,6 +94,7 @@ static uint32_t end_given(const struct fc_endpoint *ep)
 static void wake_all(struct fc_endpoint *ep)
 {
     atomic_load(&ep->how)->close(ep);
+    fc_ring_always(ep);
 }
 
 /* From whatever it is, control travelling meanwhile, to the end that says whose turn it was. A peer that never lets
@@ -151,6 +153,13 @@ int fc_retire(struct fc_endpoint *ep)
     atomic_compare_exchange_strong(&ep->stop, &none, -FC_ERR_SHUTDOWN);
     wake_all(ep);
     return 1;
+}
+
+/* Server: retire as soon as the call under way has been answered (frame.c). From outside alone, a client that calls
+ * without pause may be missed for ever: it is active for no more than a microsecond between two calls. */
+void fc_drain(struct fc_endpoint *ep)
+{
+    atomic_store(&ep->draining, 1);
 }
 
 /* The connection cannot go on: remember why, and end it, so that the peer does not wait for an answer. `result`. */

@@ -57,7 +57,8 @@ enum fc_result {
     FC_ERR_SIZE = -8,     /* misuse: does not fit the window */
     FC_ERR_FORKED = -9,   /* misuse: inherited over fork */
     FC_ERR_OS = -10,      /* a system call failed: fault_value is its errno */
-    FC_ERR_USED = -11     /* this window has been connected before */
+    FC_ERR_USED = -11,    /* this window has been connected before */
+    FC_ARMED = -12        /* by doorbell: the peer will ring; then go on as after FC_TICK */
 };
 
 /* Whose turn it is, as far as this side knows. Only the thread inside reads or writes it. */
@@ -82,7 +83,8 @@ enum fc_fault {
     FC_FAULT_RESERVED, /* a reserved field held fault_value */
     FC_FAULT_PART,     /* a part of fault_value bytes: none, or more than were announced */
     FC_FAULT_ITEMS,    /* published went to fault_value */
-    FC_FAULT_SYSCALL   /* FC_ERR_OS: errno fault_value */
+    FC_FAULT_SYSCALL,  /* FC_ERR_OS: errno fault_value */
+    FC_FAULT_UNSENT    /* FC_ERR_SHUTDOWN, before the call was given: it has not been executed, nor will it be */
 };
 
 #define FC_NO_DEADLINE INT64_MAX
@@ -99,7 +101,7 @@ struct fc_stats {
     uint64_t flips;         /* control given away */
     uint64_t spins_paid;    /* waits answered before they went on to yield or park */
     uint64_t spins_lost;    /* waits that spun in vain */
-    uint64_t parks;         /* sleeps in the kernel */
+    uint64_t parks;         /* sleeps in the kernel, and waits left to the event loop */
     uint64_t swaps;         /* of these sleeps, how many woke the peer in the same step */
     uint64_t wakes;         /* wakes issued, swaps not counted */
     uint64_t wakes_skipped; /* wakes not needed: the peer was awake */
@@ -196,11 +198,16 @@ struct fc_endpoint {
     const struct fc_switch *_Atomic how; /* fixed once connected */
     uint32_t follow;                     /* both sides agreed on placement same-cpu; fixed once connected */
     struct fc_notify_end *notify;        /* with the notify switch (notify.h), else NULL */
+    uint32_t my_bell, their_bell;        /* bits; 0 where doorbells were not agreed on; fixed once connected */
+    int32_t bell_fd;                     /* the socket this side rings on */
+    uint32_t by_bell;                    /* this side waits by its doorbell; fixed once the first call is made */
 
     /* the thread inside */
     uint32_t turn;
     uint32_t owed;           /* the peer sleeps and has not been woken yet: park will swap */
     uint32_t trust_sleepers; /* both sides negotiated "sleepers" */
+    uint32_t armed;          /* my_bit is set, for the doorbell */
+    uint32_t brief;          /* the next wait that outlasts its burst does not spin */
     uint32_t fault;
     int64_t fault_value;
     int64_t deadline;        /* of the wait under way, absolute */
@@ -221,7 +228,9 @@ struct fc_endpoint {
     /* any thread */
     _Atomic uint32_t busy;
     _Atomic uint32_t sealed; /* fc_seal succeeded: busy for ever */
+    _Atomic uint32_t draining; /* this answer is the last one */
     _Atomic uint32_t stop; /* 0, or the result every wait must end with, as a positive number */
+    _Atomic uint32_t hung_up; /* the peer has closed the socket it rings on, or its process has ended */
 };
 
 /* life of an endpoint (endpoint.c) */
@@ -231,6 +240,7 @@ void fc_leave(struct fc_endpoint *ep);
 void fc_shutdown(struct fc_endpoint *ep);
 void fc_condemn(struct fc_endpoint *ep);
 int fc_retire(struct fc_endpoint *ep);
+void fc_drain(struct fc_endpoint *ep);
 int fc_ended(const struct fc_endpoint *ep);
 int fc_seal(struct fc_endpoint *ep);
 int fc_break(struct fc_endpoint *ep, enum fc_result result, enum fc_fault what, int64_t value);
@@ -320,6 +330,15 @@ int fc_turned(struct fc_endpoint *ep, uint32_t seen);
 void fc_no_spinners(void);
 int fc_died(struct fc_endpoint *ep);
 void fc_set_spinner_limit(uint32_t limit);
+
+/* waiting in an event loop (doorbell.c; the waiter's half in wait.c) */
+int fc_use_doorbell(struct fc_endpoint *ep, int fd);
+int fc_wait_by_doorbell(struct fc_endpoint *ep);
+void fc_hung_up(struct fc_endpoint *ep);
+int fc_ring(struct fc_endpoint *ep);
+void fc_ring_always(struct fc_endpoint *ep);
+bool fc_arm(struct fc_endpoint *ep);
+void fc_disarm(struct fc_endpoint *ep);
 
 /* adapting (adapt.c) */
 #define FC_BURST 64 /* looks at the word before the first look at the clock: about a microsecond */

@@ -305,6 +305,8 @@ static int64_t call(struct fc_endpoint *ep, struct fc_frame frame, const char *b
         ep->timeout_us = FC_TIMEOUT_NONE;
     }
     int result = fc_give(ep, (uint32_t)len, !stream);
+    if (result == FC_ERR_SHUTDOWN)
+        ep->fault = FC_FAULT_UNSENT;
     if (result != FC_OK)
         return result;
     return stream ? FC_TICK : fc_wait_frame(ep);
@@ -374,7 +376,13 @@ static int64_t reply(struct fc_endpoint *ep, uint32_t status, const char *body, 
     ep->in.at = ep->in.end; /* what was left of a request that is refused */
     ep->deadline = FC_NO_DEADLINE;
     ep->timeout_us = FC_TIMEOUT_NONE;
-    return fc_give(ep, (uint32_t)len, true);
+    int result = fc_give(ep, (uint32_t)len, true);
+    if (result == FC_OK && atomic_load_explicit(&ep->draining, memory_order_relaxed) && fc_retire(ep)) {
+        ep->owed = 0; /* fc_retire has woken the peer */
+        ep->turn = FC_TURN_OVER;
+        return FC_ERR_SHUTDOWN;
+    }
+    return result;
 }
 
 /* Server: answer and wait for the next request, in one step. `status` may carry flags. Precondition: MINE. */
@@ -464,9 +472,10 @@ void fc_cancel(struct fc_endpoint *ep)
 {
     if (fc_enter(ep) != FC_OK)
         return;
-    if (ep->turn == FC_TURN_THEIRS)
-        atomic_store_explicit(fc_word(&ep->packet->cancel), ep->call_id, memory_order_release);
-    else if (ep->turn == FC_TURN_MINE && ep->mine == FC_CLIENT_ACTIVE)
+    if (ep->turn == FC_TURN_THEIRS) {
+        atomic_store(fc_word(&ep->packet->cancel), ep->call_id); /* then look: as in giving control away */
+        fc_ring_always(ep);
+    } else if (ep->turn == FC_TURN_MINE && ep->mine == FC_CLIENT_ACTIVE)
         give_up(ep);
     fc_leave(ep);
 }
@@ -490,13 +499,9 @@ static int given_up(struct fc_endpoint *ep)
     return result == FC_OK && ep->turn != FC_TURN_MINE ? FC_TICK : result;
 }
 
-/* Client that has given up: is the call over? FC_OK when it is, FC_TICK when not yet; never waits. What came with it
- * is dropped: nobody waits for it any more. */
-int fc_reclaim(struct fc_endpoint *ep)
+static int reclaim(struct fc_endpoint *ep)
 {
-    int result = fc_enter(ep);
-    if (result != FC_OK)
-        return result;
+    int result;
     if (ep->turn == FC_TURN_MINE)
         result = ep->call == FC_CALL_NONE ? FC_OK : FC_ERR_TURN;
     else if (ep->turn != FC_TURN_THEIRS)
@@ -508,8 +513,21 @@ int fc_reclaim(struct fc_endpoint *ep)
             if (result == FC_OK && ep->call != FC_CALL_NONE) /* else a datagram of no call */
                 result = given_up(ep);
         } else
-            result = fc_peer_gone(ep) ? fc_died(ep) : FC_TICK;
+            result = fc_peer_gone(ep) || atomic_load(&ep->hung_up) ? fc_died(ep) : FC_TICK;
     }
+    return result;
+}
+
+/* Client that has given up: is the call over? FC_OK when it is, FC_TICK when not yet; never waits. What came with it
+ * is dropped: nobody waits for it any more. By doorbell, FC_TICK means that the peer will ring. */
+int fc_reclaim(struct fc_endpoint *ep)
+{
+    int result = fc_enter(ep);
+    if (result != FC_OK)
+        return result;
+    do
+        result = reclaim(ep);
+    while (result == FC_TICK && ep->by_bell && !fc_arm(ep));
     fc_leave(ep);
     return result;
 }

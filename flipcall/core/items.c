@@ -86,8 +86,11 @@ uint32_t fc_flow_end(const struct fc_endpoint *ep)
 /* The peer sleeps although it is not its turn: it waits for items. */
 static int rouse(struct fc_endpoint *ep)
 {
-    if (!ep->trust_sleepers || !(atomic_load(fc_word(&ep->packet->sleepers)) & ep->their_bit))
+    uint32_t sleepers = atomic_load(fc_word(&ep->packet->sleepers));
+    if (!ep->trust_sleepers || !(sleepers & ep->their_bit))
         return FC_PUBLISHED;
+    if (sleepers & ep->their_bell)
+        return fc_ring(ep);
     if (!fc_how(ep)->items_by_futex)
         return FC_FLIP;
     FC_COUNT(ep, wakes);
@@ -213,6 +216,8 @@ int64_t fc_take(struct fc_endpoint *ep)
     while (result == FC_OK) {
         uint64_t seen = fc_flow_seen(ep);
         if (seen != ep->flow.theirs) {
+            if (ep->armed)
+                fc_disarm(ep);
             result = fc_flow_account(ep, seen);
             if (result == FC_OK)
                 result = FC_FRAME_EARLY | (int64_t)FC_ITEMS << FC_FRAME_KIND_SHIFT;

@@ -1,8 +1,10 @@
 /* notify.h: what the files of the notify switch share. The theory is at the head of switch_notify.c.
  *
- *   switch_notify.c   park, wake, swap and close of both sides
+ *   switch_notify.c   park, wake, swap and close; the client's half of them
+ *   notify_server.c   the server's half: who waits on the listener
  *   notify_filter.c   the client process: the filter, its listener, who is covered
  *   notify_watch.c    the client process: the thread that ends trapped calls in time
+ *   notify_taker.c    the client process: the thread that receives, where the watch must not block
  */
 #ifndef FLIPCALL_NOTIFY_H
 #define FLIPCALL_NOTIFY_H
@@ -85,6 +87,39 @@ int fc_notify_recv(int listener, struct fc_note *note); /* 0, -ENOENT: its threa
 int fc_notify_send(int listener, uint64_t id);          /* 0, -ENOENT: its thread has left, -EINPROGRESS */
 bool fc_notify_valid(int listener, uint64_t id);        /* received, not answered, and its thread is there */
 
+bool fc_readable(int fd, int timeout_ms);
+
+static inline _Atomic uint32_t *fc_sleepers(struct fc_endpoint *ep)
+{
+    return fc_word(&ep->packet->sleepers);
+}
+
+static inline uint32_t fc_state(struct fc_endpoint *ep)
+{
+    return atomic_load(fc_word(&ep->packet->conn_state));
+}
+
+/* Sleep by futex, and say so: `bit` is this side's FC_NOTIFY bit. */
+static inline int fc_notify_by_futex(struct fc_endpoint *ep, uint32_t bit, int64_t until)
+{
+    atomic_fetch_and(fc_sleepers(ep), ~bit);
+    return fc_futex_wait(fc_word(&ep->packet->conn_state), ep->theirs, until);
+}
+
+static inline void fc_notify_join(struct fc_endpoint *ep, struct fc_notify_end *end, int bell, uint32_t index, uint32_t bit)
+{
+    end->ep = ep;
+    end->bell = bell;
+    end->index = index;
+    ep->notify = end;
+    ep->my_bit |= bit;
+}
+
+/* notify_server.c */
+int fc_notify_server_sleep(struct fc_endpoint *ep, int64_t until);
+int fc_notify_wake_client(struct fc_endpoint *ep);
+void fc_listener_leave(struct fc_notify_end *e);
+
 /* What Python calls (flipcall/notify.py). */
 int fc_notify_install(void);
 int fc_listener_init(struct fc_listener *listener, int fd, int baton);
@@ -95,10 +130,16 @@ void fc_notify_leave(struct fc_endpoint *ep);
 
 /* notify_watch.c */
 int fc_watch_start(void);
-int fc_watch_calibrate(void);
 void fc_watch_add(struct fc_notify_end *end);
 void fc_watch_remove(struct fc_notify_end *end);
 void fc_watch_until(struct fc_notify_end *end, int64_t until);
 void fc_watch_forked(void);
+
+/* notify_taker.c */
+void *fc_taker(void *unused);
+bool fc_taker_idle(void);
+void fc_taker_ask(void);
+int fc_taker_calibrate(void);
+void fc_taker_forked(void);
 
 #endif

@@ -18,6 +18,7 @@
 
 #include <errno.h>
 #include <linux/filter.h>
+#include <poll.h>
 #include <stddef.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -67,6 +68,12 @@ int fc_notify_send(int listener, uint64_t id)
 {
     struct seccomp_notif_resp r = {.id = id};
     return ioctl(listener, SECCOMP_IOCTL_NOTIF_SEND, &r) == 0 ? 0 : -errno;
+}
+
+bool fc_readable(int fd, int timeout_ms)
+{
+    struct pollfd p = {.fd = fd, .events = POLLIN};
+    return poll(&p, 1, timeout_ms) == 1 && (p.revents & POLLIN);
 }
 
 bool fc_notify_valid(int listener, uint64_t id)
@@ -153,7 +160,7 @@ int fc_notify_install(void)
     installed++;
     int error = fc_notify_covered() ? fc_watch_start() : -EPROTO;
     if (error == 0)
-        error = fc_watch_calibrate();
+        error = fc_taker_calibrate();
     if (error != 0) {
         close((int)fd); /* the filter stays, and what it traps gets ENOSYS */
         fc_notify.listener = -1;

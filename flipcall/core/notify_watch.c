@@ -7,7 +7,7 @@
  *
  * Which notification? Only who receives one learns its number. But a listener numbers its notifications one after
  * the other, and this process counts its trapped calls, so number = base + count, with a base measured when the
- * listener was made (fc_watch_calibrate, which also verifies that numbers are consecutive here). Calls that are
+ * listener was made (fc_taker_calibrate, which also verifies that numbers are consecutive here). Calls that are
  * begun again by the kernel (after SIGSTOP, or a handler with SA_RESTART), and threads that overtake each other between
  * counting and trapping, shift it by a little. So the watch sets base right at each tick, by a call that the server is
  * holding (ID_VALID says which numbers are held, and changes nothing); and when it answers it tries the neighbours too,
@@ -18,11 +18,7 @@
  *                  ──► EINPROGRESS  it is there, and nobody has received it: the taker does, then answers
  *                  ──► ENOENT       not this number; or its thread is only about to trap: again in a moment
  *
- * The taker. RECV blocks when somebody else was quicker, so it is done by a second thread that may stay there: the
- * watch never receives. An honest server is not disturbed: the taker does not receive while a server thread says in
- * `sleepers` that it may (FC_NOTIFY_SERVER, FC_TAKES_SERVER), unless nothing has happened for FC_GRACE_NS (a stopped
- * or hostile server); and while the taker is at it, FC_TAKES_CLIENT keeps the server away. A taker that stays in RECV
- * answers what it gets there later, which costs that thread one more trap.
+ * The taker receives, since that may block: notify_taker.c.
  *
  * When is it awake? Each trapped call says until when it may last (fc_watch_until) and wakes the watch only if that is
  * before the watch would look by itself. While calls are made it looks every FC_TICK_NS, so that they need not; after
@@ -36,7 +32,6 @@
 #include <limits.h>
 #include <poll.h>
 #include <pthread.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
@@ -46,7 +41,6 @@
 #define FC_AGAIN_NS 300000ll    /* between two attempts to end the same call */
 #define FC_GRACE_NS 5000000ll   /* how long the server may take to receive what woke it */
 #define FC_NEAR 16              /* numbers tried on each side at first */
-#define FC_CALIBRATIONS 20      /* attempts to see two traps numbered one after the other */
 #define FC_FAR (1ll << 14)      /* and at last: some milliseconds */
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* ends, count, and what belongs to the watch in them */
@@ -56,12 +50,6 @@ static uint64_t changes; /* of the list */
 static int kick_fd = -1;
 static _Atomic int64_t wakes_at;  /* when the watch will look by itself */
 
-enum { TAKER_IDLE, TAKER_ASKED, TAKER_TAKES };
-static _Atomic uint32_t taker;
-static _Atomic uint32_t calibrating; /* 2 and 1 for the first and the second measurement, else 0 */
-static _Atomic uint32_t measured;    /* the thread that calibrates is about to trap, or trapped */
-static uint64_t first_ids[2];
-
 static void kick(void)
 {
     uint64_t one = 1;
@@ -69,44 +57,7 @@ static void kick(void)
     (void)ignored;
 }
 
-/* ---- the taker -------------------------------------------------------------------------------------------- */
-
-static bool readable(int fd, int timeout_ms)
-{
-    struct pollfd p = {.fd = fd, .events = POLLIN};
-    return poll(&p, 1, timeout_ms) == 1 && (p.revents & POLLIN);
-}
-
-static void *take(void *unused)
-{
-    (void)unused;
-    for (;;) {
-        while (atomic_load(&taker) != TAKER_ASKED)
-            fc_futex_wait(&taker, TAKER_IDLE, FC_NO_DEADLINE);
-        atomic_store(&taker, TAKER_TAKES);
-        uint32_t left = atomic_load(&calibrating);
-        struct fc_note note;
-        /* A process that is stopped (SIGSTOP, a debugger) begins its trapped call anew, under another number, and
-         * nobody else would answer that: while measuring, take until the thread is out. */
-        do
-            if (readable(fc_notify.listener, left ? 1 : 0) && fc_notify_recv(fc_notify.listener, &note) == 0) {
-                if (left) {
-                    first_ids[2 - left] = note.id;
-                    atomic_store(&calibrating, left - 1);
-                }
-                fc_notify_send(fc_notify.listener, note.id);
-            }
-        while (left && atomic_load(&measured));
-        atomic_store(&taker, TAKER_IDLE);
-    }
-    return NULL;
-}
-
-static void ask_taker(void)
-{
-    atomic_store(&taker, TAKER_ASKED);
-    fc_futex_wake(&taker, 1);
-}
+/* ---- keeping the server away ------------------------------------------------------------------------------ */
 
 static bool server_receives(void)
 {
@@ -131,13 +82,13 @@ static bool keeping_away;
 /* The call of `e` is there and nobody has received it. */
 static void receive_for(struct fc_notify_end *e, int64_t now)
 {
-    if (atomic_load(&taker) != TAKER_IDLE)
+    if (!fc_taker_idle())
         return;
     keep_away(true);
     keeping_away = true;
     if (server_receives() && now - e->first_try < FC_GRACE_NS)
         return; /* it is about to: let it */
-    ask_taker();
+    fc_taker_ask();
 }
 
 /* ---- the watch -------------------------------------------------------------------------------------------- */
@@ -195,7 +146,7 @@ static int64_t look(int64_t now, uint64_t *traps)
     if (seen != *traps)
         next = now + FC_TICK_NS;
     *traps = seen;
-    if (keeping_away && atomic_load(&taker) == TAKER_IDLE) {
+    if (keeping_away && fc_taker_idle()) {
         keep_away(false);
         keeping_away = false;
     }
@@ -339,46 +290,9 @@ int fc_watch_start(void)
     pthread_sigmask(SIG_SETMASK, &all, &before);
     int error = start(watch);
     if (!error)
-        error = start(take);
+        error = start(fc_taker);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     return -error;
-}
-
-/* Trap twice, before anybody else has the listener, and see how notifications are numbered. -EAGAIN: not one after the
- * other, as when the process was stopped meanwhile. */
-static int calibrate(void)
-{
-    for (uint32_t left = 2; left > 0; left--) {
-        while (atomic_load(&taker) != TAKER_IDLE)
-            sched_yield(); /* it has answered, and is on its way back */
-        atomic_store(&calibrating, left);
-        atomic_store(&measured, 1);
-        ask_taker();
-        int error = fc_notify_trap(FC_NOTIFY_INDEX_TEST);
-        atomic_store(&measured, 0);
-        if (error != 0 || atomic_load(&calibrating) == left)
-            return -EPROTO; /* somebody else has answered */
-    }
-    if (first_ids[1] != first_ids[0] + 1)
-        return -EAGAIN;
-    fc_notify.base = first_ids[1] + 1;
-    atomic_store(&fc_notify.traps, 0);
-    return 0;
-}
-
-int fc_watch_calibrate(void)
-{
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before); /* a call begun anew would look like a gap in the numbers */
-    int error = -EAGAIN;
-    for (int tries = 0; tries < FC_CALIBRATIONS && error == -EAGAIN; tries++)
-        error = calibrate();
-    if (error == -EAGAIN)
-        error = -EPROTO;
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    atomic_store(&calibrating, 0);
-    return error;
 }
 
 /* In a forked child: no threads, and a lock that may be held by one that is not here. */
@@ -390,6 +304,6 @@ void fc_watch_forked(void)
     if (kick_fd >= 0)
         close(kick_fd);
     kick_fd = -1;
-    atomic_store(&taker, TAKER_IDLE);
+    fc_taker_forked();
     keeping_away = false;
 }

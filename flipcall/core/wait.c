@@ -24,6 +24,7 @@
  *                                                             SHUTDOWN  -> over
  *                                                             other     -> protocol error
  *      park also ends at: the deadline, a signal (FC_TICK), `stop`, the peer's death.
+ *      A side in an event loop does not park: it answers FC_ARMED (doorbell.c).
  *
  * How long a wait stands on each step is the policy's, and what this endpoint has learned about its peer (adapt.c):
  *
@@ -78,10 +79,13 @@ int fc_give(struct fc_endpoint *ep, uint32_t len, bool then_wait)
     ep->turn = FC_TURN_THEIRS;
     ep->since = 0;
     FC_COUNT(ep, flips);
-    if (ep->trust_sleepers && !(atomic_load(fc_word(&p->sleepers)) & ep->their_bit)) {
+    uint32_t sleepers = ep->their_bit;
+    if (ep->trust_sleepers && !((sleepers = atomic_load(fc_word(&p->sleepers))) & ep->their_bit)) {
         FC_COUNT(ep, wakes_skipped);
         return FC_OK;
     }
+    if (sleepers & ep->their_bell)
+        return fc_ring(ep);
     if (then_wait && fc_how(ep)->swap && !fc_will_spin(ep)) {
         ep->owed = 1;
         return FC_OK;
@@ -97,6 +101,8 @@ int fc_give(struct fc_endpoint *ep, uint32_t len, bool then_wait)
 int fc_turned(struct fc_endpoint *ep, uint32_t seen)
 {
     uint32_t why = atomic_load_explicit(&ep->stop, memory_order_acquire);
+    if (ep->armed)
+        fc_disarm(ep);
     if (seen == NEWS && !why && fc_flow_news(ep))
         return FC_NEWS;
     if (seen == ep->my_end && !why && ep->trust_sleepers)
@@ -228,6 +234,37 @@ static int park(struct fc_endpoint *ep)
     }
 }
 
+/* ---- leaving it to an event loop ------------------------------------------------------------------------ */
+
+/* W2 and R2 of a side that waits by its doorbell. conn_state, seen after the bit was set. */
+static uint32_t arm(struct fc_endpoint *ep)
+{
+    atomic_fetch_or(fc_word(&ep->packet->sleepers), ep->my_bit);
+    ep->armed = 1;
+    uint32_t seen = atomic_load(fc_word(&ep->packet->conn_state));
+    return seen == ep->theirs && fc_flow_news(ep) ? NEWS : seen;
+}
+
+/* For a side that waits without a wait of its own under way: is there nothing yet, and will the peer ring? */
+bool fc_arm(struct fc_endpoint *ep)
+{
+    return arm(ep) == ep->theirs && !atomic_load(&ep->stop) && !atomic_load(&ep->hung_up);
+}
+
+/* In place of park(): FC_ARMED, and the peer rings at the first change. It stays so after FC_ERR_TIMEOUT. */
+static int leave_it(struct fc_endpoint *ep)
+{
+    uint32_t seen = arm(ep);
+    if (seen != ep->theirs || atomic_load(&ep->stop))
+        return fc_turned(ep, seen);
+    if (atomic_load(&ep->hung_up))
+        return fc_died(ep);
+    if (fc_now() >= ep->deadline)
+        return FC_ERR_TIMEOUT;
+    FC_COUNT(ep, parks);
+    return FC_ARMED;
+}
+
 /* Wait until it is this side's turn. Precondition: inside, turn is THEIRS. After FC_TICK the caller comes back for
  * the next slice of the same wait: it does not start to spin anew, and what is learned is the time of the whole. */
 int fc_wait(struct fc_endpoint *ep)
@@ -267,6 +304,8 @@ int fc_wait(struct fc_endpoint *ep)
     int64_t budget = seen == ep->theirs || ep->owed ? fc_spin_budget(ep, start - ep->since) : 0;
     if (ep->owed)
         budget = 0; /* asked for all the same: else PARKING would never probe */
+    if (ep->brief)
+        budget = ep->brief = 0;
     if (budget > ep->slice_ns)
         budget = ep->slice_ns; /* a spinning side, too, looks after signals and the peer's life */
     if (ep->deadline - start < budget)
@@ -285,10 +324,14 @@ int fc_wait(struct fc_endpoint *ep)
             FC_COUNT(ep, spins_lost);
             fc_spin_lost(ep);
         }
-    } else if (!begun && seen == ep->theirs && !ep->owed)
+    } else if (!begun && seen == ep->theirs && !ep->owed && !ep->by_bell)
         seen = yield(ep, start);
-    int result = seen == ep->theirs || ep->owed ? park(ep) : fc_turned(ep, seen);
-    if (result != FC_TICK)
+    int result;
+    if (seen != ep->theirs && !ep->owed)
+        result = fc_turned(ep, seen);
+    else
+        result = ep->by_bell ? leave_it(ep) : park(ep);
+    if (result != FC_TICK && result != FC_ARMED)
         fc_learn(ep, fc_now() - ep->since, false);
     return result;
 }

@@ -21,16 +21,48 @@
 #define HONEST(what) assert(what)
 #endif
 
+/* end_given: what conn_state becomes when side `who` ends the connection while its peer is active */
+#ifdef FAULT_END_PLAIN
+#define END_GIVEN(who) SHUT
+#else
+#define END_GIVEN(who) (trust[who] -> END(PEER(who)) : SHUT)
+#endif
+
+/* turned(): is it this side's turn? What was given before the end counts, too. */
+#ifdef FAULT_END_IGNORED
+#define TURN(me) (LOOK(me) == (me) && !stop[me])
+#else
+#define TURN(me) ((LOOK(me) == (me) || LOOK(me) == END(me) && trust[me]) && !stop[me])
+#endif
+
+/* end(): the loop of compare-and-swaps, of which the last one counts. It overwrites no end, and no change of turn. */
+inline end_word(who) {
+#ifdef FAULT_END_STORE
+    if                                              /* the loop left out: a look, then a store */
+    :: conn == PEER(who) -> conn = END_GIVEN(who)
+    :: conn != PEER(who) -> conn = SHUT
+    fi
+#else
+    d_step {
+        if
+        :: OVER(conn) -> skip
+        :: conn == PEER(who) -> conn = END_GIVEN(who)
+        :: conn == who -> conn = SHUT
+        fi
+    }
+#endif
+}
+
 /* stop(), of fc_shutdown and fc_condemn, by thread t of side me: any thread at any moment */
 inline shutdown(who, th) {
     shutting[who] = true;
     d_step { stop[who] = true; owes[th] = true };   /* atomic_compare_exchange_strong(&ep->stop, ...) */
 #ifdef FAULT_WAKE_BEFORE_STORE
     UNBLOCK(who, th);
-    d_step { conn = SHUT; shut = true };
+    end_word(who);
 #else
-    d_step { conn = SHUT; shut = true };            /* atomic_exchange(conn_state, FC_SHUTDOWN) */
-    UNBLOCK(who, th);
+    end_word(who);
+    UNBLOCK(who, th);                               /* wake_all */
 #endif
     shutting[who] = false
 }
@@ -39,7 +71,7 @@ inline shutdown(who, th) {
 inline retire(who, th) {
     shutting[who] = true;
     if
-    :: d_step { conn == PEER(who) -> conn = SHUT; shut = true; owes[th] = true };
+    :: d_step { conn == PEER(who) -> conn = END_GIVEN(who); owes[th] = true };
         stop[who] = true;
         UNBLOCK(who, th)
     :: conn != PEER(who) -> skip
@@ -51,6 +83,7 @@ inline retire(who, th) {
 inline take(me) {
     d_step {
         mine[me] = true;
+        mail[me] = false;
         assert(!mine[PEER(me)]);          /* never two active sides */
         HONEST(data_len == PEER(me));       /* received(): the length is the one that was sent */
 #ifdef FAULT_TRUST_ANYONE
@@ -83,7 +116,7 @@ Mine:
         cas_conn(me, seen);
 #endif
         if
-        :: seen == SHUT -> goto Over        /* FC_ERR_SHUTDOWN */
+        :: OVER(seen) -> goto Over          /* FC_ERR_SHUTDOWN */
         :: else -> HONEST(seen == me); seen = 0 /* else FC_FAULT_STATE, which an honest peer never causes */
         fi;
         if
@@ -116,8 +149,8 @@ Mine:
 
 Wait:   /* fc_wait: look, spin, yield, until the budget is over */
         if
-        :: atomic { LOOK(me) == me && !stop[me] -> take(me); goto Mine }    /* turned */
-        :: LOOK(me) == SHUT || stop[me] -> goto Over                        /* turned */
+        :: atomic { TURN(me) -> take(me); goto Mine }                       /* turned */
+        :: (OVER(LOOK(me)) || stop[me]) && !TURN(me) -> goto Ended          /* turned */
         :: LOOK(me) == PEER(me) -> skip
         fi;
 
@@ -140,8 +173,8 @@ Woken:
         take(me); goto Mine;                /* woken, so it must be my turn */
 #endif
         if                                  /* park: seen = look() */
-        :: atomic { LOOK(me) == me && !stop[me] -> take(me); goto Mine }    /* turned */
-        :: LOOK(me) == SHUT || stop[me] -> goto Over                        /* turned */
+        :: atomic { TURN(me) -> take(me); goto Mine }                       /* turned */
+        :: (OVER(LOOK(me)) || stop[me]) && !TURN(me) -> goto Ended          /* turned */
         :: LOOK(me) == PEER(me) -> skip     /* spurious, a slice, the deadline */
         fi;
         if
@@ -149,12 +182,11 @@ Woken:
         :: !expired[me] && dead[PEER(me)] ->                                /* fc_peer_gone: FC_ERR_DIED */
 #ifndef FAULT_NO_LAST_LOOK
             if                              /* fc_died: the peer may have answered, then died */
-            :: atomic { LOOK(me) == me && !stop[me] -> take(me); goto Mine }
-            :: LOOK(me) != me || stop[me] -> skip
+            :: atomic { TURN(me) -> take(me); goto Mine }
+            :: !TURN(me) -> skip
             fi;
 #endif
-            HONEST(conn != me || stop[me]); /* what the peer gave before it died is not thrown away */
-            goto Over
+            goto Ended
         :: !expired[me] && !dead[PEER(me)] -> goto Wait                     /* go round; or FC_TICK, fc_resume */
         fi;
 
@@ -172,8 +204,11 @@ Expired:
 Idle:   idle[me] = true;
         false;
 
+Ended:  /* what the peer gave before it ended the connection, or died, is not thrown away */
+        HONEST(!mail[me] || stop[me] || !trust[me] && OVER(conn));
+
 Over:   CLOSE(me);                          /* FC_TURN_OVER */
-        d_step { gone[me] = true; trust[me] = false; expired[me] = false; seen = 0 }
+        d_step { gone[me] = true; expired[me] = false; seen = 0 }
     } unless { dead[me] }
 }
 
@@ -194,7 +229,7 @@ proctype stopper(byte me) {
 inline kill(i) {
     FENCE(i);                               /* what it has stored is seen before its death is */
     dead[i] = true; gone[i] = true;
-    mine[i] = false; shutting[i] = false; idle[i] = false; owes[i] = false; owes[i + 2] = false;
+    mine[i] = false; mail[i] = false; shutting[i] = false; idle[i] = false; owes[i] = false; owes[i + 2] = false;
     stop[i] = false; trust[i] = false; expired[i] = false;  /* nobody reads these now: fewer states */
     REAP(i)
 }
@@ -207,8 +242,10 @@ active proctype world() {
     :: d_step { spurious > 0 && ASLEEP(SERVER) -> spurious--; KICK(SERVER) }
     :: d_step { expiries > 0 && !gone[CLIENT] && CAN_EXPIRE(CLIENT) -> expiries--; expired[CLIENT] = true; KICK(CLIENT) }
     :: d_step { expiries > 0 && !gone[SERVER] && CAN_EXPIRE(SERVER) -> expiries--; expired[SERVER] = true; KICK(SERVER) }
+#ifndef NO_DEATH
     :: d_step { !dead[CLIENT] -> kill(CLIENT) }
     :: d_step { !dead[SERVER] -> kill(SERVER) }
+#endif
     :: break
     od;
     spurious = 0; expiries = 0
@@ -256,7 +293,7 @@ end:
 }
 #else
 #define OUT(i) (gone[i] || idle[i])
-ltl unblocked { [] ((shut || dead[CLIENT] || dead[SERVER]) -> <> (OUT(CLIENT) && OUT(SERVER))) }
+ltl unblocked { [] ((OVER(conn) || dead[CLIENT] || dead[SERVER]) -> <> (OUT(CLIENT) && OUT(SERVER))) }
 ltl woken { [] ((ASLEEP(CLIENT) && conn == CLIENT || ASLEEP(SERVER) && conn == SERVER)
                 -> <> !(ASLEEP(CLIENT) && conn == CLIENT || ASLEEP(SERVER) && conn == SERVER)) }
 #endif

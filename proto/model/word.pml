@@ -10,6 +10,8 @@
 #define CLIENT 0 /* FC_CLIENT_ACTIVE, and the index of the client in every array */
 #define SERVER 1 /* FC_SERVER_ACTIVE */
 #define SHUT 2   /* FC_SHUTDOWN */
+#define END(i) (3 + (i)) /* FC_SHUTDOWN_CLIENT_TURN, FC_SHUTDOWN_SERVER_TURN: over, and what side i was given is its */
+#define OVER(state) ((state) >= SHUT) /* fc_is_over */
 
 #define PEER(me) (1 - (me))
 
@@ -18,6 +20,11 @@
 #else
 #define BIT(i) (1 + (i)) /* FC_SLEEPS_CLIENT, FC_SLEEPS_SERVER */
 #endif
+#ifndef HOW
+#define HOW(i) 0         /* what a switch says of its sleep, beside the bit (notify.pml) */
+#endif
+#define MY_BIT(i) (BIT(i) | HOW(i)) /* ep->my_bit */
+#define WITHOUT(bits) (sleepers & (15 - (bits)))
 
 /* A side that is not ours (gVisor's) negotiates {}: it never writes its bit. -DEXT_CLIENT=0 or -DEXT_SERVER=0. */
 #ifndef EXT_CLIENT
@@ -43,7 +50,7 @@ bool mine[2];         /* this side believes that it is its turn (ep->turn == FC_
 bool owes[4];           /* has changed conn_state and not yet issued, or rightly skipped, the wake that goes with
                          * it; threads 0 and 1 are the sides' own, 2 and 3 are in shutdown() */
 bool shutting[2];       /* a thread of this side is inside shutdown() */
-bool shut;              /* conn_state has been set to SHUT */
+bool mail[2];           /* what this side was given, and has not taken yet */
 bool dead[2];           /* killed */
 bool gone[2];           /* has left for good, with an error; the dead too */
 bool idle[2];           /* its user code never comes back (a handler that hangs, SIGSTOP, fc_send_last) */
@@ -55,9 +62,9 @@ mtype sb[2] = NONE;
 
 inline flush(i) {
     if
-    :: sb[i] == GIVE && conn == i -> conn = PEER(i)
-    :: sb[i] == SET -> sleepers = sleepers | BIT(i)
-    :: sb[i] == CLEAR -> sleepers = sleepers & (3 - BIT(i))
+    :: sb[i] == GIVE && conn == i -> conn = PEER(i); mail[PEER(i)] = true
+    :: sb[i] == SET -> sleepers = sleepers | MY_BIT(i)
+    :: sb[i] == CLEAR -> sleepers = WITHOUT(MY_BIT(i))
     :: sb[i] == LEN -> data_len = i
     :: else -> skip /* empty; or shutdown() has overwritten what this CAS wrote */
     fi;
@@ -76,9 +83,9 @@ end:
 }
 #else
 #define STORE(me, what) STORE_##what(me)
-#define STORE_GIVE(me) conn = PEER(me)
-#define STORE_SET(me) sleepers = sleepers | BIT(me)
-#define STORE_CLEAR(me) sleepers = sleepers & (3 - BIT(me))
+#define STORE_GIVE(me) conn = PEER(me); mail[PEER(me)] = true
+#define STORE_SET(me) sleepers = sleepers | MY_BIT(me)
+#define STORE_CLEAR(me) sleepers = WITHOUT(MY_BIT(me))
 #define STORE_LEN(me) data_len = me
 #define LOOK(me) conn
 #define FENCE(me) skip
@@ -105,7 +112,7 @@ inline cas_conn(me, seen) {
         seen = LOOK(me);
         if
 #ifdef FAULT_STORE_GIVE
-        :: true -> seen = me; conn = PEER(me); owes[me] = true
+        :: true -> seen = me; conn = PEER(me); owes[me] = true; mail[PEER(me)] = true
 #else
         :: seen == me -> STORE(me, GIVE); GIVE_FENCE(me); owes[me] = true
 #endif

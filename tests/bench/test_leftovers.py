@@ -13,7 +13,8 @@ import psutil
 import pytest
 
 from bench.compile import ROOT
-from bench.peer import EchoConfig
+from bench.peer import ServeConfig
+from bench.peers.base import Address
 from bench.process import PeerError, PeerProcess
 
 WAIT_SECONDS = 20.0
@@ -69,6 +70,7 @@ def test_no_process_survives(family: str, end: signal.Signals) -> None:
 
 def test_a_server_that_cannot_start_is_an_error_and_not_a_hang() -> None:
     """The child ends before it is ready: PeerError, and nobody is left."""
+    nowhere = Address(transport="flipcall", path="/nonexistent/directory/x.sock")
     with pytest.raises(PeerError, match="status"):
-        PeerProcess(EchoConfig(path="/nonexistent/directory/x.sock", policy="balanced", cpu=-1))
+        PeerProcess(ServeConfig(address=nowhere, cpu=-1))
     assert not psutil.Process().children()

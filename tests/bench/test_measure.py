@@ -121,11 +121,14 @@ def test_a_back_to_back_run_has_every_figure() -> None:
 
 
 def test_a_paced_run_makes_exactly_its_calls() -> None:
-    """One call to start with, then one after each pause."""
+    """One call to start with, then one after each pause; a tenth as many before, which do not count."""
     calls: list[None] = []
     sample = sample_paced(lambda: calls.append(None), 1000, 3, lambda: CpuTimes(0, 0))
     assert len(calls) == 4
     assert len(sample.stamps) == 3
+    calls.clear()
+    assert len(sample_paced(lambda: calls.append(None), 1, 20, lambda: CpuTimes(0, 0)).stamps) == 20
+    assert len(calls) == 23
     assert sample.elapsed is not None
     assert sample.mean is not None
     assert sample.elapsed > sample.mean

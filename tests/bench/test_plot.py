@@ -16,7 +16,7 @@ from bench.rows import Labels, Report, Row
 MACHINE = {"cpu": "a CPU", "cpus_allowed": 2}
 
 
-def measured(case: str, **labels: str) -> Row:
+def measured(case: str, **labels: str | int) -> Row:
     """A row with every figure a plot shows."""
     described = msgspec.convert({"case": case, **labels}, Labels)
     return Row.labelled(described, p50_us=5.0, p99_us=50.0, cpu_us_per_call=9.0, runs=1)
@@ -37,7 +37,15 @@ SENDRECV = report(
 )
 CALL = report(
     measured("typed", transport="flipcall", policy="balanced"),
+    measured("typed", transport="busy-ring"),
     measured("typed", transport="socket", load="paced-10ms"),
+    measured("typed", transport="flipcall", policy="balanced", load="8-clients"),
+    measured("echo", transport="memcpy", size=1 << 20),
+    measured("stream", transport="flipcall", policy="balanced"),
+    measured("workers", transport="flipcall", policy="balanced", load="2-clients"),
+    measured("single", transport="flipcall", policy="balanced"),
+    measured("among_1000", transport="flipcall", policy="balanced"),
+    Row.labelled(Labels(case="idle", transport="busy-ring", load="idle"), cpu_percent=99.0, runs=1),
 )
 GOFER = report(measured("open_close", transport="flipcall"), measured("read_1m", transport="direct"))
 
@@ -60,6 +68,20 @@ def test_pinned_rows_alone_are_drawn_themselves() -> None:
     """--case '*/one-cpu/*' draws something."""
     panels = panels_of("sendrecv", report(measured("c_futex", placement="one-cpu")))
     assert [line.row.placement for lines in panels.values() for line in lines] == ["one-cpu"]
+
+
+def test_calls_have_a_panel_for_each_comparison_and_idle_servers_none() -> None:
+    """Loads, sizes and crowds apart; a server that nobody asks has no latency to draw."""
+    panels = panels_of("call", CALL)
+    assert {title: [line.label for line in lines] for title, lines in panels.items()} == {
+        "Back to back": ["flipcall balanced", "busy ring"],
+        "Pauses of 10 ms": ["Unix socket"],
+        "Eight client processes at once": ["flipcall balanced"],
+        "1 MiB there and back": ["memcpy"],
+        "A stream's item": ["flipcall balanced"],
+        "As many workers as clients": ["2 clients"],
+        "One of many clients; back to back": ["single client", "among 1,000 connected"],
+    }
 
 
 @pytest.mark.parametrize("suffix", [".svg", ".png"])

@@ -61,6 +61,22 @@ def test_a_row_target_is_about_the_row_it_names() -> None:
     assert target.verdict(report(free)) is None
 
 
+def test_idle_servers_missing_peers_and_remarks_have_their_lines() -> None:
+    """What has no latency is not in the table; a note with figures is a remark, one without a reason."""
+    console = Console(file=io.StringIO(), width=200)
+    rows = [
+        Row.labelled(Labels(case="idle", transport="busy-ring"), cpu_percent=99.5, rss_mib=20.0, runs=1),
+        Row.labelled(Labels(case="typed", transport="grpc"), note="needs grpc"),
+        Row.labelled(Labels(case="echo", transport="flipcall", size=7), p50_us=1.5, runs=2, note="reused"),
+    ]
+    render("call", report(*rows), console)
+    assert isinstance(console.file, io.StringIO)
+    text = console.file.getvalue()
+    assert "idle busy-ring, back-to-back: server 99.5 % of a CPU, 20.0 MiB resident" in text
+    assert "not measured: typed grpc, free: needs grpc" in text
+    assert "echo back-to-back (flipcall): reused" in text
+
+
 @pytest.mark.parametrize("family", sorted(TARGETS))
 def test_the_table_shows_machine_rows_targets_and_what_could_not_run(family: str) -> None:
     """A report with gaps is rendered whole: the verdicts, and the reason of the row that has no figures."""

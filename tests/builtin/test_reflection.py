@@ -46,6 +46,24 @@ class Streams(flipcall.Service):
     def scan(self, near: Node, points: Iterator[Node], blocks: int = 1) -> Iterator[bytes]: ...
 
 
+class Opened(msgspec.Struct):
+    size: int
+    fd: flipcall.Fd | None = None
+
+
+class Files(flipcall.Service):
+    def open(self, name: str, log: flipcall.Fd | None = None) -> Opened: ...
+
+
+def test_descriptors_are_said_to_be_some() -> None:
+    """What stands beside them is described as ever."""
+    schema = service_schema(contract_of(Files))
+    jsonschema.Draft202012Validator.check_schema(schema)
+    opened = schema["$defs"]["Opened"]["properties"]
+    assert opened["size"] == {"type": "integer"}
+    assert "file descriptor" in str(opened["fd"])
+
+
 def test_the_schema_is_one() -> None:
     """It is valid by the metaschema, every reference leads somewhere, and it takes what fits and nothing else."""
     schema = service_schema(contract_of(Everything))

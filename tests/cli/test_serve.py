@@ -123,3 +123,21 @@ def test_where_nobody_can_listen(here: Path) -> None:
         _, err = serving.communicate(timeout=PATIENCE_S)
     assert (serving.returncode, err.count("\n")) == (1, 1)
     assert "Address already in use" in err
+
+
+@pytest.mark.parametrize("what", ["Server", "Session"])
+def test_workers(here: Path, what: str) -> None:
+    """--workers 2 serves with two processes; what they serve is found in the module there, too."""
+    with running(here, f"shopping:{what}", "s", "--json", "--workers", "2") as serving:
+        assert serving.stdout is not None
+        told = json.loads("".join(iter(serving.stdout.readline, "}\n")) + "}")
+        assert (told["workers"], told["pid"]) == (2, serving.pid)
+        with DynamicClient(here / "s") as one, DynamicClient(here / "s") as other:
+            assert one.call("add", [1]) == other.call("add", [1]) == 3
+            pids = {one.peer_pid, other.peer_pid}
+            assert serving.pid not in pids
+            assert len(pids) == (2 if what == "Server" else 1)
+        serving.send_signal(signal.SIGTERM)
+        assert serving.wait(PATIENCE_S) == 0
+        assert serving.stderr is not None
+        assert serving.stderr.read() == ""

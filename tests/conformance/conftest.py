@@ -10,11 +10,11 @@ from typing import Any, NamedTuple, TypeVar
 import pytest
 
 import flipcall
+from tests import loops
+from tests.conformance.plain import WINDOW
 from tests.conformance.services import Bulk, BulkServer, Desk, DeskServer, Echo, EchoServer
 
 S = TypeVar("S", bound=flipcall.Service)
-
-WINDOW = 65536  # bytes, and those of the largest message: a little more than fits the window at once
 
 
 class Room(NamedTuple):
@@ -24,10 +24,22 @@ class Room(NamedTuple):
     reply: int
 
 
-@pytest.fixture(params=["window", "socket"])
-def transport(request: pytest.FixtureRequest) -> str:
-    """How frames travel."""
+@pytest.fixture(params=["window", "socket", "loop client", "loop server"])
+def kind(request: pytest.FixtureRequest) -> str:
+    """How frames travel, and which side lives in an event loop."""
     return str(request.param)
+
+
+@pytest.fixture
+def transport(kind: str) -> str:
+    """How frames travel."""
+    return "socket" if kind == "socket" else "window"
+
+
+@pytest.fixture
+def loop(stack: ExitStack) -> loops.LoopThread:
+    """An event loop in a thread."""
+    return stack.enter_context(loops.LoopThread())
 
 
 @pytest.fixture
@@ -50,22 +62,32 @@ def stack() -> Iterator[ExitStack]:
 
 
 @pytest.fixture
-def serve(path: str, stack: ExitStack) -> Callable[..., flipcall.Server]:
+def serve(
+    path: str, stack: ExitStack, kind: str, request: pytest.FixtureRequest
+) -> Callable[..., flipcall.Server]:
     """Start a server in this process; it is stopped at the end of the test."""
+    loop = request.getfixturevalue("loop") if kind == "loop server" else None
 
     def start(implementation: Any, at: str = path, **options: Any) -> flipcall.Server:
         options = {"window_max": WINDOW, "message_max": WINDOW, **options}
+        if loop is not None:
+            return stack.enter_context(loops.LoopServer(loop, implementation, at, **options))  # type: ignore[return-value]
         return stack.enter_context(flipcall.Server(implementation, at, **options))
 
     return start
 
 
 @pytest.fixture
-def connect(path: str, transport: str, stack: ExitStack) -> Callable[..., Any]:
+def connect(
+    path: str, transport: str, stack: ExitStack, kind: str, request: pytest.FixtureRequest
+) -> Callable[..., Any]:
     """Connect a client over the transport; it is closed at the end of the test."""
+    loop = request.getfixturevalue("loop") if kind == "loop client" else None
 
     def made(service: type[S], at: str = path, **options: Any) -> S:
         options = {"transport": transport, "window_size": WINDOW, **options}
+        if loop is not None:
+            return stack.enter_context(loops.connect(loop, service, at, **options))  # type: ignore[return-value]
         return stack.enter_context(flipcall.connect(service, at, **options))
 
     return made

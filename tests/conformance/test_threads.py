@@ -195,9 +195,11 @@ def test_a_client_that_is_dropped(
 
 
 def test_an_interrupt_in_a_call_keeps_later_calls_right(
-    jobs: Jobs, connect: Callable[..., Desk], monkeypatch: pytest.MonkeyPatch
+    jobs: Jobs, connect: Callable[..., Desk], kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An exception out of the middle of a call (as a signal handler may raise) never mixes up answers."""
+    if kind == "loop client":
+        pytest.skip("in a loop a signal handler raises between steps, not in a call: Ctrl-C cancels the task")
     desk = connect(Desk, max_channels=1)
     from flipcall import channel, stream
 

@@ -16,6 +16,12 @@ from tests.conformance.services import Bulk, BulkServer
 from tests.support import wait_until
 
 
+@pytest.fixture(autouse=True)
+def _not_in_a_loop(kind: str) -> None:
+    if kind == "loop client":
+        pytest.skip("view() and into() are for synchronous clients")
+
+
 @pytest.fixture
 def one(serve: Callable[..., Any], connect: Callable[..., Bulk]) -> Bulk:
     """A client of BulkServer with one channel, so that one not given back is missed."""

@@ -7,7 +7,8 @@ from contextlib import ExitStack
 
 import pytest
 
-from tests.conformance.conftest import connect, jobs, path, serve, stack, transport
+from tests.conformance.conftest import jobs, path, stack
+from tests.conformance.plain import connect, serve, transport
 from tests.faults.programs import calling, serving
 from tests.support import Child, child
 

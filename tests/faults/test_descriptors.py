@@ -25,7 +25,7 @@ from flipcall.handshake import send_message
 from flipcall.method import encode
 from tests.faults.raw import LENGTH, RawClient, RawServer, deadline
 from tests.leaks import Holdings
-from tests.support import REPOSITORY, wait_until
+from tests.support import REPOSITORY, child, wait_until
 
 pytestmark = pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")
 FUZZ = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -335,3 +335,64 @@ def test_an_interrupt_between_descriptors_and_frame(
 def test_the_message_is_eight_bytes() -> None:
     """proto/rpc.md says so."""
     assert MESSAGE.size == struct.calcsize("=II") == 8
+
+
+@pytest.mark.parametrize("transport", ["window", "socket"])
+@pytest.mark.parametrize("number", [3, 65535])
+def test_a_method_that_there_is_not(
+    store: flipcall.Server, path: str, null: int, transport: str, number: int
+) -> None:
+    """The channel ends, and what came with the request is closed."""
+    before = Holdings.now().descriptors
+    frame = request(number, [[0, 1]])
+    with RawClient(path, transport) as client:
+        if transport == "window":
+            send_fds(client.sock, MESSAGE.pack(1, 2), [null] * 2)
+            assert client.exchange(frame) == b""
+        else:
+            send_fds(client.sock, LENGTH.pack(len(frame)) + frame, [null] * 2)
+            assert client._read_frame() == b""
+    wait_until(lambda: store.channels == 0)
+    wait_until(lambda: Holdings.now().descriptors <= before)
+
+
+def keeping(path: str, transport: str) -> None:
+    """A process that serves Store at `path`, and keeps what it is given open, in the middle of a call."""
+    import time
+
+    import flipcall
+    from tests.faults.test_descriptors import Store
+
+    kept: list[flipcall.Fd] = []
+
+    class Keeper(Store):
+        def count(self, fds: list[flipcall.Fd]) -> int:
+            kept.extend(fds)
+            print("has them", flush=True)
+            time.sleep(60)
+            return 0
+
+    with flipcall.Server(Keeper(), path):
+        print("listens", flush=True)
+        time.sleep(60)
+
+
+@pytest.mark.parametrize("transport", ["window", "socket"])
+def test_a_killed_server_lets_go(path: str, transport: Any) -> None:
+    """What another process was given is gone with it; the caller is told, and keeps its own."""
+    reader, writer = map(Fd, os.pipe())
+    with reader, child(keeping, path, transport) as process:
+        process.expect("listens")
+        with (
+            flipcall.connect(Store, path, transport=transport) as client,
+            ThreadPoolExecutor(1) as threads,
+            writer,
+        ):
+            call = threads.submit(client.count, [writer, writer])
+            process.expect("has them")
+            process.kill()
+            with pytest.raises((flipcall.PeerDiedError, flipcall.ClosedError)):
+                call.result(20)
+            assert os.write(writer.fileno(), b"a") == 1  # mine still
+        assert os.read(reader.fileno(), 10) == b"a"
+        assert os.read(reader.fileno(), 10) == b""  # and nobody else's

@@ -33,6 +33,12 @@ pytestmark = [
 inherited: Any = None  # what a forked child finds in its copy of this module
 
 
+@pytest.fixture
+def transport() -> str:
+    """Where it makes no difference to forks, the one that is used most."""
+    return "window"
+
+
 def visit(path: str, transport: Any, answers: Any) -> None:
     """A child process: what has become of the parent's client, and a client of its own."""
     with suppress(flipcall.ForkedError):
@@ -101,6 +107,7 @@ def test_nothing_of_it_can_be_sent(serve: Callable[..., Any], connect: Callable[
         pickle.dumps(server)
 
 
+@pytest.mark.parametrize("transport", ["window", "socket"])
 def test_fork_amid_calls(serve: Callable[..., Any], connect: Callable[..., Site], path: str) -> None:
     """Children forked at any moment of other threads' calls: theirs is ForkedError, none hangs, and the parent's
     calls and clients go on.

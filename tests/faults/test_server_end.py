@@ -297,3 +297,43 @@ def _has_ended(site: Site) -> bool:
         return site.add(1, 2) != 3
     except (flipcall.ClosedError, flipcall.PeerDiedError, OSError):
         return True
+
+
+def test_draining_is_not_kept_waiting(
+    serve: Callable[..., flipcall.Server], connect: Callable[..., Desk]
+) -> None:
+    """A client that asks again at once is let go after the answer to the call under way, or to the next one."""
+    desk_server = DeskServer()
+    server = serve(desk_server)
+    desk_server.jobs["slow"] = lambda: time.sleep(0.02)
+    desk = connect(Desk, max_channels=1)
+    answered: list[int] = []
+
+    def ask() -> None:
+        while True:
+            desk.run("slow")
+            answered.append(1)
+
+    with ThreadPoolExecutor(1) as threads:
+        asking = threads.submit(ask)
+        wait_until(lambda: len(answered) > 2)
+        before = len(answered)
+        server.stop(grace=30.0)
+        assert isinstance(asking.exception(MARGIN), (flipcall.ClosedError, OSError))
+    assert len(answered) - before <= 3
+
+
+def test_a_server_that_is_renewed(path: str) -> None:
+    """An idle client of a server that was stopped calls the next one at that path: its channels ended before they
+    were given a call. Without a next one that is a ClosedError.
+    """
+    server = flipcall.Server(SiteServer(), path)
+    server.start()
+    with flipcall.connect(Site, path) as site, flipcall.connect(Site, path) as other:
+        assert site.add(1, 2) == other.add(1, 2) == 3
+        server.stop()
+        with pytest.raises(flipcall.ClosedError):
+            other.add(1, 2)
+        with flipcall.Server(SiteServer(), path):
+            assert site.add(3, 4) == 7
+            assert other.add(3, 4) == 7

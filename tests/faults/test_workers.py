@@ -12,13 +12,15 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from operator import gt
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import flipcall
-from flipcall import workers
+from flipcall import handover, workers
+from flipcall.stats import Statistics
 from tests.faults.programs import LedgerServer, Staff, StaffServer, StillbornServer, own_staff
-from tests.support import child, is_gone, wait_until
+from tests.support import child, is_gone, stop, wait_until
 
 METHODS = ["spawn", "fork", "forkserver"]
 SOON = 1.0  # seconds; the promise is 100 ms
@@ -29,6 +31,12 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning"),
     pytest.mark.usefixtures("no_fork_server"),
 ]
+
+
+@pytest.fixture
+def transport() -> str:
+    """Where it makes no difference to workers, the one that is used most."""
+    return "window"
 
 
 @pytest.fixture(params=METHODS)
@@ -63,6 +71,7 @@ def test_the_less_busy_worker_is_next(pair: flipcall.Server, connect: Callable[.
     assert [connect(Staff).pid() for _ in range(3)] == [one] * 3
 
 
+@pytest.mark.parametrize("transport", ["window", "socket"])
 def test_kill_a_worker_while_idle(crew: flipcall.Server, connect: Callable[..., Staff]) -> None:
     """Its clients are told, and served again by their next call; the others do not notice; it is replaced."""
     clients = [connect(Staff) for _ in range(4)]
@@ -80,6 +89,7 @@ def test_kill_a_worker_while_idle(crew: flipcall.Server, connect: Callable[..., 
     wait_until(lambda: connect(Staff).pid() == newcomer)
 
 
+@pytest.mark.parametrize("transport", ["window", "socket"])
 def test_kill_a_worker_in_a_call(pair: flipcall.Server, connect: Callable[..., Staff], path: str) -> None:
     """The call under way ends with PeerDiedError soon, those of the other worker go on."""
     clients = [connect(Staff) for _ in range(2)]
@@ -124,7 +134,7 @@ def test_kill_a_worker_during_the_handshake(pair: flipcall.Server, path: str) ->
 def test_a_worker_that_stands_still(pair: flipcall.Server, path: str) -> None:
     """A stopped worker costs those it was given their connect timeout; the dispatcher and the other go on."""
     victim = pair.workers[0]
-    os.kill(victim, signal.SIGSTOP)
+    stop(victim)
     try:
         served = 0
         for _ in range(4):
@@ -139,8 +149,8 @@ def test_a_worker_that_stands_still(pair: flipcall.Server, path: str) -> None:
 
 
 def test_sigterm_for_a_worker_loses_no_call(serve: Start, path: str, tmp_path: Path) -> None:
-    """A worker told to end answers what it has begun, and another takes its place: under load every call that was
-    executed was answered, whatever moment the signal came at.
+    """A worker told to end answers what it has begun, and another takes its place: under load no call fails, and
+    none is executed twice, whatever moment the signal came at.
     """
     ledger = tmp_path / "ledger"
     with ledger.open("ab", buffering=0) as file:
@@ -151,9 +161,8 @@ def test_sigterm_for_a_worker_loses_no_call(serve: Start, path: str, tmp_path: P
         def ask(i: int) -> None:
             with flipcall.connect(Staff, path) as staff:
                 while not ended.is_set():
-                    with suppress(flipcall.ClosedError):  # it was not begun
-                        assert staff.add(answered[i], 1) == answered[i] + 1
-                        answered[i] += 1
+                    assert staff.add(answered[i], 1) == answered[i] + 1
+                    answered[i] += 1
 
         with ThreadPoolExecutor(4) as threads:
             asking = [threads.submit(ask, i) for i in range(4)]
@@ -189,7 +198,7 @@ def test_stop_kills_what_does_not_end(serve: Start, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(workers, "_LETTING_GO_S", 0.2)
     server = serve(StaffServer(), workers=1, start_method="fork")
     (pid,) = server.workers
-    os.kill(pid, signal.SIGSTOP)
+    stop(pid)
     server.stop(grace=0.0)
     assert is_gone(pid)
 
@@ -280,6 +289,65 @@ def test_a_session_stays_with_its_worker(serve: Start, connect: Callable[..., St
             assert (
                 max(calls for _, calls in seen) == 12
             )  # four times sleep, pid and calls, counted in one place
+
+
+def test_statistics_of_all(crew: flipcall.Server, connect: Callable[..., Any]) -> None:
+    """Statistics tell of all workers together, whichever is asked, and so does the server object."""
+    clients = [connect(Staff) for _ in range(4)]
+    for client in clients:
+        for i in range(5):
+            assert client.add(i, 1) == i + 1
+    told = [connect(Statistics).read() for _ in range(2)]
+    for stats in [*told, crew.statistics()]:
+        assert stats.pid == os.getpid()
+        assert stats.workers == crew.workers
+        assert [(m.name, m.counts.calls) for m in stats.methods] == [("add", 20)]
+        assert len(stats.channels) == 4
+        assert sum(c.calls for c in stats.channels) == 20
+
+
+@pytest.mark.parametrize("fault", ["killed", "stopped"])
+def test_statistics_without_one(
+    pair: flipcall.Server, connect: Callable[..., Any], fault: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker that dies or stands still is missing in the statistics, and keeps nobody from reading them."""
+    monkeypatch.setattr(handover, "_SURVEY_S", 0.3)
+    clients = [connect(Staff) for _ in range(2)]
+    victim, other = (client.pid() for client in clients)
+    statistics = next(s for s in (connect(Statistics) for _ in range(2)) if _asked(s) == other)
+    if fault == "killed":
+        os.kill(victim, signal.SIGKILL)
+        wait_until(lambda: victim not in pair.workers)
+    else:
+        stop(victim)
+    try:
+        for stats in (statistics.read(), pair.statistics()):
+            assert other in stats.workers
+            assert victim not in stats.workers
+            assert sum(m.counts.calls for m in stats.methods) == 1
+    finally:
+        if fault == "stopped":
+            os.kill(victim, signal.SIGCONT)
+    if fault == "stopped":
+        assert pair.statistics().workers == sorted([victim, other])
+
+
+def _asked(client: Any) -> int:
+    """The process that answers this client's first channel."""
+    pid: int = client._flipcall.peer_pid
+    return pid
+
+
+def test_many_ask_at_once(pair: flipcall.Server, connect: Callable[..., Any]) -> None:
+    """Surveys of several workers at the same time do not mix up, nor do connections that come meanwhile."""
+    readers = [connect(Statistics) for _ in range(4)]
+    with ThreadPoolExecutor(5) as threads:
+        come = threads.submit(lambda: [connect(Staff).pid() for _ in range(20)])
+        reads = [threads.submit(lambda r=r: [r.read().workers for _ in range(20)]) for r in readers]
+        assert set(come.result()) == set(pair.workers)
+        for read in reads:
+            assert read.result() == [pair.workers] * 20
+    assert pair.channels == 24
 
 
 def test_workers_that_keep_dying(serve: Start, path: str, caplog: pytest.LogCaptureFixture) -> None:

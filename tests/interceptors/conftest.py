@@ -6,7 +6,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import flipcall
-from tests.conformance.conftest import connect, path, serve, stack, transport
+from tests.conformance.conftest import path, stack
+from tests.conformance.plain import connect, serve, transport
 
 __all__ = ["connect", "path", "serve", "stack", "transport"]
 

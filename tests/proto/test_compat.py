@@ -13,11 +13,14 @@ from decimal import Decimal
 from typing import Annotated, Any, Literal, NamedTuple, Optional, TypedDict, Union
 
 import msgspec
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import Meta, Struct, defstruct
+from numpy.typing import NDArray
 
+from flipcall import Fd
 from flipcall.compat import Comparison, differences
 from flipcall.errors import ProtocolError
 from flipcall.shape import Field, MethodShape, Parameter, Record, method_shape
@@ -226,6 +229,11 @@ class Typed(TypedDict, total=False):
     b: str
 
 
+class Holding(Struct):
+    log: Fd
+    level: int = 0
+
+
 class Tree(Struct):
     leaf: int
     children: list[Tree] = []
@@ -353,6 +361,21 @@ def method(result: Any, **params: Any) -> MethodShape:
         (method(bytes), method(list[bytes]), "the result: an array at the server, bulk at the client"),
         (method(bytes), method(memoryview), None),
         (method(None, a=bytes), method(None, a=bytearray), None),
+        (method(None, a=NDArray[np.float64]), method(None, a=NDArray[np.float64]), None),
+        (method(None, a=NDArray[np.float64]), method(None, a=np.ndarray), None),
+        (
+            method(None, a=np.ndarray),
+            method(None, a=NDArray[np.float64]),
+            "parameter a: ndarray at the client",
+        ),
+        (
+            method(None, a=NDArray[np.int8]),
+            method(None, a=NDArray[np.float64]),
+            "parameter a: ndarray of int8",
+        ),
+        (method(None, a=bytes), method(None, a=np.ndarray), "parameter a: bulk at the client, ndarray"),
+        (method(Holding), method(Holding), None),
+        (method(Fd), method(int), "the result: int at the server, fd at the client"),
         (method(Iterator[Old]), method(Iterator[Added]), None),
         (method(Iterator[Demanding]), method(Iterator[Old]), "an item of the result.c"),
         (method(list[Old]), method(Iterator[Old]), "the result: a stream at the server, an array"),

@@ -19,7 +19,8 @@ from flipcall._core import ffi, lib
 from flipcall.frame import HEADER
 from flipcall.handshake import Compare, Welcome, answer_decoder, recv_message, send_message
 from flipcall.service import contract_of
-from tests.conformance.conftest import path, serve, stack
+from tests.conformance.conftest import path, stack
+from tests.conformance.plain import serve
 from tests.faults.raw import LENGTH, RawClient, RawServer, deadline, dial
 from tests.proto.services import Vectors, VectorsServer
 from tests.support import REPOSITORY, wait_until

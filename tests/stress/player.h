@@ -12,6 +12,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "notify.h"
 #include "plan.h"
 
 #define WINDOW 8192u
@@ -37,6 +38,11 @@ struct ledger {
     uint32_t switch_id;
     uint32_t imitate; /* not that switch, but imitated_swap */
     uint64_t salt;
+    /* with the notify switch (listener.c) */
+    int bell[2];
+    struct fc_notify_end end[2];
+    struct fc_listener listener; /* of the server's process */
+    _Atomic uint32_t ready;      /* both sides have what the switch needs */
 };
 
 struct player {
@@ -267,10 +273,24 @@ static const struct fc_switch imitated_swap = {
     .name = "imitated-swap", .park = futex_park, .wake = futex_wake, .swap = imitate_swap, .close = futex_close,
 };
 
+#define CHANNEL 3u /* index of the one there is */
+
+static inline void join_listener(struct player *p)
+{
+    struct ledger *l = p->ledger;
+    int result = p->ep->mine == FC_CLIENT_ACTIVE
+                     ? fc_notify_client(p->ep, &l->end[0], l->bell[0], CHANNEL)
+                     : fc_notify_server(p->ep, &l->end[1], &l->listener, l->bell[1], CHANNEL);
+    if (result != FC_OK)
+        complain(l, "the %s could not join the listener: %d", name_of(p->ep), result);
+}
+
 /* As endpoint.py does it after the first datagram: both sides agree on extensions. */
 static inline void agree(struct player *p)
 {
     __atomic_store_n(&p->ep->trust_sleepers, p->ledger->plan.sleepers, __ATOMIC_RELAXED);
+    if (p->ledger->switch_id == FC_SWITCH_NOTIFY)
+        join_listener(p);
     if (fc_use_switch(p->ep, p->ledger->switch_id) != FC_OK)
         complain(p->ledger, "no switch has the number %u", p->ledger->switch_id);
     if (p->ledger->imitate)

@@ -21,7 +21,9 @@ static void rest(int64_t ns)
 
 static void *side_thread(void *argument)
 {
-    play(ledger, (uint32_t)(uintptr_t)argument);
+    uint32_t side = (uint32_t)(uintptr_t)argument;
+    play(ledger, side);
+    part(side);
     return NULL;
 }
 
@@ -64,12 +66,14 @@ static void side_process(uint32_t side, int life, pid_t peer)
     pthread_t ender;
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     ledger->ep[side].life_fd[1] = life;
+    share_listener(side);
     if (peer && ledger->plan.seed % 2)
         ledger->ep[side].life_fd[0] = (int)syscall(SYS_pidfd_open, peer, 0);
     bool ends = has_end_thread() && ledger->plan.actor == side;
     if (ends)
         start_thread(&ender, end_thread, 0);
     play(ledger, side);
+    part(side);
     if (ends)
         pthread_join(ender, NULL);
     _exit(0);
@@ -154,6 +158,8 @@ static void prepare(uint32_t round)
     ledger->switch_id = switch_id;
     ledger->imitate = imitate;
     ledger->plan = draw_plan(option.seed, round, option.cpus == 1);
+    if (switch_id == FC_SWITCH_NOTIFY)
+        ledger->plan.sleepers = 1; /* it tells in that word how it sleeps */
     ledger->salt = mix(ledger->plan.seed, 1);
     atomic_store(&ledger->active, FC_CLIENT_ACTIVE + 1);
     for (uint32_t i = 0; i < 2; i++) {
@@ -179,6 +185,7 @@ static void run_threads(void)
         pthread_join(threads[i], NULL);
     if (ends)
         pthread_join(ender, NULL);
+    drop_listener();
 }
 
 static void run_processes(void)
@@ -199,6 +206,10 @@ static void run_processes(void)
     }
     close(life[0]);
     close(life[1]);
+    drop_listener();
+    for (int64_t late = fc_now() + option.patience_ns; !atomic_load(&ledger->ready); rest(10 * US))
+        if (fc_now() > late || atomic_load(&ledger->wrong))
+            fail(atomic_load(&ledger->wrong) ? ledger->complaint : "the sides do not get ready");
     atomic_store(&ledger->go, 1);
     supervise(NULL);
 }
@@ -206,6 +217,7 @@ static void run_processes(void)
 void run_round(uint32_t round)
 {
     prepare(round);
+    prepare_listener();
     if (option.threads)
         run_threads();
     else

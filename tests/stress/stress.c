@@ -142,7 +142,14 @@ static void choose_switch(void)
     else if (!strcmp(option.how, "swap") && option.swap && fc_set_swap(option.swap) == FC_OK)
         ledger->switch_id = FC_SWITCH_SWAP;
 #endif
-    else {
+    else if (!strcmp(option.how, "notify")) {
+        int error = try_notify();
+        if (error) {
+            printf("stress: skipped: switch notify: %s\n", strerror(error));
+            exit(SKIP);
+        }
+        ledger->switch_id = FC_SWITCH_NOTIFY;
+    } else {
         printf("stress: skipped: switch %s%s\n", option.how,
                strcmp(option.how, "swap") ? " is not one that this program can set up"
                                           : " needs FUTEX_SWAP's number in this kernel (--swap)");

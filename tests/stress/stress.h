@@ -28,6 +28,12 @@ extern pid_t sides[2];   /* 0 for one that has ended, and between threads */
 
 /* run.c: play one round to its end */
 void run_round(uint32_t round);
+/* listener.c: what notify needs besides a window. Each is for that switch alone, and does nothing with another. */
+int try_notify(void);               /* 0, or the errno of this kernel's refusal */
+void prepare_listener(void);        /* before the sides start */
+void share_listener(uint32_t side); /* in a side's process, before it plays */
+void part(uint32_t side);           /* a side has played: its peer shall not wait in a trap */
+void drop_listener(void);           /* both have, and their threads are gone */
 /* judge.c: compare how the round under way has ended with how it should have; add it to the sums */
 void judge(void);
 /* stress.c: show the round as it stands, end every process, exit with 1 */

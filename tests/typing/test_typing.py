@@ -13,7 +13,7 @@ import pytest
 from tests.support import run
 
 HERE = Path(__file__).parent
-GOOD, BAD = HERE / "good/client.py", HERE / "bad/client.py"
+PROGRAMS = ["client.py", "loops.py"]
 PATIENCE_S = 120.0
 
 
@@ -60,21 +60,24 @@ def mistakes(file: Path) -> set[int]:
 
 
 @pytest.mark.timeout(180)
+@pytest.mark.parametrize("name", PROGRAMS)
 @pytest.mark.parametrize("check", [mypy, pyright])
-def test_right_programs_are_accepted(check: object, tmp_path: Path) -> None:
+def test_right_programs_are_accepted(check: object, name: str, tmp_path: Path) -> None:
     """Nothing to complain about, in the strictest mode."""
     assert callable(check)
-    assert check(GOOD, tmp_path) == set()
+    assert check(HERE / "good" / name, tmp_path) == set()
 
 
 @pytest.mark.timeout(180)
+@pytest.mark.parametrize("name", PROGRAMS)
 @pytest.mark.parametrize("check", [mypy, pyright])
-def test_each_mistake_is_found(check: object, tmp_path: Path) -> None:
+def test_each_mistake_is_found(check: object, name: str, tmp_path: Path) -> None:
     """Each marked line is an error, and no other is."""
     assert callable(check)
-    assert check(BAD, tmp_path) == mistakes(BAD)
+    assert check(HERE / "bad" / name, tmp_path) == mistakes(HERE / "bad" / name)
 
 
 def test_the_programs_themselves_are_sound() -> None:
     """The right program can be imported: its contract is one."""
-    assert run([sys.executable, str(GOOD)]).returncode == 0
+    for name in PROGRAMS:
+        assert run([sys.executable, str(HERE / "good" / name)]).returncode == 0

@@ -46,3 +46,5 @@ flipcall.connect(Geo, "s", timeout="long")  # error
 flipcall.with_options(geo, timeout=1.0).distance(b"", 1.0)  # error
 flipcall.Server(42, "s")  # error
 flipcall.Server(Geo(), "s", windows=3)  # error
+flipcall.connect(Geo, "s", interceptors=[len])  # error
+flipcall.Server(Geo(), "s", interceptors=[lambda call: call])  # error

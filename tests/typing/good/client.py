@@ -7,6 +7,12 @@ from collections.abc import Iterator
 import msgspec
 
 import flipcall
+from flipcall.calllog import log_calls
+from flipcall.interceptor import ClientCall, ClientInterceptor, ClientProceed, ServerCall, ServerProceed
+from flipcall.metadata import forward
+from flipcall.retry import Retry
+from flipcall.stats import Statistics
+from flipcall.testing import local
 
 
 class Point(msgspec.Struct):
@@ -57,6 +63,34 @@ class Mine(Exception):
 def made(peer: flipcall.Peer) -> GeoServer:
     """A factory."""
     return GeoServer()
+
+
+def log(call: ClientCall, proceed: ClientProceed) -> object:
+    """A client's interceptor."""
+    call.metadata["user"] = call.method
+    return proceed(call)
+
+
+def check(call: ServerCall, proceed: ServerProceed) -> object:
+    """A server's."""
+    if call.metadata.get("user") is None or call.context.peer.uid:
+        raise flipcall.CallError(flipcall.Status.UNAUTHENTICATED, call.service)
+    return proceed(call)
+
+
+def watched() -> None:
+    """Interceptors, built-in services, a client without a connection."""
+    interceptors: list[ClientInterceptor] = [log, log_calls(), Retry({"distance"}), forward("user")]
+    with (
+        flipcall.Server(made, "s", interceptors=[check, log_calls()]) as server,
+        flipcall.connect(Geo, "s", interceptors=interceptors) as geo,
+        flipcall.connect(Statistics, "s") as statistics,
+    ):
+        server.health.set("Geo", False)
+        print(geo.distance(Point(0, 0), Point(1, 1)), [m.p99_us for m in statistics.read().methods])
+    with local(GeoServer()) as alone:
+        near: Point | None = alone.nearest(Point(0, 0))
+        print(near)
 
 
 def main() -> None:

@@ -1,0 +1,62 @@
+"""What differs in letting clients of an event loop in: handlers may be coroutines, and so may the factory."""
+
+import asyncio
+import inspect
+import logging
+import socket
+from collections.abc import Callable
+from typing import Any
+
+from .. import admission, session
+from ..admission import HANDSHAKE_S
+from ..dispatch import Dispatcher
+from ..endpoint import Endpoint
+from ..liveness import Peer
+from ..service import Service
+from .control import Control
+from .serving import LoopServing
+
+_log = logging.getLogger("flipcall")
+
+
+class LoopDispatcher(Dispatcher):
+    """Handlers may be `async def` or plain."""
+
+    def _check(self, handler: Callable[..., Any]) -> None:
+        pass
+
+
+class LoopSessions(session.Sessions):
+    """Calls the factory and on_disconnect() in the loop, whatever thread shakes hands."""
+
+    dispatcher = LoopDispatcher
+    loop: asyncio.AbstractEventLoop
+
+    def _make(self, peer: Peer) -> Service:
+        async def made() -> Service:
+            service: Any = super(LoopSessions, self)._make(peer)
+            return await service if inspect.isawaitable(service) else service  # type: ignore[no-any-return]
+
+        return asyncio.run_coroutine_threadsafe(made(), self.loop).result(HANDSHAKE_S)
+
+    def _tell(self, service: Service) -> None:
+        async def tell() -> None:
+            try:
+                done: Any = service.on_disconnect()  # type: ignore[func-returns-value]
+                if inspect.isawaitable(done):
+                    await done
+            except Exception:  # a hook's fault: nobody waits for an answer
+                _log.exception("on_disconnect() raised")
+
+        asyncio.run_coroutine_threadsafe(tell(), self.loop)
+
+
+class LoopAdmission(admission.Admission):
+    """Makes channels that are served in a loop. admit() blocks: not in the loop's thread."""
+
+    def _over_window(self, endpoint: Endpoint, joined: session.Session, sock: socket.socket) -> LoopServing:
+        assert isinstance(self.sessions, LoopSessions)  # of the loop; the session may be a built-in service's
+        assert isinstance(sock, Control)
+        return LoopServing(
+            endpoint, joined.dispatcher, joined.peer, self._message_max, sock, self.sessions.loop
+        )

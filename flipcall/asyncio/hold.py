@@ -1,0 +1,50 @@
+"""Hold: for how long an event loop has been kept from running, by all clients and servers of it together.
+
+A call that is answered within the spin budget never suspends its task. That is why it is quick, and why a task
+that
+makes one call after the other would keep the loop for ever:
+
+      FREE ──a call──► HELD, until = now + HOLD_S ──the loop runs (its call_soon)──► FREE
+                         │ a call after `until`
+                         └──► it does not spin, and when it has its answer at once, lets the loop run before it
+                         returns
+"""
+
+import asyncio
+import time
+import weakref
+
+HOLD_S = (
+    50e-6  # what a spin may take, policy.BALANCED_SPIN_NS: twenty calls, or one that is waited for in vain
+)
+
+
+class Hold:
+    """See above. One a loop; only in its thread."""
+
+    __slots__ = ("__weakref__", "until")
+
+    def __init__(self) -> None:
+        self.until = 0.0  # time.monotonic() seconds; 0.0 when FREE
+
+    def over(self, loop: asyncio.AbstractEventLoop) -> bool:
+        """Precondition: it is later than `until`. Whether the loop should run now; else a new hold has begun."""
+        if self.until:
+            return True
+        self.until = time.monotonic() + HOLD_S
+        loop.call_soon(self._free)
+        return False
+
+    def _free(self) -> None:
+        self.until = 0.0
+
+
+_holds: "weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Hold]" = weakref.WeakKeyDictionary()
+
+
+def hold_of(loop: asyncio.AbstractEventLoop) -> Hold:
+    """The one of `loop`."""
+    hold = _holds.get(loop)
+    if hold is None:
+        hold = _holds[loop] = Hold()
+    return hold

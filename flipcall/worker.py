@@ -1,0 +1,61 @@
+"""A worker process, as the one that hands connections out to it knows it."""
+
+import socket
+import time
+from collections import Counter
+from enum import Enum, auto
+from typing import Any
+
+from .handover import Word, say
+from .limits import Client
+
+
+class WorkerState(Enum):
+    """See workers.py."""
+
+    STARTING = auto()
+    SERVING = auto()
+    LEAVING = auto()
+    GONE = auto()
+
+
+class Worker:
+    """One process. Only the crew, under its lock, changes it."""
+
+    def __init__(self, process: Any, lane: socket.socket) -> None:
+        self.process = process
+        self.pid: int = process.pid
+        self.lane = lane
+        self.state = WorkerState.STARTING
+        self.born = time.monotonic()
+        self.channels: dict[int, Client] = {}
+        self.clients: Counter[Client] = Counter()
+        self.given = 0
+
+    @property
+    def takes(self) -> bool:
+        """Whether it may be handed connections. One that is starting finds them when it begins."""
+        return self.state in (WorkerState.STARTING, WorkerState.SERVING)
+
+    def ask(self, number: int) -> bool:
+        """See survey.Asked."""
+        try:
+            say(self.lane, Word.ASK, number)
+        except OSError:
+            return False
+        return True
+
+    def took(self, client: Client) -> None:
+        """It was handed one more connection."""
+        self.given += 1
+        self.channels[self.given] = client
+        self.clients[client] += 1
+
+    def left(self, number: int) -> Client | None:
+        """Its channel `number` has ended; whose that was."""
+        client = self.channels.pop(number, None)
+        if client is not None:
+            self.clients[client] -= 1
+            if not self.clients[client]:
+                del self.clients[client]
+        return client
