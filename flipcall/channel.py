@@ -95,8 +95,7 @@ class WindowChannel:
         return self.settle(self.ask(what, body, attachment), what, body, attachment, landing)
 
     def ask(self, what: int, body: bytes, attachment: Attachment) -> int:
-        """Give a request, and wait: the C core's result, for settle(). FC_ERR_SIZE: it does not fit, nothing
-        is done."""
+        """Give a request and wait; the C core's result, for settle(). FC_ERR_SIZE: it does not fit, undone."""
         if not attachment:
             return int(lib.fc_call(self.ep, what, body, len(body)))
         if type(attachment) is bytes and len(attachment) <= self.endpoint.data_cap:  # most often, and quicker

@@ -53,10 +53,17 @@ void fc_adapt_init(struct fc_endpoint *ep)
     ep->burst = ep->policy.spin_ns > 0 ? FC_BURST : 0;
 }
 
+/* The longest spin of a wait, ns. A peer that is given a megabyte copies it first: that it takes so long says nothing
+ * about its pace. */
+static int64_t longest(const struct fc_endpoint *ep)
+{
+    return ep->policy.spin_ns ? ep->policy.spin_ns + ep->copying : 0;
+}
+
 static bool parking(const struct fc_endpoint *ep)
 {
     return ep->policy.adaptive &&
-           (ep->adapt.answer_ns > ep->policy.spin_ns || ep->adapt.paid < FC_PAID_LEAST);
+           (ep->adapt.answer_ns > longest(ep) || ep->adapt.paid < FC_PAID_LEAST);
 }
 
 /* A side that is not to spin does not look FC_BURST times either: that is a microsecond of a CPU the peer may need. */
@@ -130,11 +137,11 @@ int64_t fc_spin_budget(struct fc_endpoint *ep, int64_t waited)
     if (a->together)
         return 0;
     if (!parking(ep))
-        return ep->policy.spin_ns - waited;
+        return longest(ep) - waited;
     if (waited || ++a->unspun < FC_PROBE)
         return 0;
     a->unspun = 0;
-    return ep->policy.spin_ns;
+    return longest(ep);
 }
 
 /* ---- yielding ------------------------------------------------------------------------------------------- */
@@ -177,7 +184,7 @@ void fc_spin_lost(struct fc_endpoint *ep)
 void fc_learn(struct fc_endpoint *ep, int64_t took, bool spun)
 {
     struct fc_adapt *a = &ep->adapt;
-    int64_t budget = ep->policy.spin_ns, most = FC_LONG * budget;
+    int64_t budget = longest(ep), most = FC_LONG * budget;
     bool lost = spun && took > budget; /* this side lost its CPU while it spun */
     if (spun)
         a->taken_in++; /* of stats.spins_paid: it is taken in here */

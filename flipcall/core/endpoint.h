@@ -211,6 +211,7 @@ struct fc_endpoint {
     uint32_t fault;
     int64_t fault_value;
     int64_t deadline;        /* of the wait under way, absolute */
+    int64_t copying;         /* ns: what copying the datagram given last takes the peer, roughly */
     int64_t since;           /* when the wait under way began, over all its slices; 0 before it asked the clock */
     int64_t life_due;        /* of that wait: when to look at the peer's life next */
     uint32_t timeout_us;     /* not yet turned into a deadline, or FC_TIMEOUT_NONE */
@@ -342,6 +343,7 @@ void fc_disarm(struct fc_endpoint *ep);
 
 /* adapting (adapt.c) */
 #define FC_BURST 64 /* looks at the word before the first look at the clock: about a microsecond */
+#define FC_COPIED_PER_NS 8 /* bytes, by a core that reads what another has written */
 #define FC_PROBE 32 /* while PARKING, one wait in so many spins */
 void fc_adapt_init(struct fc_endpoint *ep);
 void fc_place(struct fc_endpoint *ep);

@@ -124,6 +124,7 @@ static void answer(struct fc_notify_end *e, int64_t now)
             receive_for(e, now);
         return;
     }
+    atomic_store(&e->ended, 0); /* nothing was ended: its thread has its answer, and only has not run since; or is about to trap */
 }
 
 /* `e` is in a call: does its number agree? */

@@ -78,6 +78,7 @@ int fc_give(struct fc_endpoint *ep, uint32_t len, bool then_wait)
     }
     ep->turn = FC_TURN_THEIRS;
     ep->since = 0;
+    ep->copying = len / FC_COPIED_PER_NS;
     FC_COUNT(ep, flips);
     uint32_t sleepers = ep->their_bit;
     if (ep->trust_sleepers && !((sleepers = atomic_load(fc_word(&p->sleepers))) & ep->their_bit)) {

@@ -12,7 +12,24 @@ from tests.conformance.plain import connect, serve, transport
 from tests.faults.programs import calling, serving
 from tests.support import Child, child
 
-__all__ = ["caller", "connect", "jobs", "no_fork_server", "path", "serve", "server", "stack", "transport"]
+__all__ = [
+    "caller",
+    "connect",
+    "jobs",
+    "kind",
+    "no_fork_server",
+    "path",
+    "serve",
+    "server",
+    "stack",
+    "transport",
+]
+
+
+@pytest.fixture(params=["window", "socket"])
+def kind(request: pytest.FixtureRequest) -> str:
+    """How frames travel; here both sides are synchronous."""
+    return str(request.param)
 
 
 @pytest.fixture
