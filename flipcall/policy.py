@@ -33,17 +33,17 @@ SAME_CPU: Placement = "same-cpu"
 class WaitPolicy(msgspec.Struct, frozen=True):
     """Plain numbers for one side's waits; the presets are starting points.
 
-        spin_ns: the longest spin of one wait, in nanoseconds, beside what copying a large message takes the other
-                side; 0 never spins.
-            adaptive: spin only while spinning has lately been paying.
-        yields: sched_yield(2) calls before sleeping, where both sides share the only CPU. (With several, sleeping is
-        what lets the scheduler put the sides apart.)
+    spin_ns: the longest spin of one wait, in nanoseconds, beside what copying a large message takes the other
+            side; 0 never spins.
+        adaptive: spin only while spinning has lately been paying.
+    yields: sched_yield(2) calls before sleeping, where both sides share the only CPU. (With several, sleeping is
+    what lets the scheduler put the sides apart.)
 
-        placement: "free" leaves both sides where the scheduler puts them. "same-cpu", where both sides ask for it,
-            restricts their threads to one CPU while they talk: see same_cpu().
+    placement: "free" leaves both sides where the scheduler puts them. "same-cpu", where both sides ask for it,
+        restricts their threads to one CPU while they talk: see same_cpu().
 
-        Spinning is off wherever it can only hurt, whatever the numbers say: on one CPU (by affinity mask or cgroup
-        quota), and for more than CPUs - 1 threads of the process at once.
+    Spinning is off wherever it can only hurt, whatever the numbers say: on one CPU (by affinity mask or cgroup
+    quota), and for more than CPUs - 1 threads of the process at once.
     """
 
     spin_ns: int = BALANCED_SPIN_NS
