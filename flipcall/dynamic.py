@@ -11,11 +11,12 @@ from typing import Any
 
 from ._core import lib
 from .bulk import OCTETS
-from .client import Connection, stub
+from .dialer import Connection
 from .errors import MisuseError
 from .handshake import Offered, Transport, Welcome
 from .method import Method
 from .policy import WaitPolicy
+from .stub import stub
 
 
 class DynamicClient:

@@ -15,8 +15,9 @@ from typing import Any, NamedTuple
 
 from ._core import ffi
 from .channel import Attachment, Reply
-from .client import Connection, client_of
+from .client import client_of
 from .context import NO_METADATA, Context, within
+from .dialer import Connection
 from .dispatch import Dispatcher
 from .errors import ClosedError, DeadlineExceeded
 from .failure import rebuild

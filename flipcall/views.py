@@ -21,10 +21,10 @@ from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Any, ParamSpec
 
-from .client import BulkCall
 from .errors import MisuseError
 from .landing import BORROWED, Into
 from .pool import Channel
+from .stub import BulkCall
 
 P = ParamSpec("P")
 Bytes = bytes | bytearray | memoryview

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from flipcall import admission, client, endpoint, greeting
+from flipcall import admission, dialer, endpoint, greeting
 from flipcall.errors import UnsupportedError
 from flipcall.lowlevel import Endpoint, State
 from flipcall.switch import offered
@@ -36,7 +36,7 @@ class Switched:
             names = offered(asked)
             return sorted(names, key=lambda name: name != self.name)  # stable: the others keep their order
 
-        for module in (admission, client, greeting):
+        for module in (admission, dialer, greeting):
             vars(module)["offered"] = preferring
         close = Endpoint.close
 

@@ -13,19 +13,9 @@ from typing import Any, Generic, TypeVar
 
 from .._core import lib
 from ..channel import Attachment, Reply, WindowChannel
-from ..client import (
-    UNDECODABLE,
-    Connection,
-    Maker,
-    Path,
-    client_object,
-    decoded,
-    decoded_with_fds,
-    garbled,
-    positions,
-    unpacked,
-)
+from ..client import Maker, Path, client_object
 from ..context import inherited, serving
+from ..dialer import Connection
 from ..errors import ProtocolError
 from ..fd import Fd
 from ..frame import timeout_us
@@ -35,6 +25,7 @@ from ..policy import WaitPolicy
 from ..rights import pack
 from ..service import Contract, Service, contract_of
 from ..streams import outcome
+from ..stub import UNDECODABLE, decoded, decoded_with_fds, garbled, positions, unpacked
 from ..switch import FUTEX
 from .channel import Channel
 from .hold import hold_of
