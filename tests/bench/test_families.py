@@ -12,7 +12,6 @@ import pytest
 
 from bench.compile import ROOT
 from bench.loads import Load
-from bench.mount import AGAIN, COMMANDS, KINDS
 from bench.peers import PEERS
 from bench.placement import Placement
 from bench.rows import Report

@@ -19,15 +19,15 @@ SERVER_OPTIONS = ("tracebacks",)
 
 
 @pytest.fixture
-def transport() -> str:
+def kind() -> str:
     """How frames travel: not at all."""
     return "local"
 
 
 @pytest.fixture
-def kind() -> str:
-    """The same, as some tests of the suite ask for it."""
-    return "local"
+def transport(kind: str) -> str:
+    """The same."""
+    return kind
 
 
 @pytest.fixture
