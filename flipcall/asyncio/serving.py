@@ -8,8 +8,9 @@
       the channel is over: END, once a task that runs has ended
 
 Only RUNNING touches the endpoint's verbs, and it is one function, so nothing is ever inside twice. A plain
-handler is called right there; of an `async def` one a task is made, in a context in which context() tells of this call.
-What the bell rings for while a task runs is that its caller has given up, or is gone: the task is cancelled.
+handler is called right there; of an `async def` one a task is made, in a context in which context() tells of
+this call. What the bell rings for while a task runs is that its caller has given up, or is gone: the task is
+cancelled.
 """
 
 import asyncio
