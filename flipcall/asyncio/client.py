@@ -1,8 +1,7 @@
 """connect(): a client whose methods are coroutines. The synchronous one (flipcall.client) says how a call is made.
 
 A call that is answered within the spin budget runs through without an await that suspends: one C call, and the
-task
-goes on. Everything else is in the slower functions it then enters.
+task goes on. Everything else is in the slower functions it then enters.
 """
 
 import asyncio
@@ -72,15 +71,14 @@ def connect(
     """A client of the server at socket `path`; it has the methods of `service`, which are `async def`.
 
     `geo = await connect(Geo, path)` and later geo.close(), or `async with connect(Geo, path) as geo`. The
-    server may
-    be either kind. Options and errors as of flipcall.connect(); max_channels: calls that wait for their answer
-    at the
-    same time (more queue, first come, first served). A call spins for its answer for up to the policy's spin_ns,
-    during which the loop stands still, and then suspends its task; calls that are all answered at once let the
-    loop
-    run every 50 us. Cancelling a task cancels its call. Only for tasks of the loop it was made in.
+    server may be either kind. Options and errors as of flipcall.connect(); max_channels: calls that wait for
+    their answer at the same time (more queue, first come, first served). A call spins for its answer for up
+    to the policy's spin_ns, during which the loop stands still, and then suspends its task; calls that are
+    all answered at once let the loop run every 50 us. Cancelling a task cancels its call. Only for tasks of
+    the loop it was made in.
 
-    Raises MisuseError for a service with methods that are not `async def`.
+    There are no interceptors here yet, and no `view()` and `into()`. Raises MisuseError for a service with
+    methods that are not `async def`.
     """
     contract = contract_of(service)
     contract.for_clients(asynchronous=True)

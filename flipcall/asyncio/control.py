@@ -21,8 +21,7 @@ Message = tuple[int, list[Any], int, Any]
 
 class Control(socket.socket):
     """Takes a connected socket over. Rings are dropped when heard; what comes between them is kept in its
-    order, and
-    read by recvmsg_into(), for flipcall.control.take(), before what has not been heard yet.
+    order, and read by recvmsg_into(), for flipcall.control.take(), before what has not been heard yet.
     """
 
     def __init__(self, sock: socket.socket) -> None:

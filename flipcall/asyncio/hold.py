@@ -1,13 +1,11 @@
 """Hold: for how long an event loop has been kept from running, by all clients and servers of it together.
 
 A call that is answered within the spin budget never suspends its task. That is why it is quick, and why a task
-that
-makes one call after the other would keep the loop for ever:
+that makes one call after the other would keep the loop for ever:
 
       FREE ──a call──► HELD, until = now + HOLD_S ──the loop runs (its call_soon)──► FREE
                          │ a call after `until`
-                         └──► it does not spin, and when it has its answer at once, lets the loop run before it
-                         returns
+                         └──► does not spin; answered at once all the same, it lets the loop run before it returns
 """
 
 import asyncio

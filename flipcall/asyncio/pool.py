@@ -8,8 +8,7 @@ a limit.
                       └─ OVER ────► closed
 
 Everything happens in the loop's thread, and hand-over is one step without an await: whoever finds `free` empty
-waits
-in a queue that nobody can jump. Only making a channel blocks; a thread does that.
+waits in a queue that nobody can jump. Only making a channel blocks; a thread does that.
 """
 
 import asyncio

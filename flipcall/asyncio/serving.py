@@ -8,10 +8,9 @@
       the channel is over: END, once a task that runs has ended
 
 Only RUNNING touches the endpoint's verbs, and it is one function, so nothing is ever inside twice. A plain
-handler is
-called right there; of an `async def` one a task is made, in a context in which context() tells of this call.
-What the
-bell rings for while a task runs is that its caller has given up, or is gone: the task is cancelled.
+handler is called right there; of an `async def` one a task is made, in a context in which context() tells of
+this call. What the bell rings for while a task runs is that its caller has given up, or is gone: the task is
+cancelled.
 """
 
 import asyncio
@@ -75,6 +74,7 @@ class LoopServing(WindowServing):
         self._outcome: int | Exception | None = None  # of a task that ended while it was made
         self._cancelling = False
         self._answering = False
+        self._late = False
         self._running = False
         self._ready = False
         self._draining = False
@@ -194,8 +194,7 @@ class LoopServing(WindowServing):
 
     def _other(self, request: int) -> int | None:
         """The same for a request with an attachment, or of a method with bulk, whose view lasts until the
-        reply has
-        gone; for one in parts, or that opens a stream, there always is a task.
+        reply has gone; for one in parts, or that opens a stream, there always is a task.
         """
         if request >> lib.FC_FRAME_FLAGS_SHIFT & (lib.FC_FLAG_SPLIT | lib.FC_FLAG_STREAM):
             return self._start(self._long(request))
@@ -233,7 +232,7 @@ class LoopServing(WindowServing):
 
     def _start(self, work: Coroutine[Any, Any, int]) -> int | None:
         """Have a task do the work, which comes to the next result: that if it is there at once, else None."""
-        self._cancelling = self._answering = False
+        self._cancelling = self._answering = self._late = False
         task = self._task = self._calls.copy().run(_task, self._events, self._work(work))
         if task.done():
             self._task = None
@@ -244,7 +243,7 @@ class LoopServing(WindowServing):
         deadline = self.deadline_ns()
         if deadline is not None:
             left = (deadline - time.monotonic_ns()) / 1e9
-            self._timer = self._events.call_later(max(0.0, left), self._cancel)
+            self._timer = self._events.call_later(max(0.0, left), self._expire)
         return None
 
     async def _work(self, work: Coroutine[Any, Any, int]) -> None:
@@ -265,6 +264,11 @@ class LoopServing(WindowServing):
         else:
             self._end(outcome)
 
+    def _expire(self) -> None:
+        """The deadline has come, by the loop's clock, which may be a little ahead."""
+        self._late = True
+        self._cancel()
+
     def _cancel(self) -> None:
         """Nobody waits for what the task does. It is told once; what it makes of that is its own affair."""
         if self._task is not None and not self._cancelling and not self._answering:
@@ -275,7 +279,7 @@ class LoopServing(WindowServing):
         """The answer of a handler that was cancelled. The caller may read it: its own clock has perhaps not
         rung yet."""
         deadline = self.deadline_ns()
-        if deadline is not None and time.monotonic_ns() >= deadline:
+        if self._late or (deadline is not None and time.monotonic_ns() >= deadline):
             return self._dispatcher.failed(DeadlineExceeded("the deadline passed while the handler ran"))
         what = "the caller gave up" if self._cancelling else "the handler was cancelled"
         return self._dispatcher.failed(CallError(Status.CANCELLED, what))

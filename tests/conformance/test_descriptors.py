@@ -162,8 +162,12 @@ def test_an_argument_needs_no_name(courier: Courier, pipe: Pipe) -> None:
     wait_until(pipe.at_end)
 
 
-def test_beside_metadata(serve: Callable[..., Any], connect: Callable[..., Courier], pipe: Pipe) -> None:
+def test_beside_metadata(
+    serve: Callable[..., Any], connect: Callable[..., Courier], pipe: Pipe, kind: str
+) -> None:
     """What interceptors add travels in the same message."""
+    if "loop" in kind:
+        pytest.skip("flipcall.asyncio has no interceptors yet")
     seen = []
 
     def add(call: Any, proceed: Any) -> Any:
