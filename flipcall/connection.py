@@ -128,8 +128,9 @@ class Connections:
         try:
             connection.thread.start()
         except BaseException as e:
+            self._forget(connection)
             refuse(sock, CallError(Status.RESOURCE_EXHAUSTED, f"the server cannot serve one more: {e}"))
-            self._ended(connection)
+            self._closed(connection)
             raise
 
     def drain(self, grace: float) -> None:
@@ -191,12 +192,15 @@ class Connections:
                 session.home.leave(session)
 
     def _ended(self, connection: ServedConnection) -> None:
+        self._forget(connection)
+        self._closed(connection)
+
+    def _forget(self, connection: ServedConnection) -> None:
         with self._lock:
             counted = connection in self._all
             self._all.discard(connection)
         if counted:
             self._places.give(connection.client)
-        self._closed(connection)
 
     def _closed(self, connection: ServedConnection) -> None:
         if self._source is not None:

@@ -44,7 +44,7 @@ from .worker import Worker, WorkerState
 StartMethod = Literal["spawn", "fork", "forkserver"]
 
 _START_S = 30.0  # for a worker to begin: it imports the program
-_YOUNG_S = 1.0  # a worker that dies younger than this is not replaced at once
+_YOUNG_S = 1.0  # a worker that dies younger than this, or before it serves, is not replaced at once
 _PAUSE_S = 0.1  # after the first such death
 _PAUSE_MOST_S = 30.0
 _LETTING_GO_S = 2.0  # beyond the grace, for what a worker does after draining
@@ -129,7 +129,8 @@ class Crew:
             self._thread.start()
 
     def _settled(self) -> bool:
-        return bool(self._deaths) or all(w.state is not WorkerState.STARTING for w in self._workers)
+        serving = sum(w.state is not WorkerState.STARTING for w in self._workers)
+        return bool(self._deaths) or serving >= self._count
 
     def stop(self, grace: float) -> None:
         """Tell every worker to drain, and wait for them; those that take longer than that are killed. Idempotent.
@@ -317,10 +318,11 @@ class Crew:
         for client in worker.channels.values():
             self._places.give(client)
         leaving = worker.state is WorkerState.LEAVING or self._stopping
+        young = worker.state is WorkerState.STARTING or time.monotonic() - worker.born < _YOUNG_S
         worker.state = WorkerState.GONE
         if not leaving:
             _log.warning("worker %d ended: %s", worker.pid, _how(status))
-            if time.monotonic() - worker.born < _YOUNG_S:
+            if young:
                 self._died_young()
             else:
                 self._deaths = 0

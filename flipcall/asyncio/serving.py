@@ -206,7 +206,7 @@ class LoopServing(WindowServing):
             opened = self._dispatcher.opened((request >> _SHIFT) & 0xFFFF, body, view, rights, False)
         finally:
             rights.close()
-        if isinstance(opened[0], int):
+        if len(opened) == 4:  # it is answered already
             return self._send(opened, view)
         method, args = opened
         try:
@@ -383,7 +383,7 @@ class LoopServing(WindowServing):
     ) -> Answer:
         """See Dispatcher.answer."""
         opened = self._dispatcher.opened(number, body, view, rights, flow is not None)
-        if isinstance(opened[0], int):
+        if len(opened) == 4:  # it is answered already
             return opened
         method, args = opened
         if flow is not None:

@@ -325,7 +325,7 @@ static void test_a_brief_wait(void)
 static void test_items_ring(void)
 {
     opened(FRUGAL, true, false);
-    CHECK_EQ(fc_call(&p.client, OPEN, "x", 1), FC_TICK); /* a stream waits in fc_take */
+    CHECK_EQ(fc_call(&p.client, OPEN, "x", 1), FC_TICK); /* fc_take waits */
     CHECK(fc_request(&p.server) >= 0);
     CHECK_EQ(fc_take(&p.client), FC_ARMED);
     CHECK_EQ(fc_publish(&p.server, "ab", 2), FC_PUBLISHED);

@@ -64,6 +64,32 @@ static void test_body_and_attachment(void)
     pair_close(&p);
 }
 
+/* A server that drains answers what it was asked, and no more: the next call is not given, and says so. One that was
+ * given and not answered does not. */
+static void test_draining(void)
+{
+    for (int answered = 0; answered < 2; answered++) {
+        struct pair p;
+        pair_connected(&p, FRUGAL);
+        ask(&p, 1, NULL, 0, NULL, 0);
+        CHECK_EQ(fc_request(&p.server) >= 0, 1);
+        fc_drain(&p.server);
+        CHECK_EQ(fc_retire(&p.server), 0);
+        if (answered) {
+            CHECK_EQ(fc_reply_request(&p.server, 7, NULL, 0), FC_ERR_SHUTDOWN);
+            CHECK_EQ(fc_call_resume(&p.client) >> FC_FRAME_CODE_SHIFT & 0xffff, 7);
+            CHECK_EQ(fc_call(&p.client, 1, NULL, 0), FC_ERR_SHUTDOWN);
+            CHECK_EQ(p.client.fault, FC_FAULT_UNSENT);
+        } else {
+            fc_shutdown(&p.server);
+            CHECK_EQ(fc_call_resume(&p.client), FC_ERR_SHUTDOWN);
+            CHECK_EQ(p.client.fault, FC_FAULT_NONE);
+        }
+        CHECK_EQ(p.client.turn, FC_TURN_OVER);
+        pair_close(&p);
+    }
+}
+
 /* The largest of each fits, one byte more does not, and then nothing was sent and the window is as it was. */
 static void test_the_largest(void)
 {
@@ -396,6 +422,7 @@ static void test_scribbling_peer(void)
 int main(void)
 {
     RUN(test_body_and_attachment);
+    RUN(test_draining);
     RUN(test_the_largest);
     RUN(test_attachment_lies_in_the_window);
     RUN(test_call_ids);

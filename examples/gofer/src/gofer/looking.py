@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterable
 
 from gofer import syscalls
 from gofer.fids import Handle
@@ -149,7 +148,7 @@ class Looking(Operations):
     def statfs(self, fid: int) -> StatFs:
         with self._fids.any(fid) as handle, self._tree.here.lock, handle.node.reading:
             info = os.fstatvfs(handle.fd)
-        fields: Iterable[int] = (*info, info.f_fsid)
+        fields = [*info, info.f_fsid]
         return StatFs(*fields)
 
     def readlink(self, fid: int) -> bytes:
