@@ -99,6 +99,8 @@ def set_context(current: Context) -> None:
 def within(current: Context) -> Iterator[None]:
     """A call that is served in the midst of another one's: what context() tells in this thread meanwhile."""
     before = _current.set(current)
+    if not serving:
+        serving.append(True)
     try:
         yield
     finally:

@@ -9,7 +9,7 @@ of another connection, on which the handler is the client.
 
 import inspect
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -29,6 +29,13 @@ from .streams import BrokenRequest, Flow, give_all, received
 Answer = tuple[int, bytes, Any, list[Fd]]  # status, body, attachment, descriptors
 Decode = Callable[[bytes], tuple[Any, ...]]
 NOTHING = b""
+
+
+class Opened(NamedTuple):
+    """A request that has been read: what it calls, with what."""
+
+    method: Method
+    args: tuple[Any, ...]
 
 
 class Dispatcher:
@@ -103,7 +110,7 @@ class Dispatcher:
         Raises as opened() does.
         """
         opened = self.opened(number, body, attachment, rights, flow is not None)
-        if len(opened) == 4:  # it is answered already
+        if not isinstance(opened, Opened):
             return opened
         method, args = opened
         if flow is not None:
@@ -115,7 +122,7 @@ class Dispatcher:
 
     def opened(
         self, number: int, body: bytes, attachment: memoryview, rights: Rights, streaming: bool
-    ) -> tuple[Method, tuple[Any, ...]] | Answer:
+    ) -> Opened | Answer:
         """The method a request calls and its arguments, or the answer to a request that never gets so far.
 
         Raises BrokenRequest; ClosedError, with nothing done, once draining.
@@ -143,7 +150,7 @@ class Dispatcher:
             rights.revoke()
             return self.failed(e)
         rights.close()
-        return method, args
+        return Opened(method, args)
 
     def call(self, method: Method, args: tuple[Any, ...]) -> Any:
         """What the handler of `method` returns. Raises what it raises."""

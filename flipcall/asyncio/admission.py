@@ -7,12 +7,13 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
-from .. import admission, session
+from .. import admission
 from ..admission import HANDSHAKE_S
 from ..dispatch import Dispatcher
 from ..endpoint import Endpoint
 from ..liveness import Peer
 from ..service import Service
+from ..session import Session, Sessions
 from .control import Control
 from .serving import LoopServing
 
@@ -26,7 +27,7 @@ class LoopDispatcher(Dispatcher):
         pass
 
 
-class LoopSessions(session.Sessions):
+class LoopSessions(Sessions):
     """Calls the factory and on_disconnect() in the loop, whatever thread shakes hands."""
 
     dispatcher = LoopDispatcher
@@ -54,9 +55,9 @@ class LoopSessions(session.Sessions):
 class LoopAdmission(admission.Admission):
     """Makes channels that are served in a loop. admit() blocks: not in the loop's thread."""
 
-    def _over_window(self, endpoint: Endpoint, joined: session.Session, sock: socket.socket) -> LoopServing:
+    def _over_window(self, endpoint: Endpoint, session: Session, sock: socket.socket) -> LoopServing:
         assert isinstance(self.sessions, LoopSessions)  # of the loop; the session may be a built-in service's
         assert isinstance(sock, Control)
         return LoopServing(
-            endpoint, joined.dispatcher, joined.peer, self._message_max, sock, self.sessions.loop
+            endpoint, session.dispatcher, session.peer, self._message_max, sock, self.sessions.loop
         )

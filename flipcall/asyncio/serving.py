@@ -27,7 +27,7 @@ from ..buffers import address
 from ..channel import FDS_CAME, PLAIN_MAX
 from ..context import NO_METADATA, Context, set_context
 from ..control import take
-from ..dispatch import NOTHING, Answer, Dispatcher
+from ..dispatch import NOTHING, Answer, Dispatcher, Opened
 from ..endpoint import Endpoint
 from ..errors import CallError, ClosedError, DeadlineExceeded
 from ..liveness import Liveness, Peer
@@ -206,7 +206,7 @@ class LoopServing(WindowServing):
             opened = self._dispatcher.opened((request >> _SHIFT) & 0xFFFF, body, view, rights, False)
         finally:
             rights.close()
-        if len(opened) == 4:  # it is answered already
+        if not isinstance(opened, Opened):
             return self._send(opened, view)
         method, args = opened
         try:
@@ -383,7 +383,7 @@ class LoopServing(WindowServing):
     ) -> Answer:
         """See Dispatcher.answer."""
         opened = self._dispatcher.opened(number, body, view, rights, flow is not None)
-        if len(opened) == 4:  # it is answered already
+        if not isinstance(opened, Opened):
             return opened
         method, args = opened
         if flow is not None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pyprctl
 import pytest
-from gofer_support import SECRET, plant
+from gofer_support import SECRET, needs, plant
 from pyprctl import Cap
 
 from gofer import landlock
@@ -205,6 +205,35 @@ def test_another_s_socket_stays(served: tuple[subprocess.Popen[str], str, list[s
     server.wait(10)
     psutil.wait_procs([janitor], timeout=10)
     assert Path(path).read_text() == "mine"
+
+
+@needs(Cap.SETUID, Cap.SETGID, Cap.CHOWN)
+def test_another_user(tmp_path: Path) -> None:
+    """With --user it has that user's rights from before its first request on, and nobody else's."""
+    tree = plant(tmp_path)
+    (tree / "private").write_bytes(b"root's")
+    (tree / "private").chmod(0o600)
+    os.chown(tree, 65534, 65534)
+    path = str(tmp_path / "socket")
+    command = [sys.executable, "-m", "gofer", "serve", str(tree), "--socket", path, "--user", "65534:65534"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        try:
+            lines = [next(server.stdout).strip() for _ in range(9)]
+            assert "gofer: user: uid 65534, gid 65534, no other groups" in lines
+            assert "gofer: capabilities: none" in lines
+            status = Path(f"/proc/{server.pid}/status").read_text()
+            assert "Uid:\t65534\t65534\t65534\t65534\n" in status
+            with GoferClient(path) as client:
+                client.write_bytes("new", b"x")
+                assert (tree / "new").stat().st_uid == 65534
+                with pytest.raises(PermissionError):
+                    client.read_bytes("private")
+                with pytest.raises(PermissionError):
+                    client.chown("new", 0, 0)
+        finally:
+            server.terminate()
+            server.wait(10)
 
 
 def test_full_means_full(tree: Path, tmp_path: Path) -> None:

@@ -153,6 +153,7 @@ def test_gofer_stopped(tmp_path: Path) -> None:
         (mount.at / "file").write_bytes(b"content")
         os.kill(mount.gofer.pid, signal.SIGSTOP)
         try:
+            _eventually(lambda: _is_stopped(mount.gofer.pid))
             with fails(errno.EIO):
                 (mount.at / "file").stat()
         finally:
@@ -187,6 +188,11 @@ def outcome_of(action: Callable[[], object]) -> object:
         return action()
     except OSError as error:
         return error
+
+
+def _is_stopped(pid: int) -> bool:
+    """Whether every thread is: the signal takes its time to get to those that run."""
+    return all(stat.read_text().split(") ")[1][0] == "T" for stat in Path(f"/proc/{pid}/task").glob("*/stat"))
 
 
 def _eventually(true: Callable[[], bool]) -> None:

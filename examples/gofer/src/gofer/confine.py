@@ -102,6 +102,8 @@ def confine(export: Export, level: Confinement, user: User | None = None) -> lis
     report.append(
         Enforced("descriptors", f"{' and '.join(handed)} are handed out" if handed else "none is handed out")
     )
+    if level is not Confinement.NONE and Cap.SETPCAP in pyprctl.CapState.get_current().effective:
+        pyprctl.capbset.limit(*_KEPT[export.read_only])  # while it may: another user cannot
     if user is not None:
         report.append(_become(user))
     if level is Confinement.NONE:
@@ -139,8 +141,6 @@ def _become(user: User) -> Enforced:
 def _drop_capabilities(read_only: bool) -> Enforced:
     now = pyprctl.CapState.get_current()
     kept = now.permitted & _KEPT[read_only]
-    if Cap.SETPCAP in now.effective:
-        pyprctl.capbset.limit(*kept)
     pyprctl.CapState(effective=kept, permitted=kept, inheritable=set()).set_current()
     names = ", ".join(sorted(cap.name for cap in kept))
     return Enforced("capabilities", f"only {names}" if names else "none")

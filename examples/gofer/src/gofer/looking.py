@@ -148,8 +148,19 @@ class Looking(Operations):
     def statfs(self, fid: int) -> StatFs:
         with self._fids.any(fid) as handle, self._tree.here.lock, handle.node.reading:
             info = os.fstatvfs(handle.fd)
-        fields = [*info, info.f_fsid]
-        return StatFs(*fields)
+        return StatFs(
+            info.f_bsize,
+            info.f_frsize,
+            info.f_blocks,
+            info.f_bfree,
+            info.f_bavail,
+            info.f_files,
+            info.f_ffree,
+            info.f_favail,
+            info.f_flag,
+            info.f_namemax,
+            info.f_fsid,
+        )
 
     def readlink(self, fid: int) -> bytes:
         with self._fids.control(fid) as handle, self._tree.here.lock, handle.node.reading:
