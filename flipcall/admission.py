@@ -245,8 +245,8 @@ class Admission:
             life.close()
             raise
 
-    def _over_window(self, endpoint: Endpoint, joined: Session, sock: socket.socket) -> Serving:
-        return WindowServing(endpoint, joined.dispatcher, joined.peer, self._message_max, sock)
+    def _over_window(self, endpoint: Endpoint, session: Session, sock: socket.socket) -> Serving:
+        return WindowServing(endpoint, session.dispatcher, session.peer, self._message_max, sock)
 
     def _welcome(self, session: Session, window: int) -> Welcome:
         dispatcher = session.dispatcher
