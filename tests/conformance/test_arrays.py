@@ -180,9 +180,9 @@ def test_slots_that_lie(
     serve: Callable[..., Any], path: str, transport: str, slot: Any, size: int, number: int
 ) -> None:
     """A slot is checked against the attachment before anything is made: an error, or the end of the channel."""
-    from flipcall.stub import ask
     from flipcall.dynamic import DynamicClient
     from flipcall.method import encode
+    from flipcall.stub import ask
 
     serve(ArraysServer())
     client = DynamicClient(path, transport=transport)  # type: ignore[arg-type]
