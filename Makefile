@@ -67,7 +67,10 @@ $(BUILT): $(SOURCES)
 demo: venv
 	$(BIN)/python -m gofer.demo $(DIR)
 
-test: lint types ctest ctest-tsan pytest
+# What one CPU can do while the other is busy, then what wants both.
+test: venv
+	$(MAKE) --no-print-directory -j2 lint types ctest ctest-tsan
+	$(MAKE) --no-print-directory pytest
 
 lint: venv
 	$(BIN)/ruff check .

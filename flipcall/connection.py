@@ -186,7 +186,7 @@ class Connections:
         finally:
             if self._watcher is not None:  # else this is a handler's forked child, whose copy is nobody's
                 self._watcher.remove(connection, life)
-                self._ledger.keep(connection.end())
+                self._ledger.keep(connection.end)
                 serving.close()
                 life.close()
                 session.home.leave(session)

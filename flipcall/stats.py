@@ -8,6 +8,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Literal, NamedTuple
 
 import msgspec
@@ -77,26 +78,30 @@ class Observed(NamedTuple):
 
 
 class Ledger:
-    """What ended channels have counted, by the method's name. Any thread."""
+    """What ended channels have counted, by the method's name. Any thread.
+
+    A channel ends, and is looked at, under one lock: else its counts could be in neither place for a moment.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._closed: dict[str, Counts] = {}
 
-    def keep(self, counts: dict[str, Counts]) -> None:
-        """A channel has ended, having counted this."""
+    def keep(self, end: Callable[[], dict[str, Counts]]) -> None:
+        """A channel ends, having counted what `end` says; nobody observes it from then on."""
         with self._lock:
-            for name, each in counts.items():
+            for name, each in end().items():
                 self._closed.setdefault(name, Counts()).add(each)
 
-    def total(self, live: list[dict[str, Counts]]) -> dict[str, Counts]:
-        """The sum of what is kept and of the channels there are."""
+    def read(self, observe: Callable[[], list[Observed]]) -> tuple[list[Observed], dict[str, Counts]]:
+        """The channels there are, by `observe`, and the sum of theirs and of what is kept."""
         total: dict[str, Counts] = {}
         with self._lock:
-            for counts in (self._closed, *live):
+            seen = observe()
+            for counts in (self._closed, *(each.counts for each in seen)):
                 for name, each in counts.items():
                     total.setdefault(name, Counts()).add(each)
-        return total
+        return seen, total
 
 
 class StatisticsServer(Statistics):
@@ -122,8 +127,7 @@ class StatisticsServer(Statistics):
 
     def own(self) -> ServerStats:
         """Those of this process."""
-        seen = self._observe()
-        total = self._ledger.total([each.counts for each in seen])
+        seen, total = self._ledger.read(self._observe)
         return ServerStats(
             os.getpid(),
             self._service(),
@@ -138,8 +142,9 @@ def together(pid: int, workers: list[ServerStats]) -> ServerStats:
     """The server of process `pid` that these workers, one at least, are: their sums."""
     ledger = Ledger()
     for worker in workers:
-        ledger.keep({method.name: method.counts for method in worker.methods})
-    total = ledger.total([])
+        counted = {method.name: method.counts for method in worker.methods}
+        ledger.keep(partial(dict, counted))
+    _, total = ledger.read(list)
     return ServerStats(
         pid,
         workers[0].service,

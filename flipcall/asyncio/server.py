@@ -276,7 +276,7 @@ class _Connection:
             admitted.life.close()
             admitted.session.home.leave(admitted.session)
             if admitted.meters is not None:
-                self._server._builtins.ledger.keep(admitted.counts(last=True))
+                self._server._builtins.ledger.keep(lambda: admitted.counts(last=True))
         self.socket.close()
         self._server.ended(self)
 
