@@ -29,9 +29,7 @@ def programs() -> None:
 
 
 # What is known to fail now and then, and why it is not run here; `make stress` runs it, and fails.
-KNOWN = {
-    "notify": "loses a wake in one of some thousand rounds, in the first flips of a channel: see docs/performance.md"
-}
+KNOWN = {"notify": "loses a wake now and then, as a channel begins: docs/performance.md says more"}
 
 
 def check(case: Case) -> None:
