@@ -13,9 +13,9 @@ from .context import NO_METADATA, context
 from .errors import MisuseError, ProtocolError
 from .frame import FLAGS_SHIFT, META
 from .interceptor import ClientCall, ClientInterceptor, ClientProceed
+from .items import encode
 
 WITH_METADATA: int = META << FLAGS_SHIFT  # beside a method's number
-_encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(tuple[dict[str, str], msgspec.Raw]).decode
 
 
@@ -24,7 +24,7 @@ def wrapped(metadata: Mapping[str, str], body: bytes) -> bytes:
     for key, value in metadata.items():
         if not isinstance(key, str) or not isinstance(value, str):
             raise MisuseError(f"metadata is str by str, not {key!r}: {value!r}")
-    return _encode((dict(metadata), msgspec.Raw(body)))
+    return encode((dict(metadata), msgspec.Raw(body)))
 
 
 def unwrapped(body: bytes) -> tuple[Mapping[str, str], bytes]:

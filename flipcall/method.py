@@ -16,12 +16,10 @@ import msgspec
 from .bulk import Bulk, bulk_of
 from .errors import CallError, MisuseError, ProtocolError
 from .items import Items, is_asynchronous, item_type
+from .items import encode as encode
 from .rights import decoder, holds_fd
 from .shape import Parameter, method_shape
 from .status import Status
-
-_encoder = msgspec.msgpack.Encoder()
-encode: Callable[[Any], bytes] = _encoder.encode
 
 
 class Param(msgspec.Struct, frozen=True):
