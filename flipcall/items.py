@@ -21,7 +21,7 @@ _STREAMS = (
     collections.abc.AsyncIterable,
     collections.abc.AsyncGenerator,
 )
-encode: Callable[[Any], bytes] = msgspec.msgpack.Encoder().encode  # of what has no descriptors in it (rights.py)
+encode: Callable[[Any], bytes] = msgspec.msgpack.Encoder().encode
 
 
 def is_asynchronous(annotation: Any) -> bool:
