@@ -46,10 +46,15 @@ def _holds() -> list[Case]:
         Case("deadlines", "notify", ("SPURIOUS=0", "NO_DEATH")),
     ]
     cases.append(Case("all but deadlines", "same_cpu", ("EXPIRIES=0",)))  # futex, placed; see same_cpu.pml
-    cases += [Case("fc_retire", switch, ("RETIRE", "EXPIRIES=0")) for switch in ("futex", "swap", "notify")]
+    few = {"notify": CALM}
+    cases += [
+        Case("fc_retire", switch, ("RETIRE", *few.get(switch, ("EXPIRIES=0",))))
+        for switch in ("futex", "swap", "notify")
+    ]
     # Store buffers multiply the states; deadlines add nothing to what they can reorder.
     cases += [
-        Case("TSO, seq_cst accesses", switch, ("TSO", "EXPIRIES=0")) for switch in ("futex", "swap", "notify")
+        Case("TSO, seq_cst accesses", switch, ("TSO", *few.get(switch, ("EXPIRIES=0",))))
+        for switch in ("futex", "swap", "notify")
     ]
     for switch, fewer in (("futex", ()), ("swap", ("EXPIRIES=0",))):
         cases += [
@@ -87,6 +92,10 @@ def _holds() -> list[Case]:
         Case("server's swap without a second look", "notify", ("FAULT_NOTIFY_BLIND_SWAP", *CALM)),
         # The filter does not reach every thread: those wake by the bell and sleep by futex.
         Case("threads without the filter", "notify", ("UNCOVERED", *CALM)),
+        # The poke makes good what a taker does that stays in RECV, and even one that nobody has asked.
+        Case("a taker that stays in RECV", "notify", ("TAKER_STAYS", "EXPIRIES=0", "NO_DEATH")),
+        Case("a taker that stays, deadlines", "notify", ("TAKER_STAYS", "NO_DEATH"), deep=True),
+        Case("a taker that nobody has asked", "notify", ("FAULT_NOTIFY_TAKER_LEFT", "NO_DEATH", *CALM)),
     ]
     return cases
 
@@ -119,6 +128,27 @@ def _faults() -> list[Case]:
         fault("deadline forgets the deferred wake", "swap", "FAULT_DROP_OWED"),
         fault("a late trap is not answered", "notify", "FAULT_NOTIFY_NO_LATE_ANSWER", expect=(LOST, STUCK)),
         fault("no watch, and the server is away", "notify", "FAULT_NOTIFY_NO_WATCH", expect=(LOST, STUCK)),
+        # The lost wake of November 2026: the thread that had measured took a channel's first notification.
+        fault(
+            "a taker left over, and no poke",
+            "notify",
+            "FAULT_NOTIFY_TAKER_LEFT",
+            "FAULT_NOTIFY_NO_POKE",
+            "NO_DEATH",
+            *CALM,
+            expect=(LOST, STUCK),
+        ),
+        fault(
+            "no poke after a deadline",
+            "notify",
+            "FAULT_NOTIFY_NO_POKE",
+            "SPURIOUS=0",
+            "NO_DEATH",
+            expect=(LOST, STUCK),
+        ),
+        fault(
+            "no poke after an empty RECV", "notify", "FAULT_NOTIFY_EMPTY_HANDED", "TAKER_STAYS", "EXPIRIES=0"
+        ),
         fault("no hang-up of the bell", "notify", "FAULT_NOTIFY_NO_HANG_UP", expect=(LOST, STUCK)),
         fault("a voided swap does not ring", "notify", "FAULT_NOTIFY_VOID"),
         fault(
