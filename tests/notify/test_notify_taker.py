@@ -1,4 +1,4 @@
-"""What the client's process receives from its own listener: only what it must, and never at the server's expense."""
+"""What the client's process receives from its own listener: what it must, and not at the server's expense."""
 
 from __future__ import annotations
 
