@@ -41,6 +41,8 @@ class Opened(NamedTuple):
 class Dispatcher:
     """The methods of one implementation, by number. Any thread, as far as the implementation allows."""
 
+    _chain: Callable[..., Callable[..., Any]] = staticmethod(server_chain)
+
     def __init__(
         self,
         service: Service,
@@ -63,7 +65,7 @@ class Dispatcher:
             ]
         if interceptors:
             self._handlers = [
-                server_chain(self.name, m, interceptors, handler, context)
+                self._chain(self.name, m, interceptors, handler, context)
                 for m, handler in zip(self.methods, self._handlers, strict=True)
             ]
         self._draining = False

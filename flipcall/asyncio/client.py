@@ -6,19 +6,21 @@ task goes on. Everything else is in the slower functions it then enters.
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Generic, TypeVar
 
 from .._core import lib
 from ..channel import Attachment, Reply, WindowChannel
 from ..client import Maker, Path, client_object
-from ..context import inherited, serving
+from ..context import NO_METADATA, inherited, serving
 from ..dialer import Connection
 from ..errors import ProtocolError
 from ..fd import Fd
 from ..frame import timeout_us
+from ..interceptor import ClientCall
 from ..landing import Landing
+from ..metadata import WITH_METADATA, wrapped
 from ..method import Method, encode
 from ..policy import WaitPolicy
 from ..rights import pack
@@ -28,6 +30,7 @@ from ..stub import UNDECODABLE, decoded, decoded_with_fds, garbled, positions, u
 from ..switch import FUTEX
 from .channel import Channel
 from .hold import hold_of
+from .interceptor import ClientInterceptor, ClientProceed, client_chain
 from .pool import Pool, left
 from .streams import Stream, as_items, steps
 
@@ -67,6 +70,7 @@ def connect(
     max_channels: int = 64,
     message_max: int = lib.FC_MESSAGE_DEFAULT,
     policy: WaitPolicy | None = None,
+    interceptors: Sequence[ClientInterceptor] = (),
 ) -> Connecting[S]:
     """A client of the server at socket `path`; it has the methods of `service`, which are `async def`.
 
@@ -74,10 +78,11 @@ def connect(
     server may be either kind. Options and errors as of flipcall.connect(); max_channels: calls that wait for
     their answer at the same time (more queue, first come, first served). A call spins for its answer for up
     to the policy's spin_ns, during which the loop stands still, and then suspends its task; calls that are
-    all answered at once let the loop run every 50 us. Cancelling a task cancels its call. Only for tasks of
-    the loop it was made in.
+    all answered at once let the loop run every 50 us. Cancelling a task cancels its call. interceptors: as
+    of flipcall.connect(), with `async def` (flipcall.asyncio.interceptor). Only for tasks of the loop it was
+    made in.
 
-    There are no interceptors here yet, and no `view()` and `into()`. Raises MisuseError for a service with
+    There are no `view()` and `into()` here yet. Raises MisuseError for a service with
     methods that are not `async def`.
     """
     contract = contract_of(service)
@@ -95,7 +100,7 @@ def connect(
     )
 
     async def open() -> S:
-        client = _Client(contract, connection, asyncio.get_running_loop(), max_channels)
+        client = _Client(contract, connection, asyncio.get_running_loop(), max_channels, tuple(interceptors))
         try:
             client.pool.give(await client.pool.take(None))
             made: S = client.object(timeout)
@@ -111,9 +116,15 @@ class _Client(Maker):
     """What all calls of one client share."""
 
     def __init__(
-        self, contract: Contract, connection: Connection, loop: asyncio.AbstractEventLoop, limit: int
+        self,
+        contract: Contract,
+        connection: Connection,
+        loop: asyncio.AbstractEventLoop,
+        limit: int,
+        interceptors: Sequence[ClientInterceptor],
     ) -> None:
         self.contract = contract
+        self.interceptors = interceptors
         self.connection = connection
         self.loop = loop
         self.hold = hold_of(loop)
@@ -132,6 +143,9 @@ class _Client(Maker):
         """The user's client."""
 
         def stub(method: Method, number: int) -> Call:
+            if self.interceptors:
+                last = _maker(self, method, number)
+                return client_chain(self.contract.name, method, self.interceptors, timeout, last)
             if method.streaming:
                 return _stream_stub(self, method, number, timeout)
             plain = not (method.bulk_params or method.bulk_result or method.fd_params or method.fd_result)
@@ -176,16 +190,38 @@ def _plain_stub(client: _Client, method: Method, number: int, timeout: float | N
     return call
 
 
-def _bulk_stub(client: _Client, method: Method, number: int, timeout: float | None) -> Call:
+def _maker(client: _Client, method: Method, number: int) -> ClientProceed:
+    """What makes a call that has passed the interceptors, with its own timeout and metadata."""
+
+    kind = _stream_stub if method.streaming else _bulk_stub
+
+    async def make(call: ClientCall) -> Any:
+        result = method.call(kind(client, method, number, call.timeout, dict(call.metadata)), call.args)
+        return result if method.stream_out else await result
+
+    return make
+
+
+def _bulk_stub(
+    client: _Client,
+    method: Method,
+    number: int,
+    timeout: float | None,
+    metadata: Mapping[str, str] = NO_METADATA,
+) -> Call:
     """A call whose arguments or result may travel beside the body."""
     count, bind, bulk = positions(method), method.bind, method.result_bulk
     landing = bulk.landing if bulk else None
+    if metadata:
+        number |= WITH_METADATA
 
     async def call(*args: Any, **kwargs: Any) -> Any:
         if kwargs or len(args) != count:
             args = bind(args, kwargs)
         slots, attachment = method.split(args)
         body, fds = pack(slots) if method.fd_params else (encode(slots), [])
+        if metadata:
+            body = wrapped(metadata, body)
         reply = await ask(client, timeout, number, body, attachment, fds, landing)
         if method.fd_result:
             return decoded_with_fds(method, reply)
@@ -198,9 +234,17 @@ def _bulk_stub(client: _Client, method: Method, number: int, timeout: float | No
     return call
 
 
-def _stream_stub(client: _Client, method: Method, number: int, timeout: float | None) -> Call:
+def _stream_stub(
+    client: _Client,
+    method: Method,
+    number: int,
+    timeout: float | None,
+    metadata: Mapping[str, str] = NO_METADATA,
+) -> Call:
     """A call with items to send or to receive. With results to iterate over it begins when one is asked for."""
     bind, pool = method.bind, client.pool
+    if metadata:
+        number |= WITH_METADATA
 
     async def results(
         body: bytes, attachment: Attachment, requests: AsyncIterator[Any] | None, last: list[Any]
@@ -226,7 +270,8 @@ def _stream_stub(client: _Client, method: Method, number: int, timeout: float | 
         requests = as_items(source, method.stream_name) if method.stream_in else None
         slots, attachment = method.split(given)
         last: list[Any] = []
-        made = results(encode(slots), attachment, requests, last)
+        body = wrapped(metadata, encode(slots)) if metadata else encode(slots)
+        made = results(body, attachment, requests, last)
         return Stream(made) if method.stream_out else one(made, last)
 
     async def one(made: AsyncGenerator[Any, None], last: list[Any]) -> Any:

@@ -14,7 +14,7 @@ import signal
 import socket
 import time
 import weakref
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from types import TracebackType
 
 from .._core import lib
@@ -23,16 +23,19 @@ from ..admission import HANDSHAKE_S, Admitted, refuse
 from ..builtin import Builtins
 from ..connection import cut, report
 from ..errors import CallError, MisuseError
+from ..health import HealthServer
 from ..listener import Listener
 from ..liveness import Peer
+from ..meter import Counts
 from ..policy import WaitPolicy
 from ..server import Path, same_user
 from ..service import Service
-from ..stats import Observed
+from ..stats import Observed, ServerStats
 from ..status import Status
 from ..switch import FUTEX
 from .admission import LoopAdmission, LoopSessions
 from .control import Control
+from .interceptor import ServerInterceptor
 from .serving import LoopServing
 from .thread import in_thread
 
@@ -49,7 +52,9 @@ class Server:
     implementation: as for flipcall.Server; its methods may be `async def`, which run as tasks, or plain, which are
     called in the loop and hold it meanwhile. A factory and on_disconnect() are called in the loop, too, and may be
     coroutines; authorize is called in a thread. A handler whose caller gave up, is gone, or whose deadline has
-    passed is cancelled. Other options as for flipcall.Server. Clients connect over a window, of either kind.
+    passed is cancelled. interceptors: wrapped around each handler, the first outermost, with `async def`
+    (flipcall.asyncio.interceptor); with some every handler has a task. Other options as for
+    flipcall.Server. Clients connect over a window, of either kind.
 
     Raises MisuseError for what cannot be served.
     """
@@ -65,11 +70,13 @@ class Server:
         max_channels: int = 1024,
         authorize: Callable[[Peer], bool] = same_user,
         tracebacks: bool = False,
+        statistics: bool = True,
+        interceptors: Sequence[ServerInterceptor] = (),
     ) -> None:
         self.path = os.fspath(path)
         self._max_channels = max_channels
-        self._sessions = LoopSessions(implementation, tracebacks)  # type: ignore[arg-type]
-        self._builtins = Builtins(self._sessions, self._observe, True)
+        self._sessions = LoopSessions(implementation, tracebacks, None, interceptors)  # type: ignore[arg-type]
+        self._builtins = Builtins(self._sessions, self._observe, statistics)
         self._admission = LoopAdmission(
             self._sessions,
             self._builtins.sessions,
@@ -79,6 +86,7 @@ class Server:
             transports=("window",),
             authorize=authorize,
             switch=FUTEX,
+            metered=statistics,
         )
         self._loop: asyncio.AbstractEventLoop | None = None
         self._listener: Listener | None = None
@@ -136,6 +144,15 @@ class Server:
     def channels(self) -> int:
         """Connections there are now, those shaking hands included."""
         return len(self._connections)
+
+    @property
+    def health(self) -> HealthServer:
+        """What flipcall.health.Health tells is set here. Any thread."""
+        return self._builtins.health
+
+    def statistics(self) -> ServerStats:
+        """What flipcall.stats.Statistics tells a client. Any thread."""
+        return self._builtins.statistics.read()
 
     async def __aenter__(self) -> "Server":
         await self.start()
@@ -269,16 +286,20 @@ class _Connection:
 
     def close(self) -> None:
         """Give everything back. Idempotent. Also called from the thread, when there is no loop any more."""
+        admitted = self._admitted
+        self._server._builtins.ledger.keep(self._end)
         if self._serving is not None:
             self._serving.close()
-        admitted, self._admitted = self._admitted, None
         if admitted is not None:
             admitted.life.close()
             admitted.session.home.leave(admitted.session)
-            if admitted.meters is not None:
-                self._server._builtins.ledger.keep(lambda: admitted.counts(last=True))
         self.socket.close()
         self._server.ended(self)
+
+    def _end(self) -> dict[str, Counts]:
+        """Nobody observes it any more; what it has counted."""
+        admitted, self._admitted = self._admitted, None
+        return {} if admitted is None else admitted.counts(last=True)
 
     def observed(self) -> Observed | None:
         """What statistics tell of it: of the server's own services, not of the built-in ones."""

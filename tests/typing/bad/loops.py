@@ -40,3 +40,5 @@ async def main() -> None:
     await flipcall.asyncio.connect(Rates, "s", timeout="long")  # error
     flipcall.asyncio.Server(42, "s")  # error
     await rates.nothing()  # error
+    flipcall.asyncio.connect(Rates, "s", interceptors=[len])  # error
+    flipcall.asyncio.Server(Rates(), "s", interceptors=[lambda call: call])  # error

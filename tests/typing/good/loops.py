@@ -5,6 +5,11 @@ from collections.abc import AsyncIterator
 
 import flipcall
 import flipcall.asyncio
+from flipcall.asyncio.interceptor import ClientInterceptor, ClientProceed, ServerProceed
+from flipcall.calllog import log_calls
+from flipcall.interceptor import ClientCall, ServerCall
+from flipcall.metadata import forward
+from flipcall.retry import Retry
 
 
 class Rates(flipcall.Service):
@@ -36,6 +41,30 @@ async def numbers() -> AsyncIterator[float]:
 async def made(peer: flipcall.Peer) -> RatesServer:
     """A factory that is a coroutine."""
     return RatesServer()
+
+
+async def sign(call: ClientCall, proceed: ClientProceed) -> object:
+    """A client's interceptor."""
+    call.metadata["user"] = call.method
+    return await proceed(call)
+
+
+async def check(call: ServerCall, proceed: ServerProceed) -> object:
+    """A server's."""
+    if call.metadata.get("user") is None:
+        raise flipcall.CallError(flipcall.Status.UNAUTHENTICATED, call.service)
+    return await proceed(call)
+
+
+async def watched() -> None:
+    """Interceptors."""
+    interceptors: list[ClientInterceptor] = [sign, log_calls(), Retry({"convert"}), forward("user")]
+    async with (
+        flipcall.asyncio.Server(RatesServer(), "s", interceptors=[check, log_calls()]) as server,
+        flipcall.asyncio.connect(Rates, "s", interceptors=interceptors) as rates,
+    ):
+        server.health.set("Rates", False)
+        print(await rates.convert(1.0), server.statistics().uptime_s)
 
 
 async def main() -> None:
