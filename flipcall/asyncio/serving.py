@@ -72,6 +72,7 @@ class LoopServing(WindowServing):
         self._task: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._outcome: int | Exception | None = None  # of a task that ended while it was made
+        self._begun = False  # the task has taken its first step
         self._cancelling = False
         self._answering = False
         self._late = False
@@ -232,7 +233,7 @@ class LoopServing(WindowServing):
 
     def _start(self, work: Coroutine[Any, Any, int]) -> int | None:
         """Have a task do the work, which comes to the next result: that if it is there at once, else None."""
-        self._cancelling = self._answering = self._late = False
+        self._begun = self._cancelling = self._answering = self._late = False
         task = self._task = self._calls.copy().run(_task, self._events, self._work(work))
         if task.done():
             self._task = None
@@ -247,6 +248,7 @@ class LoopServing(WindowServing):
         return None
 
     async def _work(self, work: Coroutine[Any, Any, int]) -> None:
+        self._begun = True
         try:
             outcome: int | Exception = await work
         except asyncio.CancelledError:  # while it answered, by who ends the loop
@@ -270,10 +272,23 @@ class LoopServing(WindowServing):
         self._cancel()
 
     def _cancel(self) -> None:
-        """Nobody waits for what the task does. It is told once; what it makes of that is its own affair."""
-        if self._task is not None and not self._cancelling and not self._answering:
-            self._cancelling = True
-            self._task.cancel()
+        """Nobody waits for what the task does. It is told once; what it makes of that is its own affair.
+
+        A task that is cancelled before its first step never takes it, and so would never answer: it is told
+        after that step, which stands in the loop's line before what is put there now.
+        """
+        task = self._task
+        if task is None or self._cancelling or self._answering:
+            return
+        self._cancelling = True
+        if self._begun:
+            task.cancel()
+        else:
+            self._events.call_soon(self._cancel_begun, task)
+
+    def _cancel_begun(self, task: "asyncio.Task[None]") -> None:
+        if self._task is task and not self._answering:
+            task.cancel()
 
     def _stopped(self) -> Answer:
         """The answer of a handler that was cancelled. The caller may read it: its own clock has perhaps not

@@ -11,6 +11,7 @@ import pytest
 
 import flipcall
 import flipcall.asyncio
+from flipcall.asyncio.hold import Hold
 from tests.asyncio.conftest import LoopPost, PlainPost, Post, Run, until
 from tests.support import child
 
@@ -102,6 +103,33 @@ def test_a_client_that_is_killed(run: Run, path: str) -> None:
                 client.kill()
                 await until(lambda: server.cancelled == ["one"])
             await until(lambda: serving.channels == 0)
+
+    run(main)
+
+
+def test_a_client_that_is_gone_before_its_handler_has_begun(
+    run: Run, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The loop hears of its end in the round in which the handler's task is made: that one is told, none is lost."""
+
+    async def main() -> None:
+        server = LoopPost()
+        async with Server(server, path) as serving:
+            with child(calling, path) as client, monkeypatch.context() as patch:
+                await until(lambda: serving.channels)
+
+                def over(hold: Hold, loop: asyncio.AbstractEventLoop) -> bool:
+                    """wait()'s request has come, and is answered in the next round: after the client's death."""
+                    held = looks.pop()
+                    if held:
+                        client.kill()
+                    return held
+
+                looks = [False, True, False]  # last to first: at wait() again, at wait(), at echo()
+                patch.setattr(Hold, "over", over)
+                await until(lambda: serving.channels == 0)
+                assert not looks
+            assert server.cancelled == server.entered == ["one"]
 
     run(main)
 
