@@ -107,8 +107,6 @@ class Server:
         interceptors: Sequence[ServerInterceptor] = (),
         _alone: bool = True,
     ) -> None:
-        if message_max < lib.FC_WINDOW_MIN:
-            raise MisuseError(f"message_max must be at least {lib.FC_WINDOW_MIN}, not {message_max}")
         self.path = os.fspath(path)
         self._places = Places(max_channels, max_channels_per_client)
         gate = None if max_calls is None else Gate(max_calls)

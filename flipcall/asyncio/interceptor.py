@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from ..context import Context
 from ..interceptor import ClientCall, ServerCall, chained
 from ..method import Method
-from .streams import Stream, as_items
+from .streams import Stream, opened
 
 ClientProceed = Callable[[ClientCall], Awaitable[Any]]
 ServerProceed = Callable[[ServerCall], Awaitable[Any]]
@@ -53,15 +53,9 @@ def client_chain(
 
 
 async def _items(proceed: ClientProceed, call: ClientCall) -> AsyncGenerator[Any, None]:
-    results = await proceed(call)
-    items = as_items(results, "the result")
-    try:
+    async with opened(proceed(call)) as items:
         async for item in items:
             yield item
-    finally:
-        close = getattr(results, "aclose", None)
-        if close is not None:
-            await close()
 
 
 def server_chain(

@@ -24,6 +24,7 @@ from ..builtin import Builtins
 from ..connection import cut, report
 from ..errors import CallError, MisuseError
 from ..health import HealthServer
+from ..limits import Client, Places, client_of
 from ..listener import Listener
 from ..liveness import Peer
 from ..meter import Counts
@@ -35,6 +36,7 @@ from ..status import Status
 from ..switch import FUTEX
 from .admission import LoopAdmission, LoopSessions
 from .control import Control
+from .gate import Gate
 from .interceptor import ServerInterceptor
 from .serving import LoopServing
 from .thread import in_thread
@@ -68,14 +70,17 @@ class Server:
         window_max: int = 64 * 1024 * 1024,
         message_max: int = lib.FC_MESSAGE_DEFAULT,
         max_channels: int = 1024,
+        max_channels_per_client: int | None = None,
+        max_calls: int | None = None,
         authorize: Callable[[Peer], bool] = same_user,
         tracebacks: bool = False,
         statistics: bool = True,
         interceptors: Sequence[ServerInterceptor] = (),
     ) -> None:
         self.path = os.fspath(path)
-        self._max_channels = max_channels
-        self._sessions = LoopSessions(implementation, tracebacks, None, interceptors)  # type: ignore[arg-type]
+        self._places = Places(max_channels, max_channels_per_client)
+        gate = None if max_calls is None else Gate(max_calls)
+        self._sessions = LoopSessions(implementation, tracebacks, gate, interceptors)  # type: ignore[arg-type]
         self._builtins = Builtins(self._sessions, self._observe, statistics)
         self._admission = LoopAdmission(
             self._sessions,
@@ -203,18 +208,26 @@ class Server:
 
     def _taken(self, sock: socket.socket) -> None:
         """A client has connected."""
-        if len(self._connections) >= self._max_channels:
-            what = f"all {self._max_channels} channels are in use"
-            refuse(sock, CallError(Status.RESOURCE_EXHAUSTED, what))
+        assert self._loop is not None
+        client = client_of(Peer.of(sock))
+        try:
+            self._places.take(client)
+        except CallError as e:
+            refuse(sock, e)
             sock.close()
             return
-        assert self._loop is not None
-        connection = _Connection(self, Control(sock))
-        in_thread(
-            self._loop, "flipcall-handshake", connection.shake_hands, connection.begin, connection.refused
-        )
+        connection = _Connection(self, Control(sock), client)
         self._connections.add(connection)
         self._empty.clear()
+        try:
+            in_thread(
+                self._loop, "flipcall-handshake", connection.shake_hands, connection.begin, connection.refused
+            )
+        except BaseException as e:
+            what = f"the server cannot serve one more: {e}"
+            refuse(connection.socket, CallError(Status.RESOURCE_EXHAUSTED, what))
+            connection.close()
+            raise
 
     def _forked(self) -> None:
         """In a forked child: this server is the parent's. Close what was inherited, tell nobody, do no more."""
@@ -233,7 +246,9 @@ class Server:
 
     def ended(self, connection: "_Connection") -> None:
         """A connection is over, and has given everything back."""
-        self._connections.discard(connection)
+        if connection in self._connections:
+            self._connections.remove(connection)
+            self._places.give(connection.client)
         if not self._connections:
             self._empty.set()
 
@@ -241,8 +256,9 @@ class Server:
 class _Connection:
     """A channel of the server, from the moment it is taken."""
 
-    def __init__(self, server: Server, sock: Control) -> None:
+    def __init__(self, server: Server, sock: Control, client: Client) -> None:
         self.socket = sock
+        self.client = client
         self._server = server
         self._serving: LoopServing | None = None
         self._admitted: Admitted | None = None

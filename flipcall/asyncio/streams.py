@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+from contextlib import asynccontextmanager
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -128,18 +129,14 @@ async def received(flow: LoopFlow, name: str) -> AsyncGenerator[Any, None]:
             raise BrokenRequest(f"an item for {name} cannot be read: {e}") from e
 
 
-async def give_all(flow: LoopFlow, results: Any, kind: Items) -> bool:
-    """Publish what a handler yields; whether the client wanted all of it. The handler's generator is closed."""
+@asynccontextmanager
+async def opened(results: Any) -> AsyncIterator[AsyncIterator[Any]]:
+    """The items of what a handler returned, or will return; its generator is closed in the end."""
     if inspect.isawaitable(results):
         results = await results
     items = as_items(results, "the result")
     try:
-        async for item in items:
-            while not flow.mine:
-                await flow.take()
-            if flow.kind not in (0, MORE, ITEMS, END) or not await give(flow, kind, item):
-                return False
-        return True
+        yield items
     finally:
         close = getattr(items, "aclose", None)
         if close is not None:
@@ -147,3 +144,14 @@ async def give_all(flow: LoopFlow, results: Any, kind: Items) -> bool:
         close = getattr(results, "close", None)
         if close is not None:
             close()
+
+
+async def give_all(flow: LoopFlow, results: Any, kind: Items) -> bool:
+    """Publish what a handler yields; whether the client wanted all of it. The handler's generator is closed."""
+    async with opened(results) as items:
+        async for item in items:
+            while not flow.mine:
+                await flow.take()
+            if flow.kind not in (0, MORE, ITEMS, END) or not await give(flow, kind, item):
+                return False
+        return True
