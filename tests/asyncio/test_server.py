@@ -110,7 +110,7 @@ def test_a_client_that_is_killed(run: Run, path: str) -> None:
 def test_a_client_that_is_gone_before_its_handler_has_begun(
     run: Run, path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The loop hears of its end in the round in which the handler's task is made: that one is told, none is lost."""
+    """The loop hears of its end in the round in which the handler's task is made: that one is told."""
 
     async def main() -> None:
         server = LoopPost()
