@@ -169,6 +169,8 @@ class LoopServing(WindowServing):
     def _go_on(self, request: int) -> None:
         self._ready = False
         self._run(request)
+        if self._task is not None and self._endpoint.cancelled():  # told of while READY
+            self._cancel()
 
     def _serve(self, request: int) -> int | None:
         """Answer a request; the next result, None when a task does it."""
