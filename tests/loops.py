@@ -263,6 +263,11 @@ class LoopServer:
         return self._server.statistics()
 
     @property
+    def workers(self) -> list[int]:
+        """See flipcall.Server.workers."""
+        return list(self._server.workers)
+
+    @property
     def channels(self) -> int:
         """See flipcall.Server.channels."""
         return int(self._server.channels)

@@ -15,7 +15,7 @@ from ..channel import Attachment, Reply, WindowChannel
 from ..client import Maker, Path, client_object
 from ..context import NO_METADATA, inherited, serving
 from ..dialer import Connection
-from ..errors import ProtocolError
+from ..errors import ClosedError, DeadlineExceeded, FlipcallError, ForkedError, ProtocolError
 from ..fd import Fd
 from ..frame import timeout_us
 from ..interceptor import ClientCall
@@ -162,8 +162,8 @@ def _plain_stub(client: _Client, method: Method, number: int, timeout: float | N
     pool, hold, loop, now = client.pool, client.hold, client.loop, time.monotonic
     pop, push, waiters, notify, mend = pool.free.pop, pool.free.append, pool.waiters, pool.notify, pool.mend
 
-    async def slowly(body: bytes) -> Any:
-        return decoded(method, (await ask(client, timeout, number, body, b"")).body)
+    async def slowly(body: bytes, unsent: ClosedError | None = None) -> Any:
+        return decoded(method, (await ask(client, timeout, number, body, b"", unsent=unsent)).body)
 
     async def call(*args: Any, **kwargs: Any) -> Any:
         if kwargs or len(args) != count:
@@ -176,8 +176,10 @@ def _plain_stub(client: _Client, method: Method, number: int, timeout: float | N
             reply = channel.call(what, body)
             if reply.__class__ is not bytes:
                 reply = (await channel.settle(reply, what, body)).body
-        except BaseException:
+        except BaseException as e:
             mend(channel)
+            if type(e) is ClosedError and channel.window.unsent:
+                return await slowly(body, e)
             raise
         push(channel)
         if waiters:
@@ -292,32 +294,47 @@ async def ask(
     attachment: Attachment,
     fds: Sequence[Fd] = (),
     landing: Landing | None = None,
+    unsent: ClosedError | None = None,
 ) -> Reply:
     """One call over a channel of the pool; waiting for the channel is part of the timeout.
 
-    When the loop has been held for long enough it neither spins nor returns before the loop has run.
+    When the loop has been held for long enough it neither spins nor returns before the loop has run. A channel
+    that ended while it was idle is no reason to fail: see flipcall.stub. unsent: what an earlier attempt came to,
+    at which the call was not given.
     """
     if serving:
         timeout = inherited(timeout)
     started = time.monotonic()
     over = started > client.hold.until and client.hold.over(client.loop)
-    pool, limit = client.pool, timeout_us(timeout)
-    if pool.free:
-        channel: Channel = pool.free.pop()
-    else:
-        channel = await pool.take(timeout)
+    pool = client.pool
+    for _ in range(pool.limit + 1):
+        at_once = bool(pool.free)
+        channel = pool.free.pop() if at_once else await _taken(pool, left(timeout, started), unsent)
         limit = timeout_us(left(timeout, started))
-        over = False
+        try:
+            if over and at_once:
+                channel.ep.brief = 1
+            what, result = channel.ask(number | limit << lib.FC_CALL_TIMEOUT_SHIFT, body, attachment, fds)
+            at_once = at_once and result >= 0
+            reply = await channel.settle(result, what, body, attachment, landing)
+        except BaseException as e:
+            pool.mend(channel)
+            if type(e) is not ClosedError or not channel.window.unsent or fds:
+                raise
+            unsent = e
+            continue
+        pool.give(channel)
+        if over and at_once:
+            await asyncio.sleep(0)
+        return reply
+    assert unsent is not None
+    raise unsent
+
+
+async def _taken(pool: Pool, timeout: float | None, unsent: ClosedError | None) -> Channel:
     try:
-        if over:
-            channel.ep.brief = 1
-        what, result = channel.ask(number | limit << lib.FC_CALL_TIMEOUT_SHIFT, body, attachment, fds)
-        at_once = result >= 0
-        reply = await channel.settle(result, what, body, attachment, landing)
-    except BaseException:
-        pool.mend(channel)
+        return await pool.take(timeout)
+    except (DeadlineExceeded, ForkedError):
         raise
-    pool.give(channel)
-    if over and at_once:
-        await asyncio.sleep(0)
-    return reply
+    except (FlipcallError, OSError) as e:
+        raise e if unsent is None else unsent from e

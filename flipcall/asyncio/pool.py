@@ -36,7 +36,7 @@ class Pool:
         self.waiters: deque[asyncio.Future[Channel]] = deque()
         self._loop = loop
         self._connect = connect
-        self._limit = limit
+        self.limit = limit
         self._all: set[Channel] = set()
         self._making = 0
         self._closed = False
@@ -116,7 +116,7 @@ class Pool:
     def _grow(self) -> None:
         """Have a channel made if somebody waits for more than are being made, and one more is allowed."""
         waiting = sum(1 for w in self.waiters if not w.done())
-        room = self._limit - len(self._all)
+        room = self.limit - len(self._all)
         if self._making >= min(waiting, room, _MAKING_AT_ONCE) or self._closed:
             return
         self._making += 1

@@ -112,8 +112,10 @@ class LoopServing(WindowServing):
         self._rung()
 
     def retire(self) -> bool:
-        """End it if no call is under way, else after that call; whether it has ended."""
-        self._dispatcher.drain()
+        """End it if no call is under way, else after that call, which no call to come is told of: whoever makes it
+        finds the channel ended before. Whether it has ended.
+        """
+        self._endpoint.drain()
         self._draining = True
         if self._idle and not self._over and self._endpoint.retire():
             self._run(lib.fc_request(self._ep))
