@@ -99,6 +99,10 @@ int fc_taker_calibrate(void)
         error = calibrate();
     if (error == -EAGAIN)
         error = -EPROTO;
+    /* Out of its loop, before anybody uses the listener: it would receive the first trap of a channel, and the server
+     * that this trap has woken would stay in RECV. */
+    while (atomic_load(&taker) != TAKER_IDLE)
+        sched_yield();
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     atomic_store(&calibrating, 0);
     return error;

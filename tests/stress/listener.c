@@ -104,10 +104,14 @@ void share_listener(uint32_t side)
     close(hand[1]);
 }
 
+/* As Endpoint.close does it: the word says that it is over before the bell does. The thread that ends the round may have
+ * come only as far as telling its own side. */
 void part(uint32_t side)
 {
-    if (used())
-        shutdown(ledger->bell[side], SHUT_RDWR);
+    if (!used())
+        return;
+    fc_shutdown(&ledger->ep[side]);
+    shutdown(ledger->bell[side], SHUT_RDWR);
 }
 
 /* In the supervisor: of processes, after they have been started; of threads, after they have ended. */
