@@ -292,6 +292,11 @@ class LoopServer:
         return self._server.statistics()
 
     @property
+    def health(self) -> Any:
+        """See flipcall.Server.health."""
+        return self._server.health
+
+    @property
     def workers(self) -> list[int]:
         """See flipcall.Server.workers."""
         return list(self._server.workers)

@@ -38,6 +38,7 @@ from .acceptor import Acceptor
 from .admission import LoopAdmission, LoopSessions
 from .connection import Connections
 from .gate import Gate
+from .health import HealthServer as LoopHealth
 from .interceptor import ServerInterceptor
 
 Implementation = Service | Callable[[Peer], Service | Awaitable[Service]]
@@ -84,7 +85,7 @@ class Server:
         self._places = Places(max_channels, max_channels_per_client)
         gate = None if max_calls is None else Gate(max_calls)
         self._sessions = LoopSessions(implementation, tracebacks, gate, interceptors)  # type: ignore[arg-type]
-        self._builtins = Builtins(self._sessions, lambda: self._connections.observe(), statistics)
+        self._builtins = Builtins(self._sessions, lambda: self._connections.observe(), statistics, LoopHealth)
         admission = LoopAdmission(
             self._sessions,
             self._builtins.sessions,
