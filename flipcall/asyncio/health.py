@@ -4,7 +4,24 @@ import asyncio
 from collections.abc import AsyncIterator
 
 from .. import health
-from ..health import LOOK_S, Watched
+from ..health import LOOK_S, State, Watched
+from ..service import Service
+
+
+class Health(Service, name="flipcall.Health"):
+    """flipcall.health.Health, for flipcall.asyncio.connect(); the server is of either kind."""
+
+    async def check(self, service: str = "") -> State:
+        """See flipcall.health.Health."""
+        raise NotImplementedError
+
+    async def services(self) -> dict[str, State]:
+        """See flipcall.health.Health."""
+        raise NotImplementedError
+
+    def watch(self, service: str = "") -> AsyncIterator[Watched]:
+        """See flipcall.health.Health."""
+        raise NotImplementedError
 
 
 class HealthServer(health.HealthServer):
