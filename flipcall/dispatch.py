@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from .context import context
-from .errors import CallError, ClosedError, MisuseError, ProtocolError
+from .errors import CallError, MisuseError, ProtocolError
 from .failure import describe
 from .fd import Fd
 from .interceptor import ServerInterceptor, server_chain
@@ -31,6 +31,11 @@ Decode = Callable[[bytes], tuple[Any, ...]]
 NOTHING = b""
 
 
+def wants_loop(handler: Callable[..., Any]) -> bool:
+    """Whether it is `async def`."""
+    return inspect.iscoroutinefunction(handler) or inspect.isasyncgenfunction(handler)
+
+
 class Opened(NamedTuple):
     """A request that has been read: what it calls, with what."""
 
@@ -40,6 +45,8 @@ class Opened(NamedTuple):
 
 class Dispatcher:
     """The methods of one implementation, by number. Any thread, as far as the implementation allows."""
+
+    _chain: Callable[..., Callable[..., Any]] = staticmethod(server_chain)
 
     def __init__(
         self,
@@ -63,10 +70,9 @@ class Dispatcher:
             ]
         if interceptors:
             self._handlers = [
-                server_chain(self.name, m, interceptors, handler, context)
+                self._chain(self.name, m, interceptors, handler, context)
                 for m, handler in zip(self.methods, self._handlers, strict=True)
             ]
-        self._draining = False
         self.plain = [self._plain(m) for m in self.methods]
 
     def _plain(self, method: Method) -> tuple[Decode, Callable[..., Any]] | None:
@@ -87,14 +93,9 @@ class Dispatcher:
         return method.decode_args, lambda *args: method.call(handler, args)
 
     def _check(self, handler: Callable[..., Any]) -> None:
-        if inspect.iscoroutinefunction(handler) or inspect.isasyncgenfunction(handler):
+        if wants_loop(handler):
             what = f"{self.name}.{handler.__name__} is `async def`: serve it with flipcall.asyncio"
             raise MisuseError(what)
-
-    def drain(self) -> None:
-        """Take no more requests. Any thread, idempotent. Emptying the quick ways costs them nothing until then."""
-        self._draining = True
-        self.plain[:] = [None] * len(self.plain)
 
     def answer(
         self,
@@ -125,10 +126,8 @@ class Dispatcher:
     ) -> Opened | Answer:
         """The method a request calls and its arguments, or the answer to a request that never gets so far.
 
-        Raises BrokenRequest; ClosedError, with nothing done, once draining.
+        Raises BrokenRequest.
         """
-        if self._draining:
-            raise ClosedError("this server is stopping")
         method = self._method(number)
         if method.streaming is not streaming:
             raise BrokenRequest(

@@ -88,6 +88,10 @@ for _kind, _status in {
 }.items():
     register_error(_kind, _status)
 
+_statuses["asyncio.exceptions.CancelledError"] = (
+    Status.CANCELLED
+)  # by name: only who has a loop imports asyncio
+
 _ERRNO_STATUS: dict[type[OSError], Status] = {
     FileNotFoundError: Status.NOT_FOUND,
     FileExistsError: Status.ALREADY_EXISTS,

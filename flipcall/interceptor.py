@@ -9,9 +9,13 @@ change the call, answer by itself, call proceed() again, or raise. The first of 
 Without any, no call is slower for them: the chain is built when the client or the server is.
 
 Of a streaming method the result is the iterator, and the call goes on while somebody takes items from it.
+
+Those of flipcall.asyncio are the same with `async def` and `await proceed(call)`. One that only looks at calls is
+best written as a context manager, and made an interceptor for both by Observer.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 from .context import Context
@@ -58,6 +62,25 @@ ServerProceed = Callable[[ServerCall], Any]
 ServerInterceptor = Callable[[ServerCall, ServerProceed], Any]
 
 
+class Observer:
+    """An interceptor of clients and servers of either kind, around whose calls `around(call)` is entered.
+
+    It sees what they raise. Of a streaming method it is left when the iterator is returned.
+    """
+
+    def __init__(self, around: Callable[[Any], AbstractContextManager[object]]) -> None:
+        self._around = around
+
+    def __call__(self, call: Any, proceed: Callable[[Any], Any]) -> Any:
+        with self._around(call):
+            return proceed(call)
+
+    async def asynchronous(self, call: Any, proceed: Callable[[Any], Awaitable[Any]]) -> Any:
+        """The same in an event loop."""
+        with self._around(call):
+            return await proceed(call)
+
+
 def client_chain(
     service: str,
     method: Method,
@@ -66,7 +89,7 @@ def client_chain(
     make: ClientProceed,
 ) -> Callable[..., Any]:
     """A method of a client whose calls pass the interceptors, and are then made by `make`."""
-    proceed, name, bind = _chained(interceptors, make), method.name, method.bind
+    proceed, name, bind = chained(interceptors, make), method.name, method.bind
 
     def call(*args: Any, **kwargs: Any) -> Any:
         return proceed(ClientCall(service, name, bind(args, kwargs), timeout))
@@ -86,7 +109,7 @@ def server_chain(
     def handle(call: ServerCall) -> Any:
         return method.call(handler, call.args)
 
-    proceed, name = _chained(interceptors, handle), method.name
+    proceed, name = chained(interceptors, handle), method.name
 
     def answer(*args: Any, **named: Any) -> Any:
         return proceed(ServerCall(service, name, (*args, *named.values()), current()))
@@ -94,7 +117,8 @@ def server_chain(
     return answer
 
 
-def _chained(interceptors: Sequence[Any], last: Callable[[Any], Any]) -> Callable[[Any], Any]:
+def chained(interceptors: Sequence[Any], last: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """What calls the first interceptor, and in the end `last`."""
     proceed = last
     for interceptor in reversed(interceptors):
         proceed = _link(interceptor, proceed)

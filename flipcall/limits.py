@@ -8,6 +8,7 @@ import resource
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import wraps
 from typing import Any
 
@@ -96,23 +97,23 @@ class Gate:
 
         @wraps(handler)
         def guarded(*args: Any, **kwargs: Any) -> Any:
-            self._enter()
-            try:
+            with self.entered():
                 return handler(*args, **kwargs)
-            finally:
-                self._free.release()
 
         @wraps(handler)
         def streamed(*args: Any, **kwargs: Any) -> Iterator[Any]:
-            self._enter()
-            try:
+            with self.entered():
                 yield from handler(*args, **kwargs)
-            finally:
-                self._free.release()
 
         return streamed if streams else guarded
 
-    def _enter(self) -> None:
+    @contextmanager
+    def entered(self) -> Iterator[None]:
+        """One of them is served inside. Raises CallError (RESOURCE_EXHAUSTED) when it were one too many."""
         if not self._free.acquire(blocking=False):
             what = f"{self._most} calls are being served, which is the most at a time"
             raise CallError(Status.RESOURCE_EXHAUSTED, what)
+        try:
+            yield
+        finally:
+            self._free.release()

@@ -10,22 +10,15 @@ streaming method both end when its iterator is returned.
 """
 
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from opentelemetry import metrics, propagate, trace
 from opentelemetry.metrics import Histogram, MeterProvider
 from opentelemetry.trace import Span, SpanKind, StatusCode, Tracer, TracerProvider
 
 from .failure import status_of
-from .interceptor import (
-    ClientCall,
-    ClientInterceptor,
-    ClientProceed,
-    ServerCall,
-    ServerInterceptor,
-    ServerProceed,
-)
+from .interceptor import ClientCall, Observer, ServerCall
 from .status import Status
 
 SYSTEM = "flipcall"
@@ -44,15 +37,14 @@ _SERVERS_DOING = {
 
 def client(
     tracer_provider: TracerProvider | None = None, meter_provider: MeterProvider | None = None
-) -> ClientInterceptor:
-    """A client's interceptor; the global providers by default. Put it after Retry to see each attempt."""
+) -> Observer:
+    """An interceptor of clients of either kind; the global providers by default. Put it after Retry to see each
+    attempt.
+    """
     tracer, duration = _instruments(tracer_provider, meter_provider, "client", "outgoing")
 
-    def interceptor(call: ClientCall, proceed: ClientProceed) -> Any:
-        def send() -> Any:
-            propagate.inject(call.metadata)
-            return proceed(call)
-
+    @contextmanager
+    def traced(call: ClientCall) -> Iterator[None]:
         attributes = _attributes(call)
         with tracer.start_as_current_span(
             attributes["rpc.method"],
@@ -61,32 +53,36 @@ def client(
             record_exception=False,
             set_status_on_exception=False,
         ) as span:
-            return _observed(send, span, duration, attributes, lambda status: True)
+            propagate.inject(call.metadata)
+            with _observed(span, duration, attributes, lambda status: True):
+                yield
 
-    return interceptor
+    return Observer(traced)
 
 
 def server(
     tracer_provider: TracerProvider | None = None, meter_provider: MeterProvider | None = None
-) -> ServerInterceptor:
-    """A server's interceptor; the global providers by default."""
+) -> Observer:
+    """An interceptor of servers of either kind; the global providers by default."""
     tracer, duration = _instruments(tracer_provider, meter_provider, "server", "inbound")
 
-    def interceptor(call: ServerCall, proceed: ServerProceed) -> Any:
+    @contextmanager
+    def traced(call: ServerCall) -> Iterator[None]:
         attributes = _attributes(call)
-        with tracer.start_as_current_span(
-            attributes["rpc.method"],
-            context=propagate.extract(call.metadata),
-            kind=SpanKind.SERVER,
-            attributes=attributes,
-            record_exception=False,
-            set_status_on_exception=False,
-        ) as span:
-            return _observed(
-                lambda: proceed(call), span, duration, attributes, lambda status: status in _SERVERS_DOING
-            )
+        with (
+            tracer.start_as_current_span(
+                attributes["rpc.method"],
+                context=propagate.extract(call.metadata),
+                kind=SpanKind.SERVER,
+                attributes=attributes,
+                record_exception=False,
+                set_status_on_exception=False,
+            ) as span,
+            _observed(span, duration, attributes, lambda status: status in _SERVERS_DOING),
+        ):
+            yield
 
-    return interceptor
+    return Observer(traced)
 
 
 def _instruments(
@@ -106,18 +102,15 @@ def _attributes(call: ClientCall | ServerCall) -> dict[str, str]:
     return {"rpc.system.name": SYSTEM, "rpc.method": f"{call.service}/{call.method}"}
 
 
+@contextmanager
 def _observed(
-    proceed: Callable[[], Any],
-    span: Span,
-    duration: Histogram,
-    attributes: dict[str, str],
-    failed: Callable[[Status], bool],
-) -> Any:
-    """What proceed() returns or raises, told to the span and counted."""
+    span: Span, duration: Histogram, attributes: dict[str, str], failed: Callable[[Status], bool]
+) -> Iterator[None]:
+    """What comes of a call, told to the span and counted."""
     outcome = {"rpc.response.status_code": Status.OK.name}
     started = time.perf_counter()
     try:
-        return proceed()
+        yield
     except BaseException as e:
         status = status_of(e)
         outcome["rpc.response.status_code"] = status.name

@@ -12,8 +12,9 @@ flipcall_client_call_seconds has service, method and code.
 """
 
 import time
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Protocol, runtime_checkable
 
 from prometheus_client import Histogram
 from prometheus_client.core import (
@@ -25,9 +26,8 @@ from prometheus_client.core import (
 from prometheus_client.registry import REGISTRY, Collector, CollectorRegistry
 
 from .failure import status_of
-from .interceptor import ClientCall, ClientInterceptor, ClientProceed
+from .interceptor import ClientCall, Observer
 from .meter import BUCKETS, Counts, bucket_start_ns
-from .server import Server
 from .stats import ServerStats
 from .status import Status
 
@@ -35,14 +35,23 @@ BOUNDS = [s * 10.0**e for e in range(-6, 1) for s in (1, 2.5, 5)] + [10.0]
 _WIDE = range(5, BUCKETS, 4)  # every fourth bucket of a meter: powers of two, from 512 ns on
 
 
+@runtime_checkable
+class Counted(Protocol):
+    """A server of either kind."""
+
+    def statistics(self) -> ServerStats:
+        """What it has counted."""
+        ...
+
+
 class ServerCollector(Collector):
     """The statistics of a server in this process, or of any that `read` tells of: Statistics(...).read."""
 
     def __init__(
-        self, server: Server | Callable[[], ServerStats], registry: CollectorRegistry | None = REGISTRY
+        self, server: Counted | Callable[[], ServerStats], registry: CollectorRegistry | None = REGISTRY
     ) -> None:
         """registry: where to register; None for nowhere."""
-        self._read = server.statistics if isinstance(server, Server) else server
+        self._read = server.statistics if isinstance(server, Counted) else server
         if registry is not None:
             registry.register(self)
 
@@ -83,8 +92,8 @@ def _buckets(counts: Counts) -> list[tuple[str, float]]:
     return [*found, ("+Inf", float(counts.calls))]
 
 
-def client(registry: CollectorRegistry | None = REGISTRY) -> ClientInterceptor:
-    """A client's interceptor. One for all clients of a registry: a second one would have the same name."""
+def client(registry: CollectorRegistry | None = REGISTRY) -> Observer:
+    """An interceptor of clients of either kind. One a registry: a second one would have the same name."""
     seconds = Histogram(
         "flipcall_client_call_seconds",
         "From a call to its result.",
@@ -93,10 +102,11 @@ def client(registry: CollectorRegistry | None = REGISTRY) -> ClientInterceptor:
         registry=registry,
     )
 
-    def interceptor(call: ClientCall, proceed: ClientProceed) -> Any:
+    @contextmanager
+    def timed(call: ClientCall) -> Iterator[None]:
         code, started = Status.OK, time.perf_counter()
         try:
-            return proceed(call)
+            yield
         except BaseException as e:
             code = status_of(e)
             raise
@@ -104,4 +114,4 @@ def client(registry: CollectorRegistry | None = REGISTRY) -> ClientInterceptor:
             took = time.perf_counter() - started
             seconds.labels(call.service, call.method, code.name).observe(took)
 
-    return interceptor
+    return Observer(timed)

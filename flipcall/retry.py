@@ -2,7 +2,7 @@
 
 import random
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection
 from typing import Any
 
 from .errors import CallError, ClosedError, DeadlineExceeded, MisuseError, PeerDiedError
@@ -42,22 +42,54 @@ class Retry:
         self.longest = longest
 
     def __call__(self, call: ClientCall, proceed: ClientProceed) -> Any:
-        if not self._applies(call):
-            return proceed(call)
-        deadline = None if call.timeout is None else time.monotonic() + call.timeout
-        pause = self.pause
-        for attempt in range(1, self.attempts + 1):
+        attempts = self._attempts(call)
+        while True:
             try:
                 return proceed(call)
             except Exception as e:
-                wait = random.uniform(0, pause)
-                if attempt == self.attempts or not unavailable(e) or _too_late(deadline, wait):
+                if (pause := attempts.pause_after(e)) is None:
                     raise
-            time.sleep(wait)
-            pause = min(2 * pause, self.longest)
-            if deadline is not None:
-                call.timeout = max(0.0, deadline - time.monotonic())
-        raise AssertionError("the last attempt returns or raises")
+            time.sleep(pause)
+            attempts.begin(call)
+
+    async def asynchronous(self, call: ClientCall, proceed: Callable[[ClientCall], Awaitable[Any]]) -> Any:
+        """The same in an event loop. A stream's items are none of an attempt: it is over when they can come."""
+        import asyncio  # only who has a loop needs it, and has it
+
+        attempts = self._attempts(call)
+        while True:
+            try:
+                return await proceed(call)
+            except Exception as e:
+                if (pause := attempts.pause_after(e)) is None:
+                    raise
+            await asyncio.sleep(pause)
+            attempts.begin(call)
+
+    def _attempts(self, call: ClientCall) -> "_Attempts":
+        return _Attempts(self, self.attempts if self._applies(call) else 1, call.timeout)
+
+
+class _Attempts:
+    """Those of one call."""
+
+    def __init__(self, retry: Retry, most: int, timeout: float | None) -> None:
+        self._left = most
+        self._pause, self._longest = retry.pause, retry.longest
+        self._deadline = None if timeout is None else time.monotonic() + timeout
+
+    def pause_after(self, error: Exception) -> float | None:
+        """Seconds to wait before the next attempt; None when there is none."""
+        self._left -= 1
+        pause = random.uniform(0, self._pause)
+        self._pause = min(2 * self._pause, self._longest)
+        late = self._deadline is not None and time.monotonic() + pause >= self._deadline
+        return None if late or not self._left or not unavailable(error) else pause
+
+    def begin(self, call: ClientCall) -> None:
+        """The next one has what is left of the time."""
+        if self._deadline is not None:
+            call.timeout = max(0.0, self._deadline - time.monotonic())
 
 
 def unavailable(error: Exception) -> bool:
@@ -70,7 +102,3 @@ def unavailable(error: Exception) -> bool:
         # With the socket's name: a handler's comes without.
         isinstance(error, (ConnectionRefusedError, FileNotFoundError)) and error.filename is not None
     )
-
-
-def _too_late(deadline: float | None, wait: float) -> bool:
-    return deadline is not None and time.monotonic() + wait >= deadline

@@ -12,8 +12,9 @@ import functools
 import inspect
 import os
 import threading
+import types
 import typing
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Any
@@ -100,7 +101,8 @@ def asynchronous(contract: type[flipcall.Service]) -> type[flipcall.Service]:
     """The same contract with `async def`, and AsyncIterator for Iterator in results."""
     owner = contract_of(contract).owner
     methods = {n: _asynchronous(f) for n, f in vars(owner).items() if _is_method(n, f)}
-    return type(owner.__name__, (flipcall.Service,), methods)
+    name = {"name": contract_of(contract).name}
+    return types.new_class(owner.__name__, (flipcall.Service,), name, lambda space: space.update(methods))
 
 
 def _is_method(name: str, value: Any) -> bool:
@@ -128,6 +130,24 @@ def _asynchronous(function: Callable[..., Any]) -> Callable[..., Any]:
     return made
 
 
+# ---- interceptors ----------------------------------------------------------------------------------------------
+
+
+def _interceptors(interceptors: Iterable[Any]) -> list[Any]:
+    """Synchronous ones as coroutines; those for both kinds as they are."""
+    return [i if hasattr(i, "asynchronous") else functools.partial(_intercepted, i) for i in interceptors]
+
+
+async def _intercepted(interceptor: Any, call: Any, proceed: Any) -> Any:
+    """In a thread, which waits for what comes next: an awaited result, or the iterator of a stream."""
+    loop = asyncio.get_running_loop()
+    return await _beside(
+        lambda: interceptor(
+            call, lambda c: asyncio.run_coroutine_threadsafe(_awaited(proceed(c)), loop).result()
+        )
+    )
+
+
 # ---- the client ------------------------------------------------------------------------------------------------
 
 
@@ -152,6 +172,7 @@ class LoopClient:
             result = self._loop.run(called())
             return LoopStream(self._loop, result) if isinstance(result, Stream) else result
 
+        call.looped = self._loop, method  # type: ignore[attr-defined]
         return call
 
     def close(self) -> None:
@@ -205,9 +226,38 @@ class LoopStream(Iterator[Any]):
             asyncio.run_coroutine_threadsafe(self._stream.aclose(), self._loop.loop)
 
 
+def view(call: Any, *args: Any, **kwargs: Any) -> Any:
+    """See flipcall.view."""
+    loop, method = getattr(call, "looped", (None, call))
+    return LoopView(loop, flipcall.asyncio.view(method, *args, **kwargs))
+
+
+def into(buffer: Any, call: Any, *args: Any, **kwargs: Any) -> int:
+    """See flipcall.into."""
+    loop, method = getattr(call, "looped", (None, call))
+    if loop is None:
+        return int(_first_step(flipcall.asyncio.into(buffer, method, *args, **kwargs)))
+    return int(loop.run(flipcall.asyncio.into(buffer, method, *args, **kwargs)))
+
+
+class LoopView:
+    """A view, for threads."""
+
+    def __init__(self, loop: Any, view: Any) -> None:
+        self._loop = loop
+        self._view = view
+
+    def __enter__(self) -> Any:
+        return self._loop.run(self._view.__aenter__())
+
+    def __exit__(self, *exc: Any) -> None:
+        self._loop.run(self._view.__aexit__(*exc))
+
+
 def connect(loop: LoopThread, service: type[flipcall.Service], path: str, **options: Any) -> LoopClient:
     """See flipcall.connect."""
     options.pop("transport", None)
+    options["interceptors"] = _interceptors(options.pop("interceptors", ()))
 
     async def connected() -> Any:
         return await flipcall.asyncio.connect(asynchronous(service), path, **options)
@@ -223,6 +273,7 @@ class LoopServer:
 
     def __init__(self, loop: LoopThread, implementation: Any, path: str, **options: Any) -> None:
         options.pop("transports", None)
+        options["interceptors"] = _interceptors(options.pop("interceptors", ()))
         self._loop = loop
         self._server = loop.call(
             lambda: flipcall.asyncio.Server(_in_threads(implementation), path, **options)
@@ -235,6 +286,20 @@ class LoopServer:
     def stop(self, grace: float = 5.0) -> None:
         """See flipcall.Server.stop."""
         self._loop.run(self._server.stop(grace))
+
+    def statistics(self) -> Any:
+        """See flipcall.Server.statistics."""
+        return self._server.statistics()
+
+    @property
+    def health(self) -> Any:
+        """See flipcall.Server.health."""
+        return self._server.health
+
+    @property
+    def workers(self) -> list[int]:
+        """See flipcall.Server.workers."""
+        return list(self._server.workers)
 
     @property
     def channels(self) -> int:

@@ -15,7 +15,15 @@ TARGET = REPOSITORY / "docs/reference.md"
 DOORS: dict[str, list[str] | None] = {
     "flipcall": None,
     "flipcall.asyncio": None,
-    "flipcall.interceptor": ["ClientCall", "ServerCall", "ClientInterceptor", "ServerInterceptor"],
+    "flipcall.interceptor": [
+        "ClientCall",
+        "ServerCall",
+        "ClientInterceptor",
+        "ServerInterceptor",
+        "Observer",
+    ],
+    "flipcall.asyncio.health": ["Health"],
+    "flipcall.asyncio.interceptor": ["ClientInterceptor", "ServerInterceptor"],
     "flipcall.metadata": ["forward"],
     "flipcall.retry": ["Retry", "unavailable"],
     "flipcall.calllog": ["log_calls"],

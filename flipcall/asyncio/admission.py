@@ -15,6 +15,7 @@ from ..liveness import Peer
 from ..service import Service
 from ..session import Session, Sessions
 from .control import Control
+from .interceptor import server_chain
 from .serving import LoopServing
 
 _log = logging.getLogger("flipcall")
@@ -22,6 +23,8 @@ _log = logging.getLogger("flipcall")
 
 class LoopDispatcher(Dispatcher):
     """Handlers may be `async def` or plain."""
+
+    _chain = staticmethod(server_chain)
 
     def _check(self, handler: Callable[..., Any]) -> None:
         pass

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+from contextlib import asynccontextmanager
 from typing import Any, Generic, TypeVar
 
-import msgspec
-
 from ..bulk import octets
-from ..errors import CallError, ProtocolError
+from ..errors import ProtocolError
 from ..frame import END, ITEMS, MORE, REPLY
 from ..items import Items, encode
 from ..method import Method
-from ..status import Status
-from ..streams import BrokenRequest
+from ..streams import UNREADABLE, asked_for_more, unreadable
 from .flow import LoopFlow
 
 T = TypeVar("T")
@@ -79,7 +77,7 @@ async def steps(
                 if flow.mine:  # the reply came instead of a wish for more
                     continue
             await flow.take()
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as e:
+    except UNREADABLE as e:
         raise ProtocolError(f"an item of {method.name} is not what its signature says: {e}") from e
 
 
@@ -114,32 +112,22 @@ async def received(flow: LoopFlow, name: str) -> AsyncGenerator[Any, None]:
             for item in flow.drain():
                 yield item
             continue
-        if flow.mine:
-            if flow.kind == END:
-                return
-            if flow.kind not in (0, MORE, ITEMS):
-                raise CallError(Status.CANCELLED, "the caller gave up")
-            flow.hand(MORE)
+        if not asked_for_more(flow):
+            return
         try:
             await flow.take()
-        except msgspec.ValidationError as e:
-            raise CallError(Status.INVALID_ARGUMENT, f"{name}: {e}") from None
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as e:
-            raise BrokenRequest(f"an item for {name} cannot be read: {e}") from e
+        except UNREADABLE as e:
+            raise unreadable(name, e) from None
 
 
-async def give_all(flow: LoopFlow, results: Any, kind: Items) -> bool:
-    """Publish what a handler yields; whether the client wanted all of it. The handler's generator is closed."""
+@asynccontextmanager
+async def opened(results: Any) -> AsyncIterator[AsyncIterator[Any]]:
+    """The items of what a handler returned, or will return; its generator is closed in the end."""
     if inspect.isawaitable(results):
         results = await results
     items = as_items(results, "the result")
     try:
-        async for item in items:
-            while not flow.mine:
-                await flow.take()
-            if flow.kind not in (0, MORE, ITEMS, END) or not await give(flow, kind, item):
-                return False
-        return True
+        yield items
     finally:
         close = getattr(items, "aclose", None)
         if close is not None:
@@ -147,3 +135,14 @@ async def give_all(flow: LoopFlow, results: Any, kind: Items) -> bool:
         close = getattr(results, "close", None)
         if close is not None:
             close()
+
+
+async def give_all(flow: LoopFlow, results: Any, kind: Items) -> bool:
+    """Publish what a handler yields; whether the client wanted all of it. The handler's generator is closed."""
+    async with opened(results) as items:
+        async for item in items:
+            while not flow.mine:
+                await flow.take()
+            if flow.kind not in (0, MORE, ITEMS, END) or not await give(flow, kind, item):
+                return False
+        return True

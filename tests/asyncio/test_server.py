@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
 import flipcall
 import flipcall.asyncio
+from flipcall.asyncio.hold import Hold
 from tests.asyncio.conftest import LoopPost, PlainPost, Post, Run, until
 from tests.support import child
 
@@ -102,6 +104,33 @@ def test_a_client_that_is_killed(run: Run, path: str) -> None:
                 client.kill()
                 await until(lambda: server.cancelled == ["one"])
             await until(lambda: serving.channels == 0)
+
+    run(main)
+
+
+def test_a_client_that_is_gone_before_its_handler_has_begun(
+    run: Run, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The loop hears of its end in the round in which the handler's task is made: that one is told."""
+
+    async def main() -> None:
+        server = LoopPost()
+        async with Server(server, path) as serving:
+            with child(calling, path) as client, monkeypatch.context() as patch:
+                await until(lambda: serving.channels)
+
+                def over(hold: Hold, loop: asyncio.AbstractEventLoop) -> bool:
+                    """wait()'s request has come, and is answered in the next round: after the client's death."""
+                    held = looks.pop()
+                    if held:
+                        client.kill()
+                    return held
+
+                looks = [False, True, False]  # last to first: at wait() again, at wait(), at echo()
+                patch.setattr(Hold, "over", over)
+                await until(lambda: serving.channels == 0)
+                assert not looks
+            assert server.cancelled == server.entered == ["one"]
 
     run(main)
 
@@ -263,3 +292,40 @@ def test_serve_until_sigterm(path: str) -> None:
             server.signal(signal.SIGTERM)
             server.expect("ended")
             assert server.wait() == 0
+
+
+def test_a_stream_is_a_call_as_long_as_it_lasts(run: Run, path: str) -> None:
+    """With max_calls=1 nothing else is served meanwhile; afterwards it is, and so it is after an error."""
+
+    class Failing(LoopPost):
+        async def echo(self, x: int) -> int:
+            return 1 // x
+
+        def size(self, data: bytes) -> Any:  # a plain one counts, too
+            return len(data)
+
+        async def count(self, n: int) -> AsyncIterator[int]:
+            try:
+                for i in range(n):
+                    yield i
+            finally:
+                ended.append(n)
+
+    ended: list[int] = []
+
+    async def main() -> None:
+        async with Server(Failing(), path, max_calls=1), connect(Post, path) as post:
+            numbers = post.count(1_000_000)
+            assert await anext(numbers) == 0
+            for call in (post.echo, post.size):
+                with pytest.raises(flipcall.CallError, match="1 calls") as info:
+                    await call(b"abc" if call == post.size else 1)
+                assert info.value.status is flipcall.Status.RESOURCE_EXHAUSTED
+            await numbers.aclose()
+            await until(lambda: ended)
+            with pytest.raises(ZeroDivisionError):
+                await post.echo(0)
+            assert await post.size(b"abc") == 3
+            assert [x async for x in post.count(3)] == [0, 1, 2]
+
+    run(main)

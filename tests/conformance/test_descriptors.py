@@ -20,6 +20,7 @@ import pytest
 
 import flipcall
 from flipcall import Fd
+from tests import loops
 from tests.conformance.services import Courier, CourierServer, Parcel
 from tests.support import wait_until
 
@@ -166,8 +167,6 @@ def test_beside_metadata(
     serve: Callable[..., Any], connect: Callable[..., Courier], pipe: Pipe, kind: str
 ) -> None:
     """What interceptors add travels in the same message."""
-    if "loop" in kind:
-        pytest.skip("flipcall.asyncio has no interceptors yet")
     seen = []
 
     def add(call: Any, proceed: Any) -> Any:
@@ -186,7 +185,7 @@ def test_beside_metadata(
     assert courier.maybe() is False
     assert seen == [("same", "secret"), ("write", "secret"), ("maybe", "secret")]
     with pytest.raises(flipcall.MisuseError, match="interceptors"):
-        flipcall.view(courier.read, pipe.reader, 1)
+        (loops.view if kind == "loop client" else flipcall.view)(courier.read, pipe.reader, 1)
 
 
 def test_sockets_and_many_calls(courier: Courier) -> None:

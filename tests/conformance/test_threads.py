@@ -175,8 +175,10 @@ def test_close_while_calls_are_answered(jobs: Jobs, connect: Callable[..., Desk]
             assert all(f.result() >= 0 for f in running)
 
 
-def test_lost_channels_are_found(jobs: Jobs, connect: Callable[..., Desk]) -> None:
+def test_lost_channels_are_found(jobs: Jobs, connect: Callable[..., Desk], kind: str) -> None:
     """A channel that an interrupt has taken from its caller's hands is collected, and does not count for ever."""
+    if kind == "loop client":
+        pytest.skip("in a loop a signal handler raises between steps: no channel is lost")
     desk = connect(Desk, max_channels=1)
     pool_of(desk).take(1.0)  # and nothing is given back
     gc.collect()

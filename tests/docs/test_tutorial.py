@@ -114,7 +114,7 @@ class Reader:
         assert self.names["market"].quote("ABC").price == 12.5
         self.stack.callback(self.names["market"].close)
 
-    def after_interceptors_and_metadata_2(self) -> None:
+    def after_interceptors_and_metadata_3(self) -> None:
         with self.names["server"]:
             assert b"flipcall_server_channels" in prometheus_client.generate_latest()
         assert self.names["market"].quote("DEF").price == 3.0

@@ -40,3 +40,8 @@ async def main() -> None:
     await flipcall.asyncio.connect(Rates, "s", timeout="long")  # error
     flipcall.asyncio.Server(42, "s")  # error
     await rates.nothing()  # error
+    flipcall.asyncio.connect(Rates, "s", interceptors=[len])  # error
+    flipcall.asyncio.Server(Rates(), "s", interceptors=[lambda call: call])  # error
+    flipcall.asyncio.view(rates.convert, 1.0)  # error
+    flipcall.view(rates.total, numbers=3)  # error
+    await flipcall.asyncio.into(bytearray(9), rates.convert, 1.0)  # error

@@ -5,6 +5,11 @@ from collections.abc import AsyncIterator
 
 import flipcall
 import flipcall.asyncio
+from flipcall.asyncio.interceptor import ClientInterceptor, ClientProceed, ServerProceed
+from flipcall.calllog import log_calls
+from flipcall.interceptor import ClientCall, ServerCall
+from flipcall.metadata import forward
+from flipcall.retry import Retry
 
 
 class Rates(flipcall.Service):
@@ -13,10 +18,14 @@ class Rates(flipcall.Service):
     async def convert(self, amount: float, *, to: str = "EUR") -> float: ...
     async def total(self, amounts: AsyncIterator[float]) -> float: ...
     def ticks(self, symbol: str) -> AsyncIterator[float]: ...
+    async def chart(self, symbol: str) -> bytes: ...
 
 
 class RatesServer(Rates):
     """An implementation."""
+
+    async def chart(self, symbol: str) -> bytes:
+        return symbol.encode()
 
     async def convert(self, amount: float, *, to: str = "EUR") -> float:
         return amount * len(to)
@@ -38,6 +47,30 @@ async def made(peer: flipcall.Peer) -> RatesServer:
     return RatesServer()
 
 
+async def sign(call: ClientCall, proceed: ClientProceed) -> object:
+    """A client's interceptor."""
+    call.metadata["user"] = call.method
+    return await proceed(call)
+
+
+async def check(call: ServerCall, proceed: ServerProceed) -> object:
+    """A server's."""
+    if call.metadata.get("user") is None:
+        raise flipcall.CallError(flipcall.Status.UNAUTHENTICATED, call.service)
+    return await proceed(call)
+
+
+async def watched() -> None:
+    """Interceptors."""
+    interceptors: list[ClientInterceptor] = [sign, log_calls(), Retry({"convert"}), forward("user")]
+    async with (
+        flipcall.asyncio.Server(RatesServer(), "s", interceptors=[check, log_calls()]) as server,
+        flipcall.asyncio.connect(Rates, "s", interceptors=interceptors) as rates,
+    ):
+        server.health.set("Rates", False)
+        print(await rates.convert(1.0), server.statistics().uptime_s)
+
+
 async def main() -> None:
     """Serve and call."""
     async with (
@@ -49,6 +82,8 @@ async def main() -> None:
         print(sum(both), await flipcall.with_options(rates, timeout=1.0).convert(2))
         async for tick in rates.ticks("EUR"):
             print(tick + 1)
+        async with flipcall.asyncio.view(rates.chart, "EUR") as seen:
+            print(seen.nbytes + await flipcall.asyncio.into(bytearray(9), rates.chart, symbol="EUR"))
     own: Rates = await flipcall.asyncio.connect(Rates, "s")
     own.close()
     await flipcall.asyncio.serve(RatesServer(), "s")
