@@ -270,6 +270,7 @@ class SocketServing:
         self._dispatcher = dispatcher
         self._idle = threading.Lock()  # held while a call is served
         self._draining = self._retired = False
+        self._takes_items = False  # the call under way
         self._timeout_us = TIMEOUT_NONE
         self._arrived_ns = 0
         self._buffer = bytearray()
@@ -312,11 +313,13 @@ class SocketServing:
 
     def _answer(self, frame: Frame) -> Answer:
         flow, body, self.metadata = None, frame.body, NO_METADATA
+        self._takes_items = False
         try:
             if frame.flags & lib.FC_FLAG_META:
                 self.metadata, body = unwrapped(body)
             if frame.flags & lib.FC_FLAG_STREAM:
                 incoming = self._dispatcher.incoming(frame.code)
+                self._takes_items = incoming is not None
                 flow = SocketFlow(self._frames, incoming, frame.call_id, self.deadline_ns())
             return self._dispatcher.answer(frame.code, body, memoryview(frame.attachment), frame.rights, flow)
         finally:
@@ -357,7 +360,9 @@ class SocketServing:
         return None if self._timeout_us == TIMEOUT_NONE else self._arrived_ns + self._timeout_us * 1000
 
     def cancelled(self) -> bool:
-        """See Context.cancelled: a stream only tells that the client has hung up."""
+        """See Context.cancelled. Who has no items to send can but cancel or hang up; of others that is seen."""
+        if not self._takes_items:
+            return self._frames.waiting()
         try:
             return self._frames.socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
         except BlockingIOError:
