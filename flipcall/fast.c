@@ -246,8 +246,8 @@ enum stub_needs {
     LATE,      /* (body) -> result, where take() has none */
     FINISH,    /* (channel, what came, body) -> result, where that is no plain reply */
     GARBLED,   /* (exception), raises: what decoding a reply raised */
-    SERVING,   /* not empty: the timeout may be another one */
-    INHERITED, /* () -> whether it is: then none is to be taken */
+    WATCHED,   /* empty: a free channel may be taken at once */
+    REFUSED,   /* else: () -> whether none may be taken */
     CALL,      /* "call": the attribute of what the pool holds that is a channel's call */
     STUB_NEEDS
 };
@@ -255,13 +255,13 @@ enum stub_needs {
 /* A free channel; NULL without an exception where there is none, or none is to be taken. */
 static PyObject *take(struct needs *s)
 {
-    Py_ssize_t serving = PyObject_Size(s->of[SERVING]);
-    if (serving > 0) {
-        PyObject *other = PyObject_CallNoArgs(s->of[INHERITED]);
-        serving = other ? PyObject_IsTrue(other) : -1;
+    Py_ssize_t refused = PyObject_Size(s->of[WATCHED]);
+    if (refused > 0) {
+        PyObject *other = PyObject_CallNoArgs(s->of[REFUSED]);
+        refused = other ? PyObject_IsTrue(other) : -1;
         Py_XDECREF(other);
     }
-    if (serving)
+    if (refused)
         return NULL;
     PyObject *taken = PyObject_CallNoArgs(s->of[FREE_POP]);
     if (!taken && PyErr_ExceptionMatches(PyExc_IndexError))
