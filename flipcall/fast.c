@@ -358,7 +358,8 @@ static PyObject *bound(struct needs *s, PyObject *const *args, Py_ssize_t n, PyO
     return all;
 }
 
-PyDoc_STRVAR(stub_doc, "A call of the server's method.");
+/* With the signature that `inspect` reads: a wrapper of a client's methods may ask for it. */
+PyDoc_STRVAR(stub_doc, "stub($self, /, *args, **kwargs)\n--\n\nA call of the server's method.");
 
 static PyObject *stub(PyObject *self, PyObject *const *args, Py_ssize_t n, PyObject *names)
 {
