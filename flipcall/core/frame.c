@@ -262,6 +262,16 @@ int64_t fc_get_frame(struct fc_endpoint *ep)
     return (int64_t)f.body_len | ((int64_t)f.code << FC_FRAME_CODE_SHIFT) | (r->attach_len ? FC_FRAME_ATTACHED : 0);
 }
 
+/* The turn has come, and with it a frame. */
+static int64_t frame_there(struct fc_endpoint *ep)
+{
+    /* A small message's lines behind the first, which the look at conn_state has brought: this side reads them now
+     * and writes its answer over them. */
+    fc_cpu_prefetch_write((const char *)ep->packet + 64);
+    fc_cpu_prefetch_write((const char *)ep->packet + 128);
+    return fc_get_frame(ep);
+}
+
 /* Wait for a frame; where it asks for the next part of a message on its way out, send that, and go on. Ends with FC_NEWS
  * where the wait is for items, too (flow.watch). */
 int64_t fc_wait_frame(struct fc_endpoint *ep)
@@ -270,15 +280,25 @@ int64_t fc_wait_frame(struct fc_endpoint *ep)
         int64_t result = fc_wait(ep);
         if (result != FC_OK)
             return result;
-        /* A small message's lines behind the first, which the look at conn_state has brought: this side reads them now
-         * and writes its answer over them. */
-        fc_cpu_prefetch_write((const char *)ep->packet + 64);
-        fc_cpu_prefetch_write((const char *)ep->packet + 128);
-        result = fc_get_frame(ep);
+        result = frame_there(ep);
         if (result < 0 || !sending(ep))
             return result;
         result = fc_send_on(ep, result);
         if (result != FC_OK)
             return result;
     }
+}
+
+/* Either side, after fc_ask or fc_answer: look for the frame that comes back, for about a microsecond, without a system
+ * call; FC_TICK: it has not come, and it is time for fc_call_resume or fc_request. */
+int64_t fc_glance(struct fc_endpoint *ep)
+{
+    int64_t result = fc_enter(ep);
+    if (result != FC_OK)
+        return result;
+    result = ep->turn == FC_TURN_THEIRS && !sending(ep) ? fc_look(ep) : FC_ERR_TURN;
+    if (result == FC_OK)
+        result = frame_there(ep);
+    fc_leave(ep);
+    return result;
 }
