@@ -42,6 +42,7 @@ NAMES = {
     "direct": "system call",
     "memcpy": "memcpy",
     "busy-ring": "busy ring",
+    "vllm-ring": "vLLM's ring",
     "flipcall-split": "flipcall in parts",
     "grpc": "gRPC",
     "zmq": "ZeroMQ",
@@ -54,6 +55,7 @@ POLLING = SWAP  # in its family there is no swap
 COLOURS = {
     "socket": SOCKET,
     "busy-ring": POLLING,
+    "vllm-ring": POLLING,
     "iceoryx2": POLLING,
     **dict.fromkeys(("direct", "memcpy", "grpc", "zmq", "pipe"), OTHER),
 }
