@@ -27,6 +27,8 @@ SOURCES = [
     "follow.c",
     "flip.c",
     "frame.c",
+    "call.c",
+    "cancel.c",
     "split.c",
     "items.c",
     "meter.c",

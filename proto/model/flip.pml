@@ -87,7 +87,6 @@ inline retire(who, th) {
     :: else -> skip \
     fi
 #else
-#define STAYS_ARMED(me) false
 #define DISARM(me) skip
 #endif
 
@@ -181,10 +180,14 @@ Wait:   /* fc_wait: look, spin, yield, until the budget is over */
         fi;
 #endif
 Woken:
+#ifdef STAYS_ARMED
         if
         :: !STAYS_ARMED(me) -> clear_bit(me)
         :: STAYS_ARMED(me)
         fi;
+#else
+        clear_bit(me);
+#endif
 #ifdef FAULT_NO_LOOP
         take(me); goto Mine;                /* woken, so it must be my turn */
 #endif
