@@ -1,4 +1,4 @@
-"""GoferFileSystem for asyncio: fsspec's wrapper gives each call a thread, and the client a channel to each thread."""
+"""GoferFileSystem for asyncio: fsspec's wrapper gives each call a thread, the client each thread a channel."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import pytest
 
 pytest.importorskip("fsspec.implementations.asyn_wrapper")
 
-from fsspec.implementations.asyn_wrapper import AsyncFileSystemWrapper  # noqa: E402
+from fsspec.implementations.asyn_wrapper import AsyncFileSystemWrapper
 
-from gofer.export import Export  # noqa: E402
-from gofer.filesystem import GoferFileSystem  # noqa: E402
-from gofer.server import GoferServer  # noqa: E402
+from gofer.export import Export
+from gofer.filesystem import GoferFileSystem
+from gofer.server import GoferServer
 
 
 @pytest.fixture
