@@ -53,6 +53,7 @@ NAMES = {
     "direct": "system call",
     "memcpy": "memcpy",
     "busy-ring": "busy ring",
+    "vllm-ring": "vLLM's ring",
     "flipcall-split": "flipcall in parts",
     "grpc": "gRPC",
     "zmq": "ZeroMQ",
@@ -65,6 +66,7 @@ POLLING = SWAP  # in its family there is no swap
 COLOURS = {
     "socket": SOCKET,
     "busy-ring": POLLING,
+    "vllm-ring": POLLING,
     "iceoryx2": POLLING,
     "mount": BALANCED,
     **dict.fromkeys(("passthrough", "passthrough-loop"), SOCKET),

@@ -19,13 +19,20 @@ class Builtins:
     channels there are now.
     """
 
-    def __init__(self, sessions: Sessions, observe: Callable[[], list[Observed]], metered: bool) -> None:
+    def __init__(
+        self,
+        sessions: Sessions,
+        observe: Callable[[], list[Observed]],
+        metered: bool,
+        health: type[HealthServer] = HealthServer,
+    ) -> None:
         self._own = sessions
         self.ledger = Ledger()
-        self.health = HealthServer(self._names)
+        self.health = health(self._names)
         self.statistics = StatisticsServer(lambda: self._names()[0], self.ledger, observe, metered)
         servers: list[Service] = [self.health, ReflectionServer(self.contracts), self.statistics]
-        self.sessions = {contract_of(type(s)).name: Sessions(s, False) for s in servers}
+        kind = type(sessions)
+        self.sessions = {contract_of(type(s)).name: kind(s, False) for s in servers}
         own = sessions.contract()
         if own is not None and own.name in self.sessions:
             raise MisuseError(f"{own.name} is the name of a built-in service")

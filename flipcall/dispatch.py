@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from .context import context
-from .errors import CallError, ClosedError, MisuseError, ProtocolError
+from .errors import CallError, MisuseError, ProtocolError
 from .failure import describe
 from .fd import Fd
 from .interceptor import ServerInterceptor, server_chain
@@ -29,6 +29,11 @@ from .streams import BrokenRequest, Flow, give_all, received
 Answer = tuple[int, bytes, Any, list[Fd]]  # status, body, attachment, descriptors
 Decode = Callable[[bytes], tuple[Any, ...]]
 NOTHING = b""
+
+
+def wants_loop(handler: Callable[..., Any]) -> bool:
+    """Whether it is `async def`."""
+    return inspect.iscoroutinefunction(handler) or inspect.isasyncgenfunction(handler)
 
 
 class Opened(NamedTuple):
@@ -68,7 +73,6 @@ class Dispatcher:
                 self._chain(self.name, m, interceptors, handler, context)
                 for m, handler in zip(self.methods, self._handlers, strict=True)
             ]
-        self._draining = False
         self.plain = [self._plain(m) for m in self.methods]
 
     def _plain(self, method: Method) -> tuple[Decode, Callable[..., Any]] | None:
@@ -89,14 +93,9 @@ class Dispatcher:
         return method.decode_args, lambda *args: method.call(handler, args)
 
     def _check(self, handler: Callable[..., Any]) -> None:
-        if inspect.iscoroutinefunction(handler) or inspect.isasyncgenfunction(handler):
+        if wants_loop(handler):
             what = f"{self.name}.{handler.__name__} is `async def`: serve it with flipcall.asyncio"
             raise MisuseError(what)
-
-    def drain(self) -> None:
-        """Take no more requests. Any thread, idempotent. Emptying the quick ways costs them nothing until then."""
-        self._draining = True
-        self.plain[:] = [None] * len(self.plain)
 
     def answer(
         self,
@@ -127,10 +126,8 @@ class Dispatcher:
     ) -> Opened | Answer:
         """The method a request calls and its arguments, or the answer to a request that never gets so far.
 
-        Raises BrokenRequest; ClosedError, with nothing done, once draining.
+        Raises BrokenRequest.
         """
-        if self._draining:
-            raise ClosedError("this server is stopping")
         method = self._method(number)
         if method.streaming is not streaming:
             raise BrokenRequest(

@@ -8,7 +8,6 @@ stop(grace): no more connections; idle channels retire at once, busy ones after 
              what is left after `grace` seconds is shut down
 """
 
-import atexit
 import contextlib
 import multiprocessing
 import os
@@ -21,24 +20,23 @@ from collections.abc import Callable, Sequence
 from types import FrameType, TracebackType
 from typing import Any, NoReturn
 
-import msgspec
-
 from ._core import lib
 from .admission import Admission
 from .builtin import Builtins
 from .connection import Connections
-from .errors import CallError, ForkedError, MisuseError
+from .errors import ForkedError, MisuseError
+from .front import Front
 from .handover import Handover
 from .health import HealthServer
 from .interceptor import ServerInterceptor
 from .limits import Gate, Places, room_for
 from .listener import Listener, Source
 from .liveness import Peer
+from .method import encode
 from .policy import WaitPolicy
 from .service import Service
 from .session import Implementation, Sessions
-from .stats import ServerStats, together
-from .status import Status
+from .stats import ServerStats, of_workers
 from .switch import NOTIFY
 from .watcher import Watcher
 from .workers import Crew, StartMethod
@@ -46,7 +44,6 @@ from .workers import Crew, StartMethod
 Path = str | os.PathLike[str]
 
 _SIGNAL_S = 1.0
-_stats_decoder = msgspec.msgpack.Decoder(ServerStats)
 
 _servers: "weakref.WeakSet[Server]" = weakref.WeakSet()
 
@@ -125,7 +122,7 @@ class Server:
             alone=_alone,
         )
         self._connections = Connections(admission, self._builtins.ledger, self._places)
-        self._crew: Crew | None = None
+        self._front: Front | None = None
         if workers:
             if switch == NOTIFY:
                 raise MisuseError("the switch notify wants one server process: it cannot have workers")
@@ -137,12 +134,13 @@ class Server:
                 "_alone": False,
             }  # fmt: skip
             recipe, sticky = (implementation, self.path, options), not isinstance(implementation, Service)
-            self._crew = Crew(workers, start_method, _work, recipe, self._places, sticky)
+            self._front = Front(Crew(workers, start_method, _work, recipe, self._places, sticky))
         self._stop_with_parent = stop_with_parent
         self._parent_pid = os.getppid()
         self._max_channels = max_channels
         self._listener: Source | None = None
         self._watcher: Watcher | None = None
+        self._begun = False
         self._stopping = False
         self._inherited = False
         # Not an Event: a signal handler that sets one deadlocks when it interrupts the thread that waits for it.
@@ -163,33 +161,27 @@ class Server:
         """
         if self._inherited:
             raise ForkedError("this server is the parent process's: make one after fork()")
-        if self._watcher is not None or self._stopping:
+        if self._begun or self._stopping:
             raise MisuseError("a server starts once")
         if self._listener is None:
             self._listener = Listener(self.path)
 
     def _begin(self, source: Source) -> None:
-        self._listener = source
+        self._listener, self._begun = source, True
+        parent = self._parent_pid if self._stop_with_parent else None
+        if self._front is not None:
+            self._front.start(source, self._stop_soon, parent)
+            return
         try:
-            if self._crew is not None:
-                self._crew.start()
-                atexit.register(self.stop)  # before multiprocessing waits for its processes
-            if self._crew is None:
-                self._watcher = Watcher(
-                    source, self._connections.take, self._stop_soon, contextlib.nullcontext()
-                )
-                self._connections.attend(source, self._watcher)
-            else:
-                self._watcher = Watcher(source, self._crew.hand_out, self._stop_soon, self._crew.accepting)
-            if self._stop_with_parent:
-                self._watcher.watch_parent(self._parent_pid)
+            self._watcher = Watcher(source, self._connections.take, self._stop_soon, contextlib.nullcontext())
+            self._connections.attend(source, self._watcher)
+            if parent is not None:
+                self._watcher.watch_parent(parent)
             self._watcher.start()
         except BaseException:
             source.close()
             if self._watcher is not None:
                 self._watcher.stop()
-            if self._crew is not None:
-                self._crew.stop(0.0)
             raise
 
     def stop(self, grace: float = 5.0) -> None:
@@ -200,21 +192,19 @@ class Server:
         """
         self._stopping = True
         self._requests.put(None)
-        if self._watcher is None:
+        if not self._begun or self._listener is None:
             if self._listener is not None:
                 self._listener.close()
             return
-        assert self._listener is not None
+        if self._front is not None:
+            self._front.stop(grace)
+            return
+        assert self._watcher is not None
         if self._connections.serves_here():
             self._stop_soon(grace)
             return
         self._listener.close()
         self._builtins.health.drain()
-        if self._crew is not None:
-            self._watcher.stop()
-            self._crew.stop(grace)
-            atexit.unregister(self.stop)
-            return
         self._connections.drain(grace)
         self._watcher.stop()  # from here on nobody comes any more
         self._connections.end()
@@ -251,12 +241,12 @@ class Server:
     @property
     def channels(self) -> int:
         """Connections there are now, those shaking hands included."""
-        return len(self._connections.live()) if self._crew is None else self._crew.channels
+        return len(self._connections.live()) if self._front is None else self._front.crew.channels
 
     @property
     def workers(self) -> list[int]:
         """The worker processes that serve or are about to, by pid; none where this process serves itself."""
-        return [] if self._crew is None else self._crew.pids
+        return [] if self._front is None else self._front.crew.pids
 
     def __reduce__(self) -> NoReturn:
         raise MisuseError("a server cannot be sent to another process: make one there, or ask for workers")
@@ -264,7 +254,7 @@ class Server:
     @property
     def health(self) -> HealthServer:
         """What flipcall.health.Health tells is set here. Raises MisuseError with workers."""
-        if self._crew is not None:
+        if self._front is not None:
             raise MisuseError("health is each worker's own, out of reach of this process")
         return self._builtins.health
 
@@ -272,12 +262,9 @@ class Server:
         """What flipcall.stats.Statistics tells a client. Any thread. Raises CallError (UNAVAILABLE) when there are
         to be workers, and none is there to tell.
         """
-        if self._crew is None:
+        if self._front is None:
             return self._builtins.statistics.read()
-        told = [_stats_decoder.decode(answer) for answer in self._crew.ask()]
-        if not told:
-            raise CallError(Status.UNAVAILABLE, "no worker is there to tell")
-        return together(os.getpid(), told)
+        return of_workers(os.getpid(), self._front.crew.ask())
 
     def __enter__(self) -> "Server":
         self.start()
@@ -298,9 +285,8 @@ class Server:
         self._listener.disown()
         if self._watcher is not None:
             self._watcher.disown()
-        if self._crew is not None:
-            self._crew.disown()
-            atexit.unregister(self.stop)
+        if self._front is not None:
+            self._front.disown()
         self._listener = self._watcher = None
         self._inherited = self._stopping = True
 
@@ -317,8 +303,8 @@ class Server:
         dispatcher = multiprocessing.parent_process()
         assert dispatcher is not None
         pid = dispatcher.pid or 0
-        handover = Handover(lane, told_to_stop, lambda: msgspec.msgpack.encode(statistics.own()))
-        statistics.whole = lambda own: together(pid, [own, *map(_stats_decoder.decode, handover.ask())])
+        handover = Handover(lane, told_to_stop, lambda: encode(statistics.own()))
+        statistics.whole = lambda own: of_workers(pid, handover.ask(), own)
         room_for(self._max_channels)
         self._begin(handover)
         handover.ready()

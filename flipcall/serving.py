@@ -18,7 +18,7 @@ from .dispatch import NOTHING, Answer, Dispatcher
 from .endpoint import Endpoint
 from .errors import CallError, MisuseError
 from .failure import describe, shortened
-from .fast import replier
+from .fast import LARGE, UNDECODABLE, server
 from .fd import Fd
 from .flow import WindowFlow, too_large
 from .frame import CANCEL, HEADER, REPLY, REQUEST, TIMEOUT_NONE
@@ -98,41 +98,27 @@ class WindowServing:
         ffi.release(self._window)
 
     def _loop(self) -> None:
-        """Answer request after request. The plain ones (no attachment, no bulk) are served right here, for every
-        Python call on the way costs; the others take _answer().
-
-        reply() gives either a core's result, or of a plain request for the same method again its body.
+        """Answer request after request: the plain ones (no attachment, no bulk) in a builtin (fast.c), the others
+        by _answer().
         """
-        body_at, unpack, reply = self._window + _BODY, ffi.unpack, replier(self._ep, self._window)
-        plain, number = self._dispatcher.plain, 0
-        mask, shift, count = PLAIN_MAX, lib.FC_FRAME_CODE_SHIFT, len(plain)
-        request: Any = lib.fc_request(self._ep)
+        serve = server(self._ep, self._window, self._dispatcher.plain, encode)
+        request: int = lib.fc_request(self._ep)
         while True:
-            if request.__class__ is bytes:
-                body = request
+            came: Any = serve(request)
+            if came.__class__ is tuple:
+                request = self._unanswered(*came)
+            elif came < 0:
+                request = self._settle(came)
             else:
-                if request < 0:
-                    request = self._settle(request)
-                number = request >> shift
-                body = None
-            way = plain[number] if number < count else None
-            if way is None:
-                request = self._answer(number << shift | len(body) if body is not None else request)
-                continue
-            decode, handler = way
-            try:
-                args = decode(unpack(body_at, request & mask) if body is None else body)
-            except BaseException as e:
-                request = self._reply(*self._dispatcher.undecodable(number, e))
-                continue
-            try:
-                out = encode(handler(*args))
-            except BaseException as e:
-                request = self._reply(*self._dispatcher.failed(e))
-                continue
-            request = reply(number, out)
-            if request == _TOO_BIG:
-                request = self._reply(0, out, NOTHING, [])
+                request = self._answer(came)
+
+    def _unanswered(self, why: int, number: int, value: Any) -> int:
+        """Answer a plain request that serve() has not answered; the next."""
+        if why == LARGE:
+            return self._reply(0, value, NOTHING, [])
+        if why == UNDECODABLE:
+            return self._reply(*self._dispatcher.undecodable(number, value))
+        return self._reply(*self._dispatcher.failed(value))
 
     def _answer(self, request: int) -> int:
         """Answer a request that is large, has an attachment or opens a stream, or of a method with bulk; the next.
@@ -284,6 +270,7 @@ class SocketServing:
         self._dispatcher = dispatcher
         self._idle = threading.Lock()  # held while a call is served
         self._draining = self._retired = False
+        self._takes_items = False  # the call under way
         self._timeout_us = TIMEOUT_NONE
         self._arrived_ns = 0
         self._buffer = bytearray()
@@ -326,11 +313,13 @@ class SocketServing:
 
     def _answer(self, frame: Frame) -> Answer:
         flow, body, self.metadata = None, frame.body, NO_METADATA
+        self._takes_items = False
         try:
             if frame.flags & lib.FC_FLAG_META:
                 self.metadata, body = unwrapped(body)
             if frame.flags & lib.FC_FLAG_STREAM:
                 incoming = self._dispatcher.incoming(frame.code)
+                self._takes_items = incoming is not None
                 flow = SocketFlow(self._frames, incoming, frame.call_id, self.deadline_ns())
             return self._dispatcher.answer(frame.code, body, memoryview(frame.attachment), frame.rights, flow)
         finally:
@@ -371,7 +360,9 @@ class SocketServing:
         return None if self._timeout_us == TIMEOUT_NONE else self._arrived_ns + self._timeout_us * 1000
 
     def cancelled(self) -> bool:
-        """See Context.cancelled: a stream only tells that the client has hung up."""
+        """See Context.cancelled. Who has no items to send can but cancel or hang up; of others that is seen."""
+        if not self._takes_items:
+            return self._frames.waiting()
         try:
             return self._frames.socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
         except BlockingIOError:

@@ -13,9 +13,11 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
+from .errors import CallError
 from .meter import Counts, quantile_us
 from .outcome import Stats
 from .service import Service
+from .status import Status
 
 Doing = Literal["serving", "spinning", "parked"]
 
@@ -154,6 +156,19 @@ def together(pid: int, workers: list[ServerStats]) -> ServerStats:
         [channel for worker in workers for channel in worker.channels],
         sorted(worker.pid for worker in workers),
     )
+
+
+_told = msgspec.msgpack.Decoder(ServerStats)
+
+
+def of_workers(pid: int, told: list[bytes], own: ServerStats | None = None) -> ServerStats:
+    """The server of process `pid`, by what its workers have told, and this one, if it is one. Raises CallError
+    (UNAVAILABLE) when there is none.
+    """
+    workers = [*([] if own is None else [own]), *map(_told.decode, told)]
+    if not workers:
+        raise CallError(Status.UNAVAILABLE, "no worker is there to tell")
+    return together(pid, workers)
 
 
 def method_stats(name: str, counts: Counts) -> MethodStats:

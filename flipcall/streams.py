@@ -92,7 +92,7 @@ def steps(flow: Flow, method: Method, requests: Iterator[Any] | None) -> Iterato
                 if flow.mine:  # the reply came instead of a wish for more
                     continue
             flow.take()
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as e:
+    except UNREADABLE as e:
         raise ProtocolError(f"an item of {method.name} is not what its signature says: {e}") from e
 
 
@@ -122,6 +122,15 @@ def giver(flow: Flow, items: Items) -> Callable[[Any], bool]:
     return lambda item: publish(encode(item))
 
 
+class Asked(Protocol):
+    """A call whose handler wants items, of either kind of flow."""
+
+    mine: bool
+    kind: int
+
+    def hand(self, kind: int, code: int = 0) -> None: ...
+
+
 class Replied(Protocol):
     """A call whose reply has come, of either kind of flow."""
 
@@ -149,6 +158,34 @@ class BrokenRequest(ProtocolError):
     """What no honest client sends: the channel ends."""
 
 
+UNREADABLE = (
+    msgspec.DecodeError,
+    UnicodeDecodeError,
+    RecursionError,
+)  # what msgspec raises for hostile items
+
+
+def unreadable(name: str, error: Exception) -> CallError | BrokenRequest:
+    """The error for items that do not decode: of a wrong type, which an honest caller can pass, or nonsense."""
+    if isinstance(error, msgspec.ValidationError):
+        return CallError(Status.INVALID_ARGUMENT, f"{name}: {error}")
+    return BrokenRequest(f"an item for {name} cannot be read: {error}")
+
+
+def asked_for_more(flow: Asked) -> bool:
+    """Before a handler waits for items: the client is asked for some; False when it has no more.
+
+    Raises CallError (CANCELLED) once the caller has given up.
+    """
+    if flow.mine:
+        if flow.kind == END:
+            return False
+        if flow.kind not in (0, MORE, ITEMS):
+            raise CallError(Status.CANCELLED, "the caller gave up")
+        flow.hand(MORE)
+    return True
+
+
 def received(flow: Flow, name: str) -> Generator[Any, None, None]:
     """What a handler iterates over: the client's items. Raises CallError for those of a wrong type, which an
     honest caller can pass, and once the caller has given up; BrokenRequest; DeadlineExceeded.
@@ -157,18 +194,12 @@ def received(flow: Flow, name: str) -> Generator[Any, None, None]:
         if flow.items:
             yield from flow.drain()
             continue
-        if flow.mine:
-            if flow.kind == END:
-                return
-            if flow.kind not in (0, MORE, ITEMS):
-                raise CallError(Status.CANCELLED, "the caller gave up")
-            flow.hand(MORE)
+        if not asked_for_more(flow):
+            return
         try:
             flow.take()
-        except msgspec.ValidationError as e:
-            raise CallError(Status.INVALID_ARGUMENT, f"{name}: {e}") from None
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as e:
-            raise BrokenRequest(f"an item for {name} cannot be read: {e}") from e
+        except UNREADABLE as e:
+            raise unreadable(name, e) from None
 
 
 def give_all(flow: Flow, results: Iterable[Any], items: Items) -> bool:

@@ -23,6 +23,7 @@ from typing import Any, ParamSpec
 
 from .errors import MisuseError
 from .landing import BORROWED, Into
+from .method import Method
 from .pool import Channel
 from .stub import BulkCall
 
@@ -56,6 +57,22 @@ def into(buffer: Any, call: Callable[P, Bytes], /, *args: P.args, **kwargs: P.kw
     return size
 
 
+class Seen:
+    """A reply's attachment that was left where it is: see landing.Borrowed."""
+
+    def __init__(self, attachment: tuple[Any, memoryview]) -> None:
+        holder, self.view = attachment
+        self._holder = weakref.ref(holder)
+
+    def released(self) -> bool:
+        """Take it back; whether nothing that was made of it is left."""
+        try:
+            self.view.release()
+        except BufferError:  # an array, say, was made of it
+            return False
+        return self._holder() is None
+
+
 class _View(AbstractContextManager[memoryview]):
     """One view. Used once."""
 
@@ -66,35 +83,45 @@ class _View(AbstractContextManager[memoryview]):
 
     def __enter__(self) -> memoryview:
         if self._channel is not None:
-            raise MisuseError("a view is entered once")
+            raise entered_again()
         self._channel, reply = self._call.ask_and_hold(*self._given, BORROWED)
-        holder, self._view = reply.attachment
-        self._holder = weakref.ref(holder)
-        view: memoryview = self._view
-        return view
+        self._seen = Seen(reply.attachment)
+        return self._seen.view
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
     ) -> None:
         assert self._channel is not None
-        if self._released():
+        if self._seen.released():
             self._call.pool.give(self._channel)
             return
         self._channel.close()
         self._call.pool.mend(self._channel)
         if error is None:
-            raise MisuseError("something made of the view outlives its block: the channel is dropped")
-
-    def _released(self) -> bool:
-        try:
-            self._view.release()
-        except BufferError:  # an array, say, was made of it
-            return False
-        return self._holder() is None
+            raise escaped()
 
 
 def _bulk(call: Any) -> BulkCall:
-    if not isinstance(call, BulkCall) or call.method.result_bulk is None or not call.method.result_bulk.bare:
-        what = "is no method of a client, with a result of bytes and without interceptors"
-        raise MisuseError(f"{call!r} {what}")
+    if not isinstance(call, BulkCall) or not has_view(call.method):
+        raise no_view(call)
     return call
+
+
+def has_view(method: Method) -> bool:
+    """Whether its result is nothing but bytes."""
+    return method.result_bulk is not None and method.result_bulk.bare
+
+
+def no_view(call: Any) -> MisuseError:
+    """For what view() and into() are not for."""
+    return MisuseError(f"{call!r} is no method of a client, with a result of bytes and without interceptors")
+
+
+def entered_again() -> MisuseError:
+    """For a view that was there already."""
+    return MisuseError("a view is entered once")
+
+
+def escaped() -> MisuseError:
+    """For a view that cannot be taken back."""
+    return MisuseError("something made of the view outlives its block: the channel is dropped")

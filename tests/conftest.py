@@ -24,6 +24,16 @@ def pytest_configure(config: pytest.Config) -> None:
     switched.configure(config)
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _collections_stay_quick() -> None:
+    """What modules before this one have made is not looked at by each collection from here on.
+
+    A whole run keeps a million objects (reports, decoders), and a collection then takes most of a second.
+    """
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True)
 def _nothing_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
     """Fail a test that leaves more behind than it found, unless marked `leaves_behind(reason="...")`."""
@@ -35,10 +45,9 @@ def _nothing_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
         return
     before = Holdings.now()
     yield
-    if Holdings.now().beyond(before):
-        gc.collect()  # a cycle may hold the last reference: not a leak, but not worth a collection per test
     deadline = time.monotonic() + _GRACE_S
     while left := Holdings.now().beyond(before):
         if time.monotonic() > deadline:
             pytest.fail("the test left behind:\n  " + "\n  ".join(left), pytrace=False)
+        gc.collect()  # a cycle may hold the last reference, also of a thread that ends only now: not a leak
         time.sleep(_LOOK_EVERY_S)

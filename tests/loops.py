@@ -172,6 +172,7 @@ class LoopClient:
             result = self._loop.run(called())
             return LoopStream(self._loop, result) if isinstance(result, Stream) else result
 
+        call.looped = self._loop, method  # type: ignore[attr-defined]
         return call
 
     def close(self) -> None:
@@ -225,6 +226,34 @@ class LoopStream(Iterator[Any]):
             asyncio.run_coroutine_threadsafe(self._stream.aclose(), self._loop.loop)
 
 
+def view(call: Any, *args: Any, **kwargs: Any) -> Any:
+    """See flipcall.view."""
+    loop, method = getattr(call, "looped", (None, call))
+    return LoopView(loop, flipcall.asyncio.view(method, *args, **kwargs))
+
+
+def into(buffer: Any, call: Any, *args: Any, **kwargs: Any) -> int:
+    """See flipcall.into."""
+    loop, method = getattr(call, "looped", (None, call))
+    if loop is None:
+        return int(_first_step(flipcall.asyncio.into(buffer, method, *args, **kwargs)))
+    return int(loop.run(flipcall.asyncio.into(buffer, method, *args, **kwargs)))
+
+
+class LoopView:
+    """A view, for threads."""
+
+    def __init__(self, loop: Any, view: Any) -> None:
+        self._loop = loop
+        self._view = view
+
+    def __enter__(self) -> Any:
+        return self._loop.run(self._view.__aenter__())
+
+    def __exit__(self, *exc: Any) -> None:
+        self._loop.run(self._view.__aexit__(*exc))
+
+
 def connect(loop: LoopThread, service: type[flipcall.Service], path: str, **options: Any) -> LoopClient:
     """See flipcall.connect."""
     options.pop("transport", None)
@@ -261,6 +290,16 @@ class LoopServer:
     def statistics(self) -> Any:
         """See flipcall.Server.statistics."""
         return self._server.statistics()
+
+    @property
+    def health(self) -> Any:
+        """See flipcall.Server.health."""
+        return self._server.health
+
+    @property
+    def workers(self) -> list[int]:
+        """See flipcall.Server.workers."""
+        return list(self._server.workers)
 
     @property
     def channels(self) -> int:

@@ -22,6 +22,7 @@ DOORS: dict[str, list[str] | None] = {
         "ServerInterceptor",
         "Observer",
     ],
+    "flipcall.asyncio.health": ["Health"],
     "flipcall.asyncio.interceptor": ["ClientInterceptor", "ServerInterceptor"],
     "flipcall.metadata": ["forward"],
     "flipcall.retry": ["Retry", "unavailable"],

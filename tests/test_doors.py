@@ -68,6 +68,7 @@ LAYERS = [
         "workers",
         "acceptor",
     ],
+    ["front"],
     ["server", "dynamic"],
     ["inprocess", "retry", "calllog", "otel", "prometheus"],
     ["__init__", "lowlevel", "testing"],

@@ -6,5 +6,6 @@ Peer, context(), with_options()) serves both.
 
 from .client import Connecting, connect
 from .server import Server, serve
+from .views import into, view
 
-__all__ = ["Connecting", "Server", "connect", "serve"]
+__all__ = ["Connecting", "Server", "connect", "into", "serve", "view"]

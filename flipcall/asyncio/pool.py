@@ -21,6 +21,7 @@ from ..channel import WindowChannel
 from ..errors import ClosedError, DeadlineExceeded, ForkedError
 from ..outcome import State
 from .channel import Channel
+from .hold import hold_of
 from .thread import in_thread
 
 _MAKING_AT_ONCE = 4  # threads
@@ -34,9 +35,10 @@ class Pool:
     ) -> None:
         self.free: list[Channel] = []
         self.waiters: deque[asyncio.Future[Channel]] = deque()
-        self._loop = loop
+        self.loop = loop
+        self.hold = hold_of(loop)
         self._connect = connect
-        self._limit = limit
+        self.limit = limit
         self._all: set[Channel] = set()
         self._making = 0
         self._closed = False
@@ -50,10 +52,10 @@ class Pool:
         self._usable()
         if self.free:
             return self.free.pop()
-        waiter: asyncio.Future[Channel] = self._loop.create_future()
+        waiter: asyncio.Future[Channel] = self.loop.create_future()
         self.waiters.append(waiter)
         self._grow()
-        timer = None if timeout is None else self._loop.call_later(timeout, self._too_late, waiter)
+        timer = None if timeout is None else self.loop.call_later(timeout, self._too_late, waiter)
         try:
             return await waiter
         except BaseException:
@@ -116,11 +118,11 @@ class Pool:
     def _grow(self) -> None:
         """Have a channel made if somebody waits for more than are being made, and one more is allowed."""
         waiting = sum(1 for w in self.waiters if not w.done())
-        room = self._limit - len(self._all)
+        room = self.limit - len(self._all)
         if self._making >= min(waiting, room, _MAKING_AT_ONCE) or self._closed:
             return
         self._making += 1
-        in_thread(self._loop, "flipcall-connect", self._connect, self._made, self._not_made)
+        in_thread(self.loop, "flipcall-connect", self._connect, self._made, self._not_made)
 
     def _made(self, window: WindowChannel) -> None:
         self._making -= 1
@@ -128,7 +130,7 @@ class Pool:
             window.close()
             return
         try:
-            channel = Channel(window, self._loop, self.mend)
+            channel = Channel(window, self.loop, self.mend)
         except Exception as e:
             self._fail(e)
             return

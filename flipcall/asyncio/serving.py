@@ -7,40 +7,30 @@
                                     ▼
       the channel is over: END, once a task that runs has ended
 
-Only RUNNING touches the endpoint's verbs, and it is one function, so nothing is ever inside twice. A plain
-handler is called right there; of an `async def` one a task is made, in a context in which context() tells of
-this call. What the bell rings for while a task runs is that its caller has given up, or is gone: the task is
-cancelled.
+Only RUNNING and TASK touch the endpoint's verbs, and there is never more than one of them. A plain handler is
+called right there; of an `async def` one a task is made (task.py, and answering.py for what it does), in a context
+in which context() tells of this call. What the bell rings for while a task runs is that its caller has given up,
+or is gone: the task is cancelled.
 """
 
 import asyncio
-import contextvars
-import sys
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from types import CoroutineType
-from typing import Any
 
 from .._core import ffi, lib
-from ..buffers import address
-from ..channel import FDS_CAME, PLAIN_MAX
-from ..context import NO_METADATA, Context, set_context
-from ..control import take
+from ..channel import PLAIN_MAX
+from ..context import NO_METADATA
 from ..dispatch import NOTHING, Answer, Dispatcher, Opened
 from ..endpoint import Endpoint
-from ..errors import CallError, ClosedError, DeadlineExceeded
 from ..liveness import Liveness, Peer
-from ..metadata import unwrapped
-from ..method import Method, encode
-from ..rights import NO_RIGHTS, Rights
-from ..serving import WindowServing, release
-from ..status import Status
-from ..streams import BrokenRequest
+from ..method import encode
+from ..serving import release
+from .answering import NO_VIEW, Answering
 from .bell import Bell
 from .control import Control
-from .flow import LoopFlow
 from .hold import hold_of
-from .streams import give_all, received
+from .task import Outcome
 
 _TICK: int = lib.FC_TICK
 _ARMED: int = lib.FC_ARMED
@@ -49,7 +39,7 @@ _BODY: int = lib.FC_PACKET_HEADER + lib.FC_FRAME_HEADER
 _SHIFT: int = lib.FC_FRAME_CODE_SHIFT
 
 
-class LoopServing(WindowServing):
+class LoopServing(Answering):
     """A channel over a packet window, served in a loop. Owns the endpoint, borrows the socket.
 
     accept() is for any thread, everything else for the loop's.
@@ -64,25 +54,14 @@ class LoopServing(WindowServing):
         control: Control,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
-        super().__init__(endpoint, dispatcher, peer, message_max, control)
+        super().__init__(endpoint, dispatcher, peer, message_max, control, loop)
         self._bell_at = control
-        self._events = loop
         self._hold = hold_of(loop)
-        self._bell: Bell | None = None
-        self._task: asyncio.Task[None] | None = None
-        self._timer: asyncio.TimerHandle | None = None
-        self._outcome: int | Exception | None = None  # of a task that ended while it was made
-        self._begun = False  # the task has taken its first step
-        self._cancelling = False
-        self._answering = False
-        self._late = False
         self._running = False
         self._ready = False
         self._draining = False
         self._over = False
         self._ended: Callable[[Exception], None] = lambda error: None
-        self._calls = contextvars.copy_context()  # the context of each call is a copy of this one
-        self._calls.run(set_context, Context(self))
 
     def accept(self, deadline_ns: int) -> None:
         """Wait for the client's first flip, and agree. Raises as Endpoint.accept() does."""
@@ -99,21 +78,23 @@ class LoopServing(WindowServing):
 
     @property
     def _idle(self) -> bool:
-        return not (self._task or self._running or self._ready)
+        return not (self._running or self._ready or self._task.running)
 
     def _rung(self) -> None:
         if self._idle:
             self._run(lib.fc_request(self._ep))
-        elif self._task is not None and self._endpoint.cancelled():
-            self._cancel()
+        elif self._task.running and self._endpoint.cancelled():
+            self._task.cancel()
 
     def _gone(self) -> None:
         self._endpoint.condemn()
         self._rung()
 
     def retire(self) -> bool:
-        """End it if no call is under way, else after that call; whether it has ended."""
-        self._dispatcher.drain()
+        """End it if no call is under way, else after that call, which no call to come is told of: whoever makes it
+        finds the channel ended before. Whether it has ended.
+        """
+        self._endpoint.drain()
         self._draining = True
         if self._idle and not self._over and self._endpoint.retire():
             self._run(lib.fc_request(self._ep))
@@ -126,7 +107,7 @@ class LoopServing(WindowServing):
 
     def runs(self, task: object) -> bool:
         """Whether a handler of this channel is `task`, or is what is running now."""
-        return self._running or (self._task is not None and self._task is task)
+        return self._running or self._task.runs(task)
 
     def _end(self, error: Exception) -> None:
         if not self._over:
@@ -169,8 +150,15 @@ class LoopServing(WindowServing):
     def _go_on(self, request: int) -> None:
         self._ready = False
         self._run(request)
-        if self._task is not None and self._endpoint.cancelled():  # told of while READY
-            self._cancel()
+        if self._task.running and self._endpoint.cancelled():  # told of while READY
+            self._task.cancel()
+
+    def _came_to(self, outcome: Outcome) -> None:
+        """See Answering."""
+        if isinstance(outcome, int):
+            self._run(outcome)
+        else:
+            self._end(outcome)
 
     def _serve(self, request: int) -> int | None:
         """Answer a request; the next result, None when a task does it."""
@@ -184,23 +172,23 @@ class LoopServing(WindowServing):
             self.metadata = NO_METADATA
             args = decode(ffi.unpack(self._window + _BODY, request & PLAIN_MAX))
         except BaseException as e:
-            return self._send(self._dispatcher.undecodable(number, e), _NO_VIEW)
+            return self._send(self._dispatcher.undecodable(number, e), NO_VIEW)
         try:
             value = self._calls.copy().run(handler, *args)
             if type(value) is CoroutineType:
-                return self._start(self._handled(value, self._dispatcher.methods[number], _NO_VIEW))
+                return self._task.start(self._handled(value, self._dispatcher.methods[number], NO_VIEW))
             out = encode(value)
         except BaseException as e:
-            return self._send(self._dispatcher.failed(e), _NO_VIEW)
+            return self._send(self._dispatcher.failed(e), NO_VIEW)
         result: int = lib.fc_reply_request(self._ep, 0, out, len(out))
-        return self._send((0, out, NOTHING, []), _NO_VIEW) if result == _TOO_BIG else result
+        return self._send((0, out, NOTHING, []), NO_VIEW) if result == _TOO_BIG else result
 
     def _other(self, request: int) -> int | None:
         """The same for a request with an attachment, or of a method with bulk, whose view lasts until the
         reply has gone; for one in parts, or that opens a stream, there always is a task.
         """
         if request >> lib.FC_FRAME_FLAGS_SHIFT & (lib.FC_FLAG_SPLIT | lib.FC_FLAG_STREAM):
-            return self._start(self._long(request))
+            return self._task.start(self._long(request))
         rights = self._rights(request)
         try:
             body, view = self._whole(request)
@@ -214,7 +202,7 @@ class LoopServing(WindowServing):
         try:
             value = self._calls.copy().run(self._dispatcher.call, method, args)
             if type(value) is CoroutineType:
-                return self._start(self._handled(value, method, view))
+                return self._task.start(self._handled(value, method, view))
             answer = self._dispatcher.result(method, value)
         except BaseException as e:
             answer = self._dispatcher.failed(e)
@@ -227,235 +215,6 @@ class LoopServing(WindowServing):
             status, out, data, _ = answer = self._handed_over(status, out, fds)
         result = self._fit(status, out, data)
         if result == _TOO_BIG:
-            return self._start(self._answered(answer, view))
+            return self._task.start(self._answered(answer, view))
         release(view)
         return result
-
-    # ---- tasks --------------------------------------------------------------------------------------------
-
-    def _start(self, work: Coroutine[Any, Any, int]) -> int | None:
-        """Have a task do the work, which comes to the next result: that if it is there at once, else None."""
-        self._begun = self._cancelling = self._answering = self._late = False
-        task = self._task = self._calls.copy().run(_task, self._events, self._work(work))
-        if task.done():
-            self._task = None
-            outcome, self._outcome = self._outcome, None
-            if isinstance(outcome, int):
-                return outcome
-            raise outcome or ClosedError("a handler's task was ended from outside")
-        deadline = self.deadline_ns()
-        if deadline is not None:
-            left = (deadline - time.monotonic_ns()) / 1e9
-            self._timer = self._events.call_later(max(0.0, left), self._expire)
-        return None
-
-    async def _work(self, work: Coroutine[Any, Any, int]) -> None:
-        self._begun = True
-        try:
-            outcome: int | Exception = await work
-        except asyncio.CancelledError:  # while it answered, by who ends the loop
-            outcome = ClosedError("the task that answered was cancelled")
-        except Exception as e:
-            outcome = e
-        if self._running:  # started eagerly: _start() goes on
-            self._outcome = outcome
-            return
-        self._task = None
-        if self._timer is not None:
-            self._timer.cancel()
-        if isinstance(outcome, int):
-            self._run(outcome)
-        else:
-            self._end(outcome)
-
-    def _expire(self) -> None:
-        """The deadline has come, by the loop's clock, which may be a little ahead."""
-        self._late = True
-        self._cancel()
-
-    def _cancel(self) -> None:
-        """Nobody waits for what the task does. It is told once; what it makes of that is its own affair.
-
-        A task that is cancelled before its first step never takes it, and so would never answer: it is told
-        after that step, which stands in the loop's line before what is put there now.
-        """
-        task = self._task
-        if task is None or self._cancelling or self._answering:
-            return
-        self._cancelling = True
-        if self._begun:
-            task.cancel()
-        else:
-            self._events.call_soon(self._cancel_begun, task)
-
-    def _cancel_begun(self, task: "asyncio.Task[None]") -> None:
-        if self._task is task and not self._answering:
-            task.cancel()
-
-    def _stopped(self) -> Answer:
-        """The answer of a handler that was cancelled. The caller may read it: its own clock has perhaps not
-        rung yet."""
-        deadline = self.deadline_ns()
-        if self._late or (deadline is not None and time.monotonic_ns() >= deadline):
-            return self._dispatcher.failed(DeadlineExceeded("the deadline passed while the handler ran"))
-        what = "the caller gave up" if self._cancelling else "the handler was cancelled"
-        return self._dispatcher.failed(CallError(Status.CANCELLED, what))
-
-    async def _handled(self, handler: Coroutine[Any, Any, Any], method: Method, view: memoryview) -> int:
-        """Await a handler, answer."""
-        try:
-            answer = self._dispatcher.result(method, await handler)
-        except asyncio.CancelledError:
-            answer = self._stopped()
-        except BaseException as e:
-            if self._events.is_closed():  # and with it this task: GeneratorExit
-                raise
-            answer = self._dispatcher.failed(e)
-        return await self._answered(answer, view)
-
-    async def _answered(self, answer: Answer, view: memoryview, flow: LoopFlow | None = None) -> int:
-        """See WindowServing._reply."""
-        self._answering = True
-        try:
-            status, out, data, fds = answer
-            if fds:
-                status, out, data, _ = self._handed_over(status, out, fds)
-            result = self._fit(status, out, data)
-            if result == _TOO_BIG and flow is not None:
-                await flow.flip()  # let the items in front of it be taken
-                result = self._fit(status, out, data)
-            return await self._in_parts(status, out, data) if result == _TOO_BIG else result
-        finally:
-            release(view)
-
-    async def _in_parts(self, status: int, out: bytes, data: Any) -> int:
-        with memoryview(data) as view, ffi.from_buffer("char[]", view) as pointer:
-            if len(out) + len(pointer) <= self._message_max:
-                with ffi.from_buffer("char[]", out) as start:
-                    result: int = lib.fc_reply_split(
-                        self._ep, status, start, len(start), pointer, len(pointer)
-                    )
-                    while result in (_TICK, _ARMED) and self._ep.call:  # until it has gone
-                        result = await self._next(result, lib.fc_request, self._ep)
-                return result
-        return await self._answered(self._too_large(status, out, data), _NO_VIEW)
-
-    async def _next(self, result: int, verb: Callable[..., int], *args: Any) -> int:
-        """Call the verb again, when the peer has rung if it was FC_ARMED."""
-        if result == _ARMED:
-            assert self._bell is not None
-            await self._bell.ring(self._ep)
-        return verb(*args)
-
-    # ---- requests in parts, and streams -------------------------------------------------------------------
-
-    def _unwrapped(self, request: int, body: bytes) -> bytes:
-        """The body without the metadata before it, which context() tells until the next call."""
-        if request >> lib.FC_FRAME_FLAGS_SHIFT & lib.FC_FLAG_META:
-            self.metadata, body = unwrapped(body)
-        else:
-            self.metadata = NO_METADATA
-        return body
-
-    def _rights(self, request: int) -> Rights:
-        """The descriptors of a request that has come."""
-        return take(self._control, self._ep.received.call_id) if request & FDS_CAME else NO_RIGHTS
-
-    async def _long(self, request: int) -> int:
-        """See WindowServing._answer."""
-        number, flags = (request >> _SHIFT) & 0xFFFF, request >> lib.FC_FRAME_FLAGS_SHIFT
-        view, flow, rights = _NO_VIEW, None, self._rights(request)
-        try:
-            if flags & lib.FC_FLAG_SPLIT:
-                body, attachment = await self._gather()
-                view = memoryview(attachment)
-            else:
-                body, view = self._whole(request)
-            body = self._unwrapped(request, body)
-            if flags & lib.FC_FLAG_STREAM:
-                flow = self._flow(number)
-            answer = await self._dispatched(number, body, view, rights, flow)
-        except CallError as e:  # what came in parts was too large, or was given up
-            answer = self._dispatcher.failed(e)
-        finally:
-            rights.close()
-        return await self._answered(answer, view, flow)
-
-    def _flow(self, number: int) -> LoopFlow:
-        assert self._bell is not None
-        incoming = self._dispatcher.incoming(number)
-        return LoopFlow(
-            self._endpoint, self._ep, self._window, incoming, self._message_max, self._bell, self._events
-        )
-
-    async def _gather(self) -> tuple[bytes, bytes]:
-        """See WindowServing._gathered."""
-        body, attachment = self._room()
-        with address(body) as to, address(attachment) as behind:
-            more = (lib.fc_gather, self._ep, to, len(body), behind, len(attachment))
-            result: int = _TICK
-            while result in (_TICK, _ARMED):
-                result = await self._next(result, *more)
-        self._complete(result)
-        return body, attachment
-
-    async def _dispatched(
-        self, number: int, body: bytes, view: memoryview, rights: Rights, flow: LoopFlow | None
-    ) -> Answer:
-        """See Dispatcher.answer."""
-        opened = self._dispatcher.opened(number, body, view, rights, flow is not None)
-        if not isinstance(opened, Opened):
-            return opened
-        method, args = opened
-        if flow is not None:
-            return await self._streamed(method, args, flow)
-        try:
-            value = self._dispatcher.call(method, args)
-            return self._dispatcher.result(method, await value if type(value) is CoroutineType else value)
-        except asyncio.CancelledError:
-            return self._stopped()
-        except BaseException as e:
-            if self._events.is_closed():
-                raise
-            return self._dispatcher.failed(e)
-
-    async def _streamed(self, method: Method, args: tuple[Any, ...], flow: LoopFlow) -> Answer:
-        """See Dispatcher._stream."""
-        requests = received(flow, method.name)
-        dispatcher = self._dispatcher
-        try:
-            value = dispatcher.call(method, method.joined(args, requests))
-            if method.stream_out is None:
-                answer = dispatcher.result(method, await value if type(value) is CoroutineType else value)
-            elif await give_all(flow, value, method.stream_out):
-                answer = 0, NOTHING, NOTHING, []
-            else:
-                answer = dispatcher.failed(CallError(Status.CANCELLED, "the caller gave up"))
-        except BrokenRequest:
-            raise
-        except asyncio.CancelledError:
-            answer = self._stopped()
-        except BaseException as e:
-            if self._events.is_closed():
-                raise
-            answer = dispatcher.failed(e)
-        self._answering = True
-        await requests.aclose()
-        await flow.regain()
-        return answer
-
-
-_NO_VIEW = memoryview(b"")  # nobody minds its release
-
-
-if sys.version_info >= (3, 12):
-
-    def _task(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
-        """A task that has begun, and perhaps ended, when this returns."""
-        return asyncio.Task(work, loop=loop, eager_start=True)
-
-else:
-
-    def _task(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
-        """A task, which begins when the loop comes round."""
-        return loop.create_task(work)

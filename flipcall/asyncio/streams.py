@@ -7,15 +7,12 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from typing import Any, Generic, TypeVar
 
-import msgspec
-
 from ..bulk import octets
-from ..errors import CallError, ProtocolError
+from ..errors import ProtocolError
 from ..frame import END, ITEMS, MORE, REPLY
 from ..items import Items, encode
 from ..method import Method
-from ..status import Status
-from ..streams import BrokenRequest
+from ..streams import UNREADABLE, asked_for_more, unreadable
 from .flow import LoopFlow
 
 T = TypeVar("T")
@@ -80,7 +77,7 @@ async def steps(
                 if flow.mine:  # the reply came instead of a wish for more
                     continue
             await flow.take()
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as e:
+    except UNREADABLE as e:
         raise ProtocolError(f"an item of {method.name} is not what its signature says: {e}") from e
 
 
@@ -115,18 +112,12 @@ async def received(flow: LoopFlow, name: str) -> AsyncGenerator[Any, None]:
             for item in flow.drain():
                 yield item
             continue
-        if flow.mine:
-            if flow.kind == END:
-                return
-            if flow.kind not in (0, MORE, ITEMS):
-                raise CallError(Status.CANCELLED, "the caller gave up")
-            flow.hand(MORE)
+        if not asked_for_more(flow):
+            return
         try:
             await flow.take()
-        except msgspec.ValidationError as e:
-            raise CallError(Status.INVALID_ARGUMENT, f"{name}: {e}") from None
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as e:
-            raise BrokenRequest(f"an item for {name} cannot be read: {e}") from e
+        except UNREADABLE as e:
+            raise unreadable(name, e) from None
 
 
 @asynccontextmanager

@@ -4,6 +4,8 @@ import importlib
 import inspect
 import os
 import sys
+import typing
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
 import click
@@ -45,6 +47,23 @@ def load(name: str) -> "Implementation":
     return cast("Implementation", found)
 
 
+def wants_loop(implementation: "Implementation") -> bool:
+    """Whether it is to be served in an event loop: some of its methods are `async def`, or what makes it is. Of a
+    plain function that makes it, what it is annotated to return says so.
+    """
+    from ..dispatch import wants_loop
+    from ..service import Service, contract_of
+
+    kind: Any = implementation if isinstance(implementation, type) else type(implementation)
+    if not issubclass(kind, Service):
+        if wants_loop(cast("Callable[..., Any]", implementation)):
+            return True
+        kind = typing.get_type_hints(implementation).get("return")
+        if not (isinstance(kind, type) and issubclass(kind, Service)):
+            return False
+    return any(wants_loop(getattr(kind, m.name)) for m in contract_of(kind).methods)
+
+
 @click.command("serve")
 @click.argument("service", metavar="MODULE:CLASS")
 @click.argument("path", type=click.Path())
@@ -65,10 +84,9 @@ def command(service: str, path: str, workers: int, grace: float, tracebacks: boo
     """Serve MODULE:CLASS at the socket PATH until SIGTERM or Ctrl-C, then drain.
 
     The module is looked for in this directory first. A class whose constructor takes no argument is made once for
-    all clients, any other once for each, with the peer as its argument.
+    all clients, any other once for each, with the peer as its argument. One with `async def` methods is served in
+    an event loop, or with workers in one each.
     """
-    from ..server import serve
-
     implementation = load(service)
     options: dict[str, Any] = {"tracebacks": tracebacks}
     if workers > 1:
@@ -82,4 +100,13 @@ def command(service: str, path: str, workers: int, grace: float, tracebacks: boo
         else:
             click.echo(f"serving {service} at {path} (pid {os.getpid()}); Ctrl-C ends it", err=True)
 
-    serve(implementation, path, grace=grace, ready=ready, **options)
+    if wants_loop(implementation):
+        import asyncio
+
+        from ..asyncio import serve as serve_in_loop
+
+        asyncio.run(serve_in_loop(implementation, path, grace=grace, ready=ready, **options))
+    else:
+        from ..server import serve
+
+        serve(implementation, path, grace=grace, ready=ready, **options)

@@ -58,7 +58,8 @@ enum fc_result {
     FC_ERR_FORKED = -9,   /* misuse: inherited over fork */
     FC_ERR_OS = -10,      /* a system call failed: fault_value is its errno */
     FC_ERR_USED = -11,    /* this window has been connected before */
-    FC_ARMED = -12        /* by doorbell: the peer will ring; then go on as after FC_TICK */
+    FC_ARMED = -12,       /* by doorbell: the peer will ring; then go on as after FC_TICK */
+    FC_ASLEEP = -13       /* nothing was done, because the peer sleeps: fc_ask, fc_answer */
 };
 
 /* Whose turn it is, as far as this side knows. Only the thread inside reads or writes it. */
@@ -271,7 +272,10 @@ int64_t fc_call_attached(struct fc_endpoint *ep, uint64_t what, const char *body
                          const char *attach, uint32_t attach_len);
 int64_t fc_call_resume(struct fc_endpoint *ep);
 int64_t fc_request(struct fc_endpoint *ep);
-int64_t fc_reply_request(struct fc_endpoint *ep, uint32_t status, const char *body, uint32_t body_len);
+int64_t fc_ask(struct fc_endpoint *ep, uint64_t what, const char *body, uint32_t body_len);
+int64_t fc_answer(struct fc_endpoint *ep, uint64_t status, const char *body, uint32_t body_len);
+int64_t fc_glance(struct fc_endpoint *ep);
+int64_t fc_reply_request(struct fc_endpoint *ep, uint64_t status, const char *body, uint32_t body_len);
 int64_t fc_reply_request_attached(struct fc_endpoint *ep, uint32_t status, const char *body, uint32_t body_len,
                                   const char *attach, uint32_t attach_len);
 int64_t fc_exchange(struct fc_endpoint *ep, uint64_t what, const char *body, uint32_t body_len);
@@ -325,6 +329,8 @@ void fc_metered(struct fc_endpoint *ep, uint32_t status);
 
 /* waiting (wait.c) */
 int fc_give(struct fc_endpoint *ep, uint32_t len, bool then_wait);
+bool fc_awake(const struct fc_endpoint *ep);
+int fc_look(struct fc_endpoint *ep);
 int fc_wait(struct fc_endpoint *ep);
 #define FC_NEWS (-100) /* fc_wait, within the core: no turn, but new items (flow.watch) */
 int fc_turned(struct fc_endpoint *ep, uint32_t seen);

@@ -262,6 +262,16 @@ int64_t fc_get_frame(struct fc_endpoint *ep)
     return (int64_t)f.body_len | ((int64_t)f.code << FC_FRAME_CODE_SHIFT) | (r->attach_len ? FC_FRAME_ATTACHED : 0);
 }
 
+/* The turn has come, and with it a frame. */
+static int64_t frame_there(struct fc_endpoint *ep)
+{
+    /* A small message's lines behind the first, which the look at conn_state has brought: this side reads them now
+     * and writes its answer over them. */
+    fc_cpu_prefetch_write((const char *)ep->packet + 64);
+    fc_cpu_prefetch_write((const char *)ep->packet + 128);
+    return fc_get_frame(ep);
+}
+
 /* Wait for a frame; where it asks for the next part of a message on its way out, send that, and go on. Ends with FC_NEWS
  * where the wait is for items, too (flow.watch). */
 int64_t fc_wait_frame(struct fc_endpoint *ep)
@@ -270,11 +280,7 @@ int64_t fc_wait_frame(struct fc_endpoint *ep)
         int64_t result = fc_wait(ep);
         if (result != FC_OK)
             return result;
-        /* A small message's lines behind the first, which the look at conn_state has brought: this side reads them now
-         * and writes its answer over them. */
-        fc_cpu_prefetch_write((const char *)ep->packet + 64);
-        fc_cpu_prefetch_write((const char *)ep->packet + 128);
-        result = fc_get_frame(ep);
+        result = frame_there(ep);
         if (result < 0 || !sending(ep))
             return result;
         result = fc_send_on(ep, result);
@@ -292,8 +298,14 @@ static struct fc_frame frame_of(const struct fc_endpoint *ep, uint64_t what, uin
 
 /* ---- the client ------------------------------------------------------------------------------------------- */
 
-static int64_t call(struct fc_endpoint *ep, struct fc_frame frame, const char *body, const char *attach, uint32_t attach_len)
+/* Give the request away: FC_TICK. */
+static int64_t ask(struct fc_endpoint *ep, uint64_t what, const char *body, uint32_t body_len, const char *attach,
+                   uint32_t attach_len)
 {
+    struct fc_frame frame = frame_of(ep, what, body_len);
+    uint32_t id = ep->call_id + 1;
+    frame.kind = FC_REQUEST;
+    frame.call_id = id ? id : 1;
     if (ep->turn != FC_TURN_MINE || ep->call != FC_CALL_NONE)
         return FC_ERR_TURN;
     bool stream = frame.flags & FC_FLAG_STREAM;
@@ -313,9 +325,7 @@ static int64_t call(struct fc_endpoint *ep, struct fc_frame frame, const char *b
     int result = fc_give(ep, (uint32_t)len, !stream);
     if (result == FC_ERR_SHUTDOWN)
         ep->fault = FC_FAULT_UNSENT;
-    if (result != FC_OK)
-        return result;
-    return stream ? FC_TICK : fc_wait_frame(ep);
+    return result == FC_OK ? FC_TICK : result;
 }
 
 /* Client: ask and wait. `what` is the method number, with flags and timeout_us, which counts from the moment
@@ -328,11 +338,9 @@ int64_t fc_call_attached(struct fc_endpoint *ep, uint64_t what, const char *body
     int64_t result = fc_enter(ep);
     if (result != FC_OK)
         return result;
-    struct fc_frame frame = frame_of(ep, what, body_len);
-    uint32_t id = ep->call_id + 1;
-    frame.kind = FC_REQUEST;
-    frame.call_id = id ? id : 1;
-    result = call(ep, frame, body, attach, attach_len);
+    result = ask(ep, what, body, body_len, attach, attach_len);
+    if (result == FC_TICK && ep->call != FC_CALL_STREAM)
+        result = fc_wait_frame(ep);
     fc_leave(ep);
     return result;
 }
@@ -340,6 +348,32 @@ int64_t fc_call_attached(struct fc_endpoint *ep, uint64_t what, const char *body
 int64_t fc_call(struct fc_endpoint *ep, uint64_t what, const char *body, uint32_t body_len)
 {
     return fc_call_attached(ep, what, body, body_len, NULL, 0);
+}
+
+/* Client: ask, without a system call and without waiting: FC_TICK, and on with fc_glance. FC_ASLEEP: that cannot be,
+ * nothing was done. A plain call's. */
+int64_t fc_ask(struct fc_endpoint *ep, uint64_t what, const char *body, uint32_t body_len)
+{
+    int64_t result = fc_enter(ep);
+    if (result != FC_OK)
+        return result;
+    result = fc_awake(ep) ? ask(ep, what, body, body_len, NULL, 0) : FC_ASLEEP;
+    fc_leave(ep);
+    return result;
+}
+
+/* Either side, after fc_ask or fc_answer: look for the frame that comes back, for about a microsecond, without a system
+ * call; FC_TICK: it has not come, and it is time for fc_call_resume or fc_request. */
+int64_t fc_glance(struct fc_endpoint *ep)
+{
+    int64_t result = fc_enter(ep);
+    if (result != FC_OK)
+        return result;
+    result = ep->turn == FC_TURN_THEIRS && !sending(ep) ? fc_look(ep) : FC_ERR_TURN;
+    if (result == FC_OK)
+        result = frame_there(ep);
+    fc_leave(ep);
+    return result;
 }
 
 static int64_t resume(struct fc_endpoint *ep)
@@ -365,8 +399,9 @@ int64_t fc_request(struct fc_endpoint *ep)
     return resume(ep);
 }
 
+/* quick: with fc_metered still to do. */
 static int64_t reply(struct fc_endpoint *ep, uint32_t status, const char *body, uint32_t body_len,
-                     const char *attach, uint32_t attach_len)
+                     const char *attach, uint32_t attach_len, bool quick)
 {
     if (ep->turn != FC_TURN_MINE || ep->call == FC_CALL_NONE)
         return FC_ERR_TURN;
@@ -378,7 +413,8 @@ static int64_t reply(struct fc_endpoint *ep, uint32_t status, const char *body, 
     if (len < 0)
         return len;
     ep->call = FC_CALL_NONE;
-    fc_metered(ep, frame.code);
+    if (!quick)
+        fc_metered(ep, frame.code);
     ep->in.at = ep->in.end; /* what was left of a request that is refused */
     ep->deadline = FC_NO_DEADLINE;
     ep->timeout_us = FC_TIMEOUT_NONE;
@@ -398,16 +434,35 @@ int64_t fc_reply_request_attached(struct fc_endpoint *ep, uint32_t status, const
     int64_t result = fc_enter(ep);
     if (result != FC_OK)
         return result;
-    result = reply(ep, status, body, body_len, attach, attach_len);
+    result = reply(ep, status, body, body_len, attach, attach_len, false);
     if (result == FC_OK)
         result = fc_wait_frame(ep);
     fc_leave(ep);
     return result;
 }
 
-int64_t fc_reply_request(struct fc_endpoint *ep, uint32_t status, const char *body, uint32_t body_len)
+int64_t fc_reply_request(struct fc_endpoint *ep, uint64_t status, const char *body, uint32_t body_len)
 {
-    return fc_reply_request_attached(ep, status, body, body_len, NULL, 0);
+    return fc_reply_request_attached(ep, (uint32_t)status, body, body_len, NULL, 0);
+}
+
+/* Server: answer, as fc_ask asks. It is metered while the client goes on already; not so in fc_reply_request, whose caller
+ * does not hold the GIL, so that somebody could read the meters before. */
+int64_t fc_answer(struct fc_endpoint *ep, uint64_t status, const char *body, uint32_t body_len)
+{
+    int64_t result = fc_enter(ep);
+    if (result != FC_OK)
+        return result;
+    result = FC_ASLEEP;
+    if (fc_awake(ep)) {
+        result = reply(ep, (uint32_t)status, body, body_len, NULL, 0, true);
+        if (result != FC_ERR_SIZE && result != FC_ERR_TURN)
+            fc_metered(ep, (uint16_t)status);
+        if (result == FC_OK)
+            result = FC_TICK;
+    }
+    fc_leave(ep);
+    return result;
 }
 
 /* ---- within a call ---------------------------------------------------------------------------------------- */

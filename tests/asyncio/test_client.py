@@ -1,11 +1,13 @@
 """A client in a loop against a server of threads: what suspends, what cancels, what ends."""
 
+# mypy: disable-error-code="empty-body"
 from __future__ import annotations
 
 import asyncio
 import gc
 import os
 import signal
+import threading
 import time
 from typing import Any
 
@@ -17,6 +19,26 @@ from tests.asyncio.conftest import Post, Run, ThreadPost, until
 from tests.support import child
 
 connect = flipcall.asyncio.connect
+
+
+class Posted(flipcall.Service, name="Posted"):
+    async def blob(self, name: str) -> bytes: ...
+
+
+class PlainPosted(flipcall.Service, name="Posted"):
+    def blob(self, name: str) -> bytes: ...
+
+
+class ThreadPosted(PlainPosted):
+    def __init__(self) -> None:
+        self.waits = False
+        self.go = threading.Event()
+
+    def blob(self, name: str) -> bytes:
+        if name == "slow":
+            self.waits = True
+            self.go.wait(10)
+        return name.encode()
 
 
 def pool_of(post: Any) -> Any:
@@ -357,3 +379,36 @@ def test_ctrl_c(path: str) -> None:
         caller.expect("interrupted")
         while not server.cancelled:
             time.sleep(0.001)
+
+
+def test_a_view_in_a_task_that_is_cancelled(run: Run, path: str) -> None:
+    """Cancelled before it is there, or inside the block: the channel is given back either way."""
+    server = ThreadPosted()
+
+    async def main() -> None:
+        with flipcall.Server(server, path):
+            async with connect(Posted, path, max_channels=1) as post:
+                entered = asyncio.Event()
+
+                async def look() -> None:
+                    async with flipcall.asyncio.view(post.blob, "slow") as seen:
+                        assert bytes(seen) == b"slow"
+                        entered.set()
+                        await asyncio.Event().wait()
+
+                waiting = asyncio.create_task(look())
+                await until(lambda: server.waits)
+                waiting.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await waiting
+                server.go.set()
+                inside = asyncio.create_task(look())
+                await entered.wait()
+                inside.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await inside
+                buffer = bytearray(5)
+                assert await flipcall.asyncio.into(buffer, post.blob, "ab") == 2
+                assert buffer == b"ab\0\0\0"
+
+    run(main)

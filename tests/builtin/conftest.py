@@ -6,10 +6,9 @@ from __future__ import annotations
 import threading
 
 import flipcall
-from tests.conformance.conftest import path, stack
-from tests.conformance.plain import connect, serve, transport
+from tests.conformance.conftest import connect, kind, loop, path, serve, stack, transport
 
-__all__ = ["connect", "path", "serve", "stack", "transport"]
+__all__ = ["connect", "kind", "loop", "path", "serve", "stack", "transport"]
 
 
 class Desk(flipcall.Service):

@@ -11,6 +11,7 @@ import pytest
 import flipcall
 from flipcall.health import Health
 from tests.builtin.conftest import Desk, DeskServer
+from tests.support import wait_until
 
 
 def test_a_server_serves(serve: Callable[..., Any], connect: Callable[..., Any]) -> None:
@@ -69,3 +70,50 @@ def test_authorize_is_for_all(serve: Callable[..., Any], connect: Callable[..., 
     with pytest.raises(flipcall.CallError) as info:
         connect(Health)
     assert info.value.status is flipcall.Status.PERMISSION_DENIED
+
+
+def test_a_watch_tells_each_change(serve: Callable[..., Any], connect: Callable[..., Any]) -> None:
+    """What is so, then what it becomes, whoever says it; a name that there is not is unknown until there is."""
+    server = serve(DeskServer())
+    health = connect(Health)
+    with health.watch("Desk") as desk, health.watch("database") as database:
+        assert (next(desk), next(database)) == ("serving", "unknown")
+        for serving, state in ((False, "not serving"), (True, "serving"), (False, "not serving")):
+            server.health.set("Desk", serving)
+            assert next(desk) == state
+        server.health.set("Desk", False)  # no change
+        server.health.set("database", True)
+        assert next(database) == "serving"
+        server.health.set("Desk", True)
+        assert next(desk) == "serving"
+
+
+def test_a_watch_ends_with_draining(serve: Callable[..., Any], connect: Callable[..., Any]) -> None:
+    """It holds the server's end up no longer than a call that is under way."""
+    desk = DeskServer()
+    server = serve(desk)
+    client, watches = connect(Desk), [connect(Health).watch(name) for name in ("", "nothing")]
+    assert [next(watch) for watch in watches] == ["serving", "unknown"]
+    with ThreadPoolExecutor(2) as threads:
+        held = threads.submit(client.hold)
+        desk.entered.acquire()
+        stopping = threads.submit(server.stop, 20)
+        assert [list(watch) for watch in watches] == [["draining"], ["draining"]]
+        desk.go_on.set()
+        assert held.result(20) is None
+        stopping.result(20)
+
+
+@pytest.mark.parametrize("how", ["stream", "client"])
+def test_a_watch_that_nobody_reads(serve: Callable[..., Any], connect: Callable[..., Any], how: str) -> None:
+    """A caller that has enough, or is gone, is noticed though nothing changes."""
+    server = serve(DeskServer())
+    health = flipcall.with_options(connect(Health), timeout=None)
+    watch = health.watch()
+    assert next(watch) == "serving"
+    assert len(server.health._watches) == 1
+    (watch if how == "stream" else health).close()
+    if how == "client":
+        with pytest.raises(flipcall.ClosedError):
+            next(watch)
+    wait_until(lambda: not server.health._watches)

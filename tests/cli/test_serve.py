@@ -36,6 +36,25 @@ class Session(Server):
     def clients(self) -> int:
         return Session.made
 
+class LoopServer(Shop):
+    async def add(self, a: int, b: int = 2) -> int:
+        return a + b
+    async def clients(self) -> int:
+        return 0
+
+class LoopSession(LoopServer):
+    made = 0
+    def __init__(self, peer: flipcall.Peer) -> None:
+        LoopSession.made += 1
+    async def clients(self) -> int:
+        return LoopSession.made
+
+async def loop_session(peer: flipcall.Peer) -> LoopServer:
+    return LoopSession(peer)
+
+def plainly_made(peer: flipcall.Peer) -> LoopSession:
+    return LoopSession(peer)
+
 shop = Server()
 
 class Other: ...
@@ -65,9 +84,20 @@ def running(here: Path, *args: str) -> Iterator[subprocess.Popen[str]]:
             serving.kill()
 
 
-@pytest.mark.parametrize(("what", "clients"), [("Server", 0), ("shop", 0), ("Session", 2)])
+@pytest.mark.parametrize(
+    ("what", "clients"),
+    [
+        ("Server", 0),
+        ("shop", 0),
+        ("Session", 2),
+        ("LoopServer", 0),
+        ("LoopSession", 2),
+        ("loop_session", 2),
+        ("plainly_made", 2),
+    ],
+)
 def test_serves_until_sigterm(here: Path, what: str, clients: int) -> None:
-    """A class, an object, or a class made for each client; it says where, and SIGTERM ends it well."""
+    """A class, an object, or one made for each client, for threads or a loop; it says where; SIGTERM ends it."""
     with running(here, f"shopping:{what}", "s", "--json") as serving:
         assert serving.stdout is not None
         told = json.loads("".join(iter(serving.stdout.readline, "}\n")) + "}")
@@ -125,7 +155,7 @@ def test_where_nobody_can_listen(here: Path) -> None:
     assert "Address already in use" in err
 
 
-@pytest.mark.parametrize("what", ["Server", "Session"])
+@pytest.mark.parametrize("what", ["Server", "Session", "LoopServer", "LoopSession"])
 def test_workers(here: Path, what: str) -> None:
     """--workers 2 serves with two processes; what they serve is found in the module there, too."""
     with running(here, f"shopping:{what}", "s", "--json", "--workers", "2") as serving:
@@ -136,7 +166,7 @@ def test_workers(here: Path, what: str) -> None:
             assert one.call("add", [1]) == other.call("add", [1]) == 3
             pids = {one.peer_pid, other.peer_pid}
             assert serving.pid not in pids
-            assert len(pids) == (2 if what == "Server" else 1)
+            assert len(pids) == (1 if "Session" in what else 2)
         serving.send_signal(signal.SIGTERM)
         assert serving.wait(PATIENCE_S) == 0
         assert serving.stderr is not None

@@ -23,10 +23,10 @@ def _resident() -> int:
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("way", ["down", "up"])
 def test_ten_gibibytes_through_a_small_window(
-    serve: Callable[..., Any], connect: Callable[..., Flow], transport: str, way: str
+    serve: Callable[..., Any], connect: Callable[..., Flow], kind: str, way: str
 ) -> None:
-    """10 GiB each way through a 16 KiB window (1 GiB over the socket) leave both sides as they were."""
-    total = (10 if transport == "window" else 1) << 30
+    """10 GiB each way through a 16 KiB window (1 GiB for the other kinds) leave both sides as they were."""
+    total = (10 if kind == "window" else 1) << 30
     serve(FlowServer(), message_max=4 << 20)
     flow = connect(Flow, window_size=SMALL, timeout=100.0)
     carried, peak, before = 0, 0, _resident()

@@ -57,12 +57,9 @@ def test_no_more_channels_of_a_client_than_allowed(
     path: str,
     transport: Any,
     workers: int,
-    kind: str,
 ) -> None:
     """A client that wants too many is told the numbers, wherever its others are; another process is served."""
-    if kind == "loop server" and workers:
-        pytest.skip("a server in a loop has no workers yet")
-    how: Any = {"workers": workers, "start_method": "fork"} if workers else {}
+    how: Any = {"workers": workers, "start_method": "fork"}
     server = serve(SiteServer(), max_channels_per_client=3, **how)
     mine = [connect(Site) for _ in range(3)]
     for _ in range(5):
@@ -86,11 +83,8 @@ def test_no_more_channels_than_allowed_over_all_workers(
     path: str,
     transport: Any,
     workers: int,
-    kind: str,
 ) -> None:
     """However many processes serve at the socket, its limit of channels is one; a dead worker frees its places."""
-    if kind == "loop server" and workers:
-        pytest.skip("a server in a loop has no workers yet")
     server = serve(SiteServer(), max_channels=4, workers=workers, start_method="fork")
     four = [connect(Site) for _ in range(4)]
     with pytest.raises(flipcall.CallError, match="4 channels") as info:

@@ -42,3 +42,6 @@ async def main() -> None:
     await rates.nothing()  # error
     flipcall.asyncio.connect(Rates, "s", interceptors=[len])  # error
     flipcall.asyncio.Server(Rates(), "s", interceptors=[lambda call: call])  # error
+    flipcall.asyncio.view(rates.convert, 1.0)  # error
+    flipcall.view(rates.total, numbers=3)  # error
+    await flipcall.asyncio.into(bytearray(9), rates.convert, 1.0)  # error

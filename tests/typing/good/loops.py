@@ -18,10 +18,14 @@ class Rates(flipcall.Service):
     async def convert(self, amount: float, *, to: str = "EUR") -> float: ...
     async def total(self, amounts: AsyncIterator[float]) -> float: ...
     def ticks(self, symbol: str) -> AsyncIterator[float]: ...
+    async def chart(self, symbol: str) -> bytes: ...
 
 
 class RatesServer(Rates):
     """An implementation."""
+
+    async def chart(self, symbol: str) -> bytes:
+        return symbol.encode()
 
     async def convert(self, amount: float, *, to: str = "EUR") -> float:
         return amount * len(to)
@@ -78,6 +82,8 @@ async def main() -> None:
         print(sum(both), await flipcall.with_options(rates, timeout=1.0).convert(2))
         async for tick in rates.ticks("EUR"):
             print(tick + 1)
+        async with flipcall.asyncio.view(rates.chart, "EUR") as seen:
+            print(seen.nbytes + await flipcall.asyncio.into(bytearray(9), rates.chart, symbol="EUR"))
     own: Rates = await flipcall.asyncio.connect(Rates, "s")
     own.close()
     await flipcall.asyncio.serve(RatesServer(), "s")
