@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 BUILT := $(VENV)/.built-from
 # What the extension and the environment are made from: a change of any of these rebuilds them.
-SOURCES := pyproject.toml setup.py examples/gofer/pyproject.toml proto/flipcall.h $(wildcard flipcall/core/*.[ch]) $(wildcard flipcall/core/*.py) flipcall/fast.c
+SOURCES := pyproject.toml setup.py examples/gofer/pyproject.toml proto/flipcall.h $(wildcard flipcall/core/*.[ch]) $(wildcard flipcall/core/*.py) $(wildcard flipcall/hotpath/*.[ch])
 
 comma := ,
 # pyfuse3 is built against libfuse3 (Debian: libfuse3-dev, pkg-config); without it there is no mount, and its tests skip.

@@ -1,4 +1,4 @@
-"""The hot path as builtins (fast.c); who calls these says what the objects are."""
+"""The hot path as builtins (hotpath/); who calls these says what the objects are."""
 
 from collections.abc import Callable
 from typing import Any

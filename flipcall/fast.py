@@ -1,4 +1,4 @@
-"""The hot path's builtins, bound to an endpoint (fast.c says why they are neither Python nor cffi's)."""
+"""The hot path's builtins, bound to an endpoint (hotpath.h says why they are neither Python nor cffi's)."""
 
 from collections.abc import Callable
 from typing import Any

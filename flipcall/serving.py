@@ -98,7 +98,7 @@ class WindowServing:
         ffi.release(self._window)
 
     def _loop(self) -> None:
-        """Answer request after request: the plain ones (no attachment, no bulk) in a builtin (fast.c), the others
+        """Answer request after request: the plain ones (no attachment, no bulk) in a builtin (hotpath/), others
         by _answer().
         """
         serve = server(self._ep, self._window, self._dispatcher.plain, encode)

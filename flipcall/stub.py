@@ -47,7 +47,7 @@ def stub(method: Method, number: int, connection: Connection, timeout: float | N
 
 
 def _window_stub(method: Method, number: int, pool: Pool, timeout: float | None) -> Callable[..., Any]:
-    """The hottest path there is: a builtin (fast.c), and here what it calls where a call is not plain."""
+    """The hottest path there is: a builtin (hotpath/), and here what it calls where a call is not plain."""
     what = number | timeout_us(timeout) << lib.FC_CALL_TIMEOUT_SHIFT
 
     def inherits() -> bool:

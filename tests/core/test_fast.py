@@ -15,13 +15,13 @@ from flipcall.fast import FAILED, LARGE, UNDECODABLE, caller, server
 from flipcall.outcome import State
 from flipcall.testing import pair
 
-FAST = Path(__file__).parents[2] / "flipcall/fast.c"
+HOTPATH = Path(__file__).parents[2] / "flipcall/hotpath"
 NOW = 1 << lib.FC_CALL_TIMEOUT_SHIFT  # a timeout of one microsecond
 
 
 def test_its_numbers_are_the_cores() -> None:
-    """fast.c does not include the core's headers, so that it cannot become a second core."""
-    source = FAST.read_text(encoding="utf-8")
+    """The hot path does not include the core's headers, so that it cannot become a second core."""
+    source = "".join(file.read_text(encoding="utf-8") for file in sorted(HOTPATH.iterdir()))
     numbers = {
         name: int(value, 0) for name, value in re.findall(r"#define (\w+) (-?[0-9]\w*?)(?:ll)?\b", source)
     }

@@ -112,23 +112,24 @@ class Data(Opening):
             try:
                 for name in directories:
                     listed = self._list_in(fd, name, room, ahead)
-                    found.append(listed)
                     if listed is not None:
                         room -= sum(syscalls.record_size(dent.name) for dent in listed.dents.entries)
                         ahead -= sum(len(data) for data in listed.contents if data is not None)
+                        if not listed.dents.end:  # too long, which took its time: the rest goes without
+                            listed, room = None, 0
+                    found.append(listed)
             finally:
                 os.close(fd)
         return found
 
     def _list_in(self, directory: int, name: bytes, room: int, ahead: int) -> Listed | None:
-        """The whole listing of a directory in a directory, if it is one and fits. The tree is shared."""
+        """The listing of a directory in a directory, as far as it fits; None if it is none. The tree is shared."""
         if room < syscalls.DIRENT_MAX:
             return None
         try:
-            listed = self._listed(syscalls.open_beneath(directory, name, _DIRECTORY), room, ahead)
+            return self._listed(syscalls.open_beneath(directory, name, _DIRECTORY), room, ahead)
         except OSError:
             return None
-        return listed if listed.dents.end else None
 
     def _reopened(self, fd: int) -> int:
         """A descriptor to list the directory with that this O_PATH descriptor, which is closed, stands for."""

@@ -472,7 +472,7 @@ class Gofer(flipcall.Service):
         """Walk to a directory and list directories in it, as walk_list each. Not in lisafs.
 
         One round trip, and no FIDs. `limit` and `ahead` are of all together. None for what cannot be had so: no
-        directory, too long for what is left of the limit, not readable, gone.
+        directory, not readable, gone; too long for what is left of the limit, and all that follow that.
         """
         raise NotImplementedError
 
