@@ -71,8 +71,8 @@ def test_calls_from_clients_that_are_killed(switch: str) -> None:
 
 
 # What is broken, where, how (a regular expression and what takes its place), and what the stress must say.
-# A trap in vain that does not ring is not among them: the poke wakes its server, and a signal at just that moment is
-# for the model to find.
+# A trap in vain that does not ring is missing: the poke wakes its server now, and a signal at just that moment
+# is for the model to find.
 FAULTS = {
     "a sleeper that does not say so": (
         "wait.c",
