@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from multiprocessing import resource_tracker
 from pathlib import Path
 
+import psutil
+
 _SHM = Path("/dev/shm")
 _SHARED = re.compile(r"^(/memfd:|/dev/shm/)")
 _OF_THE_MACHINE = re.compile(
@@ -53,6 +55,12 @@ def _tracker() -> tuple[int, int]:
     tracker = resource_tracker._resource_tracker  # pyright: ignore
     pid, fd = getattr(tracker, "_pid", None), getattr(tracker, "_fd", None)
     return pid or -1, -1 if fd is None else fd
+
+
+def children(recursive: bool = False) -> list[psutil.Process]:
+    """This process's children, but for multiprocessing's resource tracker: see _tracker()."""
+    keep = _tracker()[0]
+    return [child for child in psutil.Process().children(recursive=recursive) if child.pid != keep]
 
 
 def _descriptors() -> frozenset[str]:

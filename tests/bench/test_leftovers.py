@@ -16,6 +16,7 @@ from bench.compile import ROOT
 from bench.peer import ServeConfig
 from bench.peers.base import Address
 from bench.process import PeerError, PeerProcess
+from tests.leaks import children
 
 WAIT_SECONDS = 20.0
 
@@ -73,4 +74,4 @@ def test_a_server_that_cannot_start_is_an_error_and_not_a_hang() -> None:
     nowhere = Address(transport="flipcall", path="/nonexistent/directory/x.sock")
     with pytest.raises(PeerError, match="status"):
         PeerProcess(ServeConfig(address=nowhere, cpu=-1))
-    assert not psutil.Process().children()
+    assert not children()

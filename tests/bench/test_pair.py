@@ -13,6 +13,7 @@ from bench.placement import Placement, UnavailableError
 from bench.policies import FUTEX, PRESETS, policy_named, require_switch
 from bench.process import PeerError
 from flipcall.switch import SWITCHES
+from tests.leaks import children
 
 SWITCH_NAMES = [switch.name for switch in SWITCHES]
 
@@ -34,7 +35,7 @@ def test_a_pair_is_measured_under_one_load_after_another(switch: str, placement:
             assert sample.p50
             assert sample.server_cpu is not None
             assert len(sample.stamps) == (QUICK.paced_calls(load.pause_us) if load.pause_us else 0)
-        everyone = psutil.Process().children(recursive=True)
+        everyone = children(recursive=True)
         assert len(everyone) == 2
     _, alive = psutil.wait_procs(everyone, timeout=10)
     assert not alive
@@ -59,11 +60,11 @@ def test_what_cannot_be_had_is_told_by_the_child() -> None:
         pytest.skip("this machine has every switch")
     with pytest.raises(UnavailableError, match=r"\S"):
         ClientProcess(ClientConfig(policy="frugal", switch=missing[0].name, placement="free"))
-    assert not psutil.Process().children(recursive=True)
+    assert not children(recursive=True)
 
 
 def test_a_client_that_fails_is_an_error_and_not_a_hang() -> None:
     """Nonsense in, PeerError out, nobody left."""
     with pytest.raises(PeerError):
         ClientProcess(ClientConfig(policy="frugal", switch=FUTEX, placement="nowhere"))
-    assert not psutil.Process().children(recursive=True)
+    assert not children(recursive=True)

@@ -20,6 +20,7 @@ from bench.placement import Placement, UnavailableError
 from bench.process import STOP_SECONDS
 from bench.rows import Labels
 from bench.thousand import Connected, OneOf
+from tests.leaks import children
 
 BYTES = [name for name in PEERS if name != "iceoryx2"]
 
@@ -44,7 +45,7 @@ def test_an_item_comes_back_and_the_server_ends_when_told(name: str, tmp_path: P
             assert sample.server_cpu is not None
         started = time.monotonic()
     assert time.monotonic() - started < STOP_SECONDS, "the server did not end by itself"
-    assert not psutil.Process().children()
+    assert not children()
 
 
 @pytest.mark.parametrize("name", BYTES)
@@ -103,7 +104,7 @@ def test_a_crowd_counts_the_calls_of_all(name: str, tmp_path: Path) -> None:
         sample = crowd.run(QUICK)
     assert sample.elapsed is not None
     assert sample.client_cpu is not None
-    assert not psutil.Process().children()
+    assert not children()
 
 
 @pytest.mark.parametrize("load", ["paced-10ms", "back-to-back"])

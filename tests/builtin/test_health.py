@@ -48,6 +48,7 @@ def test_draining_is_told_until_the_last_answer(
     with ThreadPoolExecutor(2) as threads:
         held = threads.submit(client.hold)
         desk.entered.acquire()
+        assert health.check() == "serving"  # and the server knows what this channel is for
         stopping = threads.submit(server.stop, 20)
         while (state := health.check()) != "draining":
             assert state == "serving"

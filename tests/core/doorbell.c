@@ -27,6 +27,8 @@ static int end_of(const struct fc_endpoint *ep)
 static void opened(struct fc_policy policy, bool client_by_bell, bool server_by_bell)
 {
     pair_connected(&p, policy);
+    CHECK_EQ(fc_use_switch(&p.client, FC_SWITCH_FUTEX), FC_OK); /* the only one with doorbells */
+    CHECK_EQ(fc_use_switch(&p.server, FC_SWITCH_FUTEX), FC_OK);
     CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, ends) == 0);
     CHECK_EQ(fc_use_doorbell(&p.client, ends[0]), FC_OK);
     CHECK_EQ(fc_use_doorbell(&p.server, ends[1]), FC_OK);
