@@ -7,11 +7,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 BUILT := $(VENV)/.built-from
 # What the extension and the environment are made from: a change of any of these rebuilds them.
-SOURCES := pyproject.toml setup.py examples/gofer/pyproject.toml proto/flipcall.h $(wildcard flipcall/core/*.[ch]) $(wildcard flipcall/core/*.py) flipcall/fast.c
+SOURCES := pyproject.toml setup.py examples/gofer/pyproject.toml proto/flipcall.h $(wildcard flipcall/core/*.[ch]) $(wildcard flipcall/core/*.py) $(wildcard flipcall/hotpath/*.[ch])
 
 comma := ,
 # pyfuse3 is built against libfuse3 (Debian: libfuse3-dev, pkg-config); without it there is no mount, and its tests skip.
-GOFER_EXTRAS := fsspec$(shell pkg-config --exists fuse3 2>/dev/null && echo $(comma)fuse)
+GOFER_EXTRAS := readers$(shell pkg-config --exists fuse3 2>/dev/null && echo $(comma)fuse)
 CTEST_DIR := build/ctest
 CTEST_FLAGS := -std=gnu11 -O1 -g -Wall -Wextra -Wno-unused-parameter -Werror -fno-omit-frame-pointer \
 	-fsanitize=address,undefined -fno-sanitize-recover=all -pthread -Iproto -Iflipcall/core

@@ -2,6 +2,7 @@
 
 import sys
 import sysconfig
+from glob import glob
 
 from setuptools import Extension, setup
 
@@ -9,9 +10,17 @@ from setuptools import Extension, setup
 abi3 = sys.implementation.name == "cpython" and not sysconfig.get_config_var("Py_GIL_DISABLED")
 fast = Extension(
     "flipcall._fast",
-    ["flipcall/fast.c"],
+    sorted(glob("flipcall/hotpath/*.c")),
+    depends=["flipcall/hotpath/hotpath.h"],
     py_limited_api=abi3,
-    extra_compile_args=["-std=gnu11", "-O2", "-Wall", "-Wextra", "-Wno-missing-field-initializers"],
+    extra_compile_args=[
+        "-std=gnu11",
+        "-O2",
+        "-fvisibility=hidden",
+        "-Wall",
+        "-Wextra",
+        "-Wno-missing-field-initializers",
+    ],
 )
 setup(
     ext_modules=[fast],

@@ -1,7 +1,7 @@
 """A report as one picture: latency beside CPU time, a pair of panels for each load (or operation).
 
     ● p50 ─── ○ p99     not pinned;  ▲ p50 on one CPU, ▼ p50 on two, where those were measured
-    CPU: both sides together, a bar from the left edge of a logarithmic axis
+    CPU: both sides together, a bar from the left edge of a logarithmic axis; none for a command on a mount
 
 Every panel of a column pair has its contenders in the same order and the same scale, so that panels compare.
 """
@@ -98,11 +98,14 @@ def draw(family: str, report: Report, file: Path) -> None:
         axes = [ax for line in every for ax in line]
         for (title, lines), latency, cpu in zip(panels.items(), axes[::2], axes[1::2], strict=False):
             _draw_latency(latency, title, lines)
-            _draw_cpu(cpu, lines, scale)
+            if any(line.row.cpu_us_per_call for line in lines):
+                _draw_cpu(cpu, lines, scale)
+            else:  # a command: how much CPU whose process takes for it is not measured
+                cpu.set_visible(False)
         for unused in axes[2 * len(panels) :]:
             unused.set_visible(False)
         column = axes[: 2 * len(panels) : 2]
-        limits = min(ax.get_xlim()[0] for ax in column), max(ax.get_xlim()[1] for ax in column)
+        limits = min(ax.get_xlim()[0] for ax in column), max(ax.get_xlim()[1] for ax in column) * 1.6
         for ax in column:
             ax.set_xlim(limits)
         figure.legend(handles=_legend(report), loc="outside lower left", ncols=5, frameon=False)
@@ -110,7 +113,8 @@ def draw(family: str, report: Report, file: Path) -> None:
 
 
 def _draw_latency(ax: Axes, title: str, lines: Sequence[Line]) -> None:
-    _prepare(ax, lines, f"{title}: latency of a call, µs")
+    what = "time" if lines[0].row.case.startswith("fuse_") else "latency of a call, µs"
+    _prepare(ax, lines, f"{title}: {what}")
     for at, line in enumerate(lines):
         row, colour = line.row, colour_of(line.row)
         if row.p50_us is None:
@@ -127,7 +131,7 @@ def _draw_latency(ax: Axes, title: str, lines: Sequence[Line]) -> None:
 
 
 def _draw_cpu(ax: Axes, lines: Sequence[Line], scale: tuple[float, float]) -> None:
-    _prepare(ax, lines, "CPU of both sides, µs a call")
+    _prepare(ax, lines, "CPU of both sides, µs a call", latency=False)
     ax.tick_params(labelleft=False)
     for at, line in enumerate(lines):
         used = line.row.cpu_us_per_call
@@ -145,20 +149,17 @@ def _draw_cpu(ax: Axes, lines: Sequence[Line], scale: tuple[float, float]) -> No
     ax.set_xlim(scale)
 
 
-def _prepare(ax: Axes, lines: Sequence[Line], title: str) -> None:
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+def _prepare(ax: Axes, lines: Sequence[Line], title: str, *, latency: bool = True) -> None:
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
     ax.set_title(title, fontsize=9.5, loc="left", fontweight="bold")
     ax.set_xscale("log")
     ax.set_yticks(range(len(lines)), [line.label for line in lines])
     ax.set_ylim(len(lines) - 0.4, -0.6)
-    ax.xaxis.set_major_locator(LogLocator(10.0, numticks=12))
-    ax.xaxis.set_major_formatter(
-        FuncFormatter(lambda value, _: f"{value:,.0f}" if value >= 1 else f"{value:g}")
-    )
-    ax.xaxis.set_minor_formatter(NullFormatter())
+    ax.xaxis.set_major_locator(LogLocator(10.0, numticks=12 if latency else 5))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _tick(value)))
+    ax.xaxis.set_minor_locator(NullLocator())  # in an SVG, each of a thousand lines takes half a kilobyte
     ax.grid(axis="x", which="major", color="0.85", linewidth=0.8)
-    ax.grid(axis="x", which="minor", color="0.93", linewidth=0.5)
     ax.set_axisbelow(True)
     ax.tick_params(axis="y", length=0)
     for side in ("top", "right", "left"):
@@ -169,8 +170,13 @@ def _prepare(ax: Axes, lines: Sequence[Line], title: str) -> None:
             ax.axhline(at - 0.5, color="0.8", linewidth=0.8)
 
 
+def _tick(value: float) -> str:
+    """A power of ten of µs: from a millisecond on in ms, since a figure of six places fills a narrow axis."""
+    return f"{value:g}" if value < 1000 else f"{value / 1000:g} ms"
+
+
 def _write(ax: Axes, value: float, at: int, *, above: bool) -> None:
-    text = f"{value:.2g}" if value < 10 else f"{value:,.0f}"
+    text = f"{value:.2g}" if value < 10 else f"{value:,.0f}" if value < 10_000 else f"{value / 1000:,.0f} ms"
     offset = (0.0, 4.5) if above else (3.0, 0.0)
     ax.annotate(
         text,

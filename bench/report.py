@@ -22,7 +22,7 @@ NOTES = {
     ),
     "call": (
         "Both sides are Python. In brackets the library's presets; balanced is the default.",
-        "busy-ring and iceoryx2 poll without pause: their servers are stopped while others are measured.",
+        "The two rings and iceoryx2 poll without pause: their servers are stopped while others are measured.",
         "Paced: the pause is outside the latency but inside the CPU time (the client's own sleep too).",
         "idle_server_cpu_percent: a server with one connected client that asks nothing.",
     ),

@@ -27,7 +27,18 @@ OPERATIONS = {
     "read_1m": "Read 1 MiB",
     "read_1m_copied": "Read 1 MiB, copied",
     "read_1m_donated": "Read 1 MiB, donated",
+    "fuse_git_status": "git status, fresh mount",
+    "fuse_git_status_again": "git status again",
+    "fuse_tar": "tar, fresh mount",
+    "fuse_tar_again": "tar again",
 }
+MOUNTS = {
+    "mount": "gofer mount",
+    "passthrough": "plain passthrough",
+    "passthrough-loop": "passthrough, our loop",
+    "direct": "no FUSE",
+}
+"""The contenders of a command on a mount."""
 SIZES = {1 << 16: "64 KiB", 1 << 20: "1 MiB"}
 # Cases of `call` that have a panel of their own whatever their load is.
 PANELS = {
@@ -42,6 +53,7 @@ NAMES = {
     "direct": "system call",
     "memcpy": "memcpy",
     "busy-ring": "busy ring",
+    "vllm-ring": "vLLM's ring",
     "flipcall-split": "flipcall in parts",
     "grpc": "gRPC",
     "zmq": "ZeroMQ",
@@ -54,7 +66,10 @@ POLLING = SWAP  # in its family there is no swap
 COLOURS = {
     "socket": SOCKET,
     "busy-ring": POLLING,
+    "vllm-ring": POLLING,
     "iceoryx2": POLLING,
+    "mount": BALANCED,
+    **dict.fromkeys(("passthrough", "passthrough-loop"), SOCKET),
     **dict.fromkeys(("direct", "memcpy", "grpc", "zmq", "pipe"), OTHER),
 }
 
@@ -84,6 +99,8 @@ def panel_of(family: str, row: Row) -> str:
 def label_of(family: str, row: Row) -> str:
     """A contender's name within its panel."""
     if family != "sendrecv":
+        if row.case.startswith("fuse_"):
+            return MOUNTS.get(row.transport or "", row.transport or "")
         name = NAMES.get(row.transport or "", row.transport or "")
         if row.case in CONNECTED:
             return CONNECTED[row.case]

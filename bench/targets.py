@@ -61,6 +61,7 @@ TARGETS: dict[str, list[Target]] = {
         _ratio("typed_grpc_over_flipcall", ">=", 150.0),
         _ratio("typed_iceoryx2_over_flipcall", ">=", 4.0),
         _ratio("typed_busy_ring_over_flipcall", ">=", 1.6),
+        _ratio("typed_vllm_ring_over_flipcall", ">=", 1.6),
         _ratio("clients_8_calls_per_s", ">=", 200_000.0, "/s"),
         _ratio("paced_flipcall_over_socket", "<=", 0.6),
         _ratio("echo_1mib_over_memcpy", "<=", 2.5),

@@ -68,7 +68,7 @@ class WindowChannel:
         self._inside = threading.Lock()  # so that the socket is not closed under a system call
         self.ep, self.window = endpoint.core()
         self.answer = self.window + lib.FC_PACKET_HEADER + lib.FC_FRAME_HEADER
-        self.call = caller(self.ep, self.window)  # the hottest path's door: client._window_stub
+        self.call = caller(self.ep, self.window)  # the hottest path's door: hotpath/, stub()
 
     def bulk(
         self,

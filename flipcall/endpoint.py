@@ -353,10 +353,6 @@ class Endpoint:
                 raise UnsupportedError(f"more than {lib.FC_LISTENER_MAX} channels on one listener")
             self._check(result)
         self._check(lib.fc_use_switch(self._ep, number(switch)))
-        if (
-            switch == NOTIFY
-        ):  # it has been seen to lose a wake when a channel begins (docs/performance.md): look often
-            self._ep.slice_ns = min(self._ep.slice_ns, lib.FC_SLICE_NS)
         self.switch = switch
 
     def _settle_at(self, wished: object) -> str:

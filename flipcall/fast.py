@@ -1,4 +1,4 @@
-"""The hot path's two verbs, bound to an endpoint (fast.c says why they are not called through cffi)."""
+"""The hot path's builtins, bound to an endpoint (hotpath.h says why they are neither Python nor cffi's)."""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,21 +6,31 @@ from typing import Any
 from . import _fast
 from ._core import ffi, lib
 
-_CALL = ffi.addressof(lib, "fc_call")
-_REPLY = ffi.addressof(lib, "fc_reply_request")
+UNDECODABLE, FAILED, LARGE = range(3)  # why a request was not answered by serve()
 _BODY: int = lib.FC_PACKET_HEADER + lib.FC_FRAME_HEADER
 
 
 def caller(ep: Any, window: Any) -> Callable[[int, bytes], bytes | int]:
     """Client: fc_call on `ep`. Of a plain reply its body, a private copy; of all else the core's result."""
-    return _fast.caller(_address(_CALL), _address(ep), _address(window + _BODY), (ep, window))
+    return _fast.caller(_channel(ep, window, "fc_ask", "fc_call_resume", "fc_call"))
 
 
-def replier(ep: Any, window: Any) -> Callable[[int, bytes], bytes | int]:
-    """Server: fc_reply_request on `ep` with status OK, for the method of that number. Of a plain request for the
-    same method its body, a private copy; of all else the core's result.
+def server(
+    ep: Any, window: Any, plain: list[Any], encode: Callable[[Any], bytes]
+) -> Callable[[int], int | tuple[int, int, Any]]:
+    """Server: serve(request) answers the plain requests on `ep`, from the core's result `request` on, by `plain`:
+    at a method's number what decodes its arguments and the handler, None for a method that is not plain.
+
+    It gives back the core's result that is no such request; or, control being here, (why, method's number, value)
+    of one it has not answered. value: for LARGE the bytes, which do not fit; else the exception.
     """
-    return _fast.replier(_address(_REPLY), _address(ep), _address(window + _BODY), (ep, window))
+    channel = _channel(ep, window, "fc_answer", "fc_request", "fc_reply_request")
+    return _fast.server(len(plain), (channel, plain, encode))
+
+
+def _channel(ep: Any, window: Any, give: str, resume: str, exchange: str) -> object:
+    verbs = tuple(_address(ffi.addressof(lib, name)) for name in (give, "fc_glance", resume, exchange))
+    return _fast.channel(_address(ep), _address(window + _BODY), verbs, (ep, window))
 
 
 def _address(pointer: Any) -> int:

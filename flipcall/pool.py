@@ -8,7 +8,7 @@
 
 take() and give() are on the hot path: a list's pop and append, which the interpreter makes atomic. A waiter
 stands in line, then looks at `free` once more; give() appends, then looks for waiters: none is missed. A client's
-hottest path (client._window_stub) does both itself.
+hottest path (hotpath/) does both itself.
 
 Whoever waits is served in turn: notify() hands the free channel to the first in line, before the thread that gave
 it back can take it again. Rejected: waking the waiter to look for itself. The giver, which need not be woken, is

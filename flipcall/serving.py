@@ -18,7 +18,7 @@ from .dispatch import NOTHING, Answer, Dispatcher
 from .endpoint import Endpoint
 from .errors import CallError, MisuseError
 from .failure import describe, shortened
-from .fast import replier
+from .fast import LARGE, UNDECODABLE, server
 from .fd import Fd
 from .flow import WindowFlow, too_large
 from .frame import CANCEL, HEADER, REPLY, REQUEST, TIMEOUT_NONE
@@ -98,41 +98,27 @@ class WindowServing:
         ffi.release(self._window)
 
     def _loop(self) -> None:
-        """Answer request after request. The plain ones (no attachment, no bulk) are served right here, for every
-        Python call on the way costs; the others take _answer().
-
-        reply() gives either a core's result, or of a plain request for the same method again its body.
+        """Answer request after request: the plain ones (no attachment, no bulk) in a builtin (hotpath/), others
+        by _answer().
         """
-        body_at, unpack, reply = self._window + _BODY, ffi.unpack, replier(self._ep, self._window)
-        plain, number = self._dispatcher.plain, 0
-        mask, shift, count = PLAIN_MAX, lib.FC_FRAME_CODE_SHIFT, len(plain)
-        request: Any = lib.fc_request(self._ep)
+        serve = server(self._ep, self._window, self._dispatcher.plain, encode)
+        request: int = lib.fc_request(self._ep)
         while True:
-            if request.__class__ is bytes:
-                body = request
+            came: Any = serve(request)
+            if came.__class__ is tuple:
+                request = self._unanswered(*came)
+            elif came < 0:
+                request = self._settle(came)
             else:
-                if request < 0:
-                    request = self._settle(request)
-                number = request >> shift
-                body = None
-            way = plain[number] if number < count else None
-            if way is None:
-                request = self._answer(number << shift | len(body) if body is not None else request)
-                continue
-            decode, handler = way
-            try:
-                args = decode(unpack(body_at, request & mask) if body is None else body)
-            except BaseException as e:
-                request = self._reply(*self._dispatcher.undecodable(number, e))
-                continue
-            try:
-                out = encode(handler(*args))
-            except BaseException as e:
-                request = self._reply(*self._dispatcher.failed(e))
-                continue
-            request = reply(number, out)
-            if request == _TOO_BIG:
-                request = self._reply(0, out, NOTHING, [])
+                request = self._answer(came)
+
+    def _unanswered(self, why: int, number: int, value: Any) -> int:
+        """Answer a plain request that serve() has not answered; the next."""
+        if why == LARGE:
+            return self._reply(0, value, NOTHING, [])
+        if why == UNDECODABLE:
+            return self._reply(*self._dispatcher.undecodable(number, value))
+        return self._reply(*self._dispatcher.failed(value))
 
     def _answer(self, request: int) -> int:
         """Answer a request that is large, has an attachment or opens a stream, or of a method with bulk; the next.

@@ -69,7 +69,7 @@ class Map(Struct, tag="map", omit_defaults=True):
 class Union_(Struct, tag="union"):
     """One of several, which their bytes tell apart."""
 
-    of: list["Shape"]
+    of: "list[Shape]"
 
 
 class Stream(Struct, tag="stream"):

@@ -5,10 +5,11 @@ A plain call is: encode, take a channel, one C call, decode, give the channel ba
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from msgspec import DecodeError
 
+from . import _fast
 from ._core import lib
 from .bulk import Bulk
 from .channel import Attachment, Reply
@@ -46,44 +47,39 @@ def stub(method: Method, number: int, connection: Connection, timeout: float | N
 
 
 def _window_stub(method: Method, number: int, pool: Pool, timeout: float | None) -> Callable[..., Any]:
-    """The hottest path there is: everything it needs is in its closure, and nothing is called that need not be."""
-    count, bind, decode = positions(method), method.bind, method.decode_result
+    """The hottest path there is: a builtin (hotpath/), and here what it calls where a call is not plain."""
     what = number | timeout_us(timeout) << lib.FC_CALL_TIMEOUT_SHIFT
-    pop, push, waiters, notify, mend = (
-        pool.free.pop, pool.free.append, pool.waiters, pool.notify, pool.mend,
-    )  # fmt: skip
 
-    def late(body: bytes, timeout: float | None = timeout, unsent: ClosedError | None = None) -> Any:
+    def inherits() -> bool:
+        return inherited(timeout) is not timeout
+
+    def late(body: bytes, unsent: ClosedError | None = None) -> Any:
         return decoded(method, ask(pool, timeout, number, body, b"", unsent).body)
 
-    def call(*args: Any, **kwargs: Any) -> Any:
-        if kwargs or len(args) != count:
-            args = bind(args, kwargs)
-        body = encode(args)
-        if serving and (limit := inherited(timeout)) is not timeout:
-            return late(body, limit)
+    def finish(channel: Any, result: int, body: bytes) -> Any:
         try:
-            channel: Any = pop()
-        except IndexError:
-            return late(body)
-        try:
-            reply = channel.call(what, body)
-            if reply.__class__ is not bytes:
-                reply = channel.settle(reply, what, body).body
+            reply = channel.settle(result, what, body).body
         except BaseException as e:
-            mend(channel)
+            pool.mend(channel)
             if type(e) is ClosedError and channel.unsent:
-                return late(body, unsent=e)
+                return late(body, e)
             raise
-        push(channel)
-        if waiters:
-            notify()
-        try:
-            return decode(reply)
-        except UNDECODABLE as e:
-            raise garbled(method, e) from e
+        pool.give(channel)
+        return decoded(method, reply)
 
-    return call
+    def undecoded(error: BaseException) -> NoReturn:
+        if isinstance(error, UNDECODABLE):
+            raise garbled(method, error) from error
+        raise error
+
+    return _fast.stub(
+        what,
+        positions(method),
+        (
+            pool.free.pop, pool.free.append, pool.waiters, pool.notify, encode, method.decode_result, method.bind,
+            late, finish, undecoded, serving, inherits, "call",
+        ),
+    )  # fmt: skip
 
 
 def positions(method: Method) -> int:

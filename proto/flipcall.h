@@ -30,9 +30,6 @@
 /* ... how, with the switch "notify": in a trapped call, on the listener; without these two by futex. */
 #define FC_NOTIFY_CLIENT 0x4u
 #define FC_NOTIFY_SERVER 0x8u
-/* ... and who is receiving from the listener outside of its sleep: the other side keeps away meanwhile. */
-#define FC_TAKES_CLIENT 0x10u
-#define FC_TAKES_SERVER 0x20u
 /* ... or does not sleep at all, but waits in an event loop: with this bit it is woken by its doorbell, a message on the
  * control socket, when its FC_SLEEPS_ bit is set, and without that one, too, when the other gives up a call or ends. */
 #define FC_BELL_CLIENT 0x40u

@@ -15,6 +15,7 @@ _CLASSES = {
     "grpc": ("grpcio", "Grpc"),
     "iceoryx2": ("iceoryx", "Iceoryx"),
     "busy-ring": ("ring", "BusyRing"),
+    "vllm-ring": ("vllm_ring", "VllmRing"),
     "zmq": ("zeromq", "ZeroMq"),
     "pipe": ("pipe", "Pipe"),
 }

@@ -22,7 +22,6 @@ from .._core import lib
 from ..builtin import Builtins
 from ..errors import MisuseError
 from ..front import Front
-from ..handover import Handover
 from ..health import HealthServer
 from ..limits import Places, room_for
 from ..listener import Listener, Source
@@ -38,6 +37,7 @@ from .acceptor import Acceptor
 from .admission import LoopAdmission, LoopSessions
 from .connection import Connections
 from .gate import Gate
+from .handover import Handover
 from .health import HealthServer as LoopHealth
 from .interceptor import ServerInterceptor
 
@@ -240,7 +240,7 @@ class Server:
             self.request_stop()
 
         statistics = self._builtins.statistics
-        handover = Handover(lane, told_to_stop, lambda: encode(statistics.own()))
+        handover = Handover(lane, told_to_stop, lambda: encode(statistics.own()), loop)
 
         dispatcher = multiprocessing.parent_process()
         assert dispatcher is not None

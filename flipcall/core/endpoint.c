@@ -155,7 +155,7 @@ int fc_retire(struct fc_endpoint *ep)
     return 1;
 }
 
-/* Server: retire as soon as the call under way has been answered (frame.c). From outside alone, a client that calls
+/* Server: retire as soon as the call under way has been answered (call.c). From outside alone, a client that calls
  * without pause may be missed for ever: it is active for no more than a microsecond between two calls. */
 void fc_drain(struct fc_endpoint *ep)
 {

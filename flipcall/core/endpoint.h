@@ -58,7 +58,8 @@ enum fc_result {
     FC_ERR_FORKED = -9,   /* misuse: inherited over fork */
     FC_ERR_OS = -10,      /* a system call failed: fault_value is its errno */
     FC_ERR_USED = -11,    /* this window has been connected before */
-    FC_ARMED = -12        /* by doorbell: the peer will ring; then go on as after FC_TICK */
+    FC_ARMED = -12,       /* by doorbell: the peer will ring; then go on as after FC_TICK */
+    FC_ASLEEP = -13       /* nothing was done, because the peer sleeps: fc_ask, fc_answer */
 };
 
 /* Whose turn it is, as far as this side knows. Only the thread inside reads or writes it. */
@@ -256,7 +257,7 @@ int fc_send(struct fc_endpoint *ep, uint32_t len);
 int fc_send_last(struct fc_endpoint *ep, uint32_t len);
 int64_t fc_connect(struct fc_endpoint *ep, uint32_t len, int64_t deadline);
 
-/* frames (frame.c). What a verb sends is told in one number: code (16 bits), flags (8), kind (8), timeout_us (32), and
+/* calls (call.c). What a verb sends is told in one number: code (16 bits), flags (8), kind (8), timeout_us (32), and
  * what came is answered in one: body_len (32), code (16), then what a plain REQUEST or REPLY does not have. */
 #define FC_WHAT_FLAGS_SHIFT 16
 #define FC_WHAT_KIND_SHIFT 24
@@ -271,17 +272,22 @@ int64_t fc_call_attached(struct fc_endpoint *ep, uint64_t what, const char *body
                          const char *attach, uint32_t attach_len);
 int64_t fc_call_resume(struct fc_endpoint *ep);
 int64_t fc_request(struct fc_endpoint *ep);
-int64_t fc_reply_request(struct fc_endpoint *ep, uint32_t status, const char *body, uint32_t body_len);
+int64_t fc_ask(struct fc_endpoint *ep, uint64_t what, const char *body, uint32_t body_len);
+int64_t fc_answer(struct fc_endpoint *ep, uint64_t status, const char *body, uint32_t body_len);
+int64_t fc_reply_request(struct fc_endpoint *ep, uint64_t status, const char *body, uint32_t body_len);
 int64_t fc_reply_request_attached(struct fc_endpoint *ep, uint32_t status, const char *body, uint32_t body_len,
                                   const char *attach, uint32_t attach_len);
 int64_t fc_exchange(struct fc_endpoint *ep, uint64_t what, const char *body, uint32_t body_len);
 int fc_hand(struct fc_endpoint *ep, uint64_t what);
+
+/* giving a call up (cancel.c) */
 void fc_cancel(struct fc_endpoint *ep);
 int fc_cancelled(struct fc_endpoint *ep);
 int fc_reclaim(struct fc_endpoint *ep);
-uint32_t fc_attach_offset(uint32_t body_len);
 
-/* what frame.c offers the two below; only for the thread inside */
+/* frames (frame.c); but for the first two only for the thread inside, and so fc_give_kind (call.c) */
+uint32_t fc_attach_offset(uint32_t body_len);
+int64_t fc_glance(struct fc_endpoint *ep);
 int64_t fc_put_frame(struct fc_endpoint *ep, struct fc_frame frame, const char *body, const char *attach, uint32_t attach_len);
 int64_t fc_get_frame(struct fc_endpoint *ep);
 int64_t fc_wait_frame(struct fc_endpoint *ep);
@@ -325,6 +331,8 @@ void fc_metered(struct fc_endpoint *ep, uint32_t status);
 
 /* waiting (wait.c) */
 int fc_give(struct fc_endpoint *ep, uint32_t len, bool then_wait);
+bool fc_awake(const struct fc_endpoint *ep);
+int fc_look(struct fc_endpoint *ep);
 int fc_wait(struct fc_endpoint *ep);
 #define FC_NEWS (-100) /* fc_wait, within the core: no turn, but new items (flow.watch) */
 int fc_turned(struct fc_endpoint *ep, uint32_t seen);

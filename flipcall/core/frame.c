@@ -1,4 +1,4 @@
-/* frame.c: a call in one step: copy in, flip, wait, check what came (proto/rpc.md).
+/* frame.c: the frames: one is written, one has come and is checked (proto/rpc.md). The verbs are in call.c and cancel.c.
  *
  * The result packs what the caller needs at once: body length (32 bits), code (16 bits), and what sets the frame apart
  * from a plain request or reply; the rest is in ep->received. The bytes stay in the window, where the peer can still
@@ -262,6 +262,16 @@ int64_t fc_get_frame(struct fc_endpoint *ep)
     return (int64_t)f.body_len | ((int64_t)f.code << FC_FRAME_CODE_SHIFT) | (r->attach_len ? FC_FRAME_ATTACHED : 0);
 }
 
+/* The turn has come, and with it a frame. */
+static int64_t frame_there(struct fc_endpoint *ep)
+{
+    /* A small message's lines behind the first, which the look at conn_state has brought: this side reads them now
+     * and writes its answer over them. */
+    fc_cpu_prefetch_write((const char *)ep->packet + 64);
+    fc_cpu_prefetch_write((const char *)ep->packet + 128);
+    return fc_get_frame(ep);
+}
+
 /* Wait for a frame; where it asks for the next part of a message on its way out, send that, and go on. Ends with FC_NEWS
  * where the wait is for items, too (flow.watch). */
 int64_t fc_wait_frame(struct fc_endpoint *ep)
@@ -270,11 +280,7 @@ int64_t fc_wait_frame(struct fc_endpoint *ep)
         int64_t result = fc_wait(ep);
         if (result != FC_OK)
             return result;
-        /* A small message's lines behind the first, which the look at conn_state has brought: this side reads them now
-         * and writes its answer over them. */
-        fc_cpu_prefetch_write((const char *)ep->packet + 64);
-        fc_cpu_prefetch_write((const char *)ep->packet + 128);
-        result = fc_get_frame(ep);
+        result = frame_there(ep);
         if (result < 0 || !sending(ep))
             return result;
         result = fc_send_on(ep, result);
@@ -283,257 +289,16 @@ int64_t fc_wait_frame(struct fc_endpoint *ep)
     }
 }
 
-static struct fc_frame frame_of(const struct fc_endpoint *ep, uint64_t what, uint32_t body_len)
-{
-    return (struct fc_frame){.kind = (uint8_t)(what >> FC_WHAT_KIND_SHIFT), .flags = (uint8_t)(what >> FC_WHAT_FLAGS_SHIFT),
-                             .code = (uint16_t)what, .call_id = ep->call_id, .body_len = body_len,
-                             .timeout_us = (uint32_t)(what >> FC_CALL_TIMEOUT_SHIFT)};
-}
-
-/* ---- the client ------------------------------------------------------------------------------------------- */
-
-static int64_t call(struct fc_endpoint *ep, struct fc_frame frame, const char *body, const char *attach, uint32_t attach_len)
-{
-    if (ep->turn != FC_TURN_MINE || ep->call != FC_CALL_NONE)
-        return FC_ERR_TURN;
-    bool stream = frame.flags & FC_FLAG_STREAM;
-    if (stream)
-        fc_flow_open(ep);
-    int64_t len = fc_put_frame(ep, frame, body, attach, attach_len);
-    if (len < 0)
-        return len;
-    ep->call_id = frame.call_id;
-    ep->call = stream ? FC_CALL_STREAM : FC_CALL_PLAIN;
-    ep->deadline = FC_NO_DEADLINE;
-    ep->timeout_us = frame.timeout_us;
-    if (stream && frame.timeout_us != FC_TIMEOUT_NONE) { /* of the whole call, not of its first wait */
-        ep->deadline = fc_now() + frame.timeout_us * 1000ll;
-        ep->timeout_us = FC_TIMEOUT_NONE;
-    }
-    int result = fc_give(ep, (uint32_t)len, !stream);
-    if (result == FC_ERR_SHUTDOWN)
-        ep->fault = FC_FAULT_UNSENT;
-    if (result != FC_OK)
-        return result;
-    return stream ? FC_TICK : fc_wait_frame(ep);
-}
-
-/* Client: ask and wait. `what` is the method number, with flags and timeout_us, which counts from the moment
- * of giving (FC_TIMEOUT_NONE waits for ever): one number, because each argument costs its conversion, some 20 ns.
- * After FC_TICK go on with fc_call_resume, which keeps the deadline; a streaming call does not wait here at all, and
- * goes on with fc_take. Precondition: MINE. */
-int64_t fc_call_attached(struct fc_endpoint *ep, uint64_t what, const char *body, uint32_t body_len,
-                         const char *attach, uint32_t attach_len)
+/* Either side, after fc_ask or fc_answer: look for the frame that comes back, for about a microsecond, without a system
+ * call; FC_TICK: it has not come, and it is time for fc_call_resume or fc_request. */
+int64_t fc_glance(struct fc_endpoint *ep)
 {
     int64_t result = fc_enter(ep);
     if (result != FC_OK)
         return result;
-    struct fc_frame frame = frame_of(ep, what, body_len);
-    uint32_t id = ep->call_id + 1;
-    frame.kind = FC_REQUEST;
-    frame.call_id = id ? id : 1;
-    result = call(ep, frame, body, attach, attach_len);
-    fc_leave(ep);
-    return result;
-}
-
-int64_t fc_call(struct fc_endpoint *ep, uint64_t what, const char *body, uint32_t body_len)
-{
-    return fc_call_attached(ep, what, body, body_len, NULL, 0);
-}
-
-static int64_t resume(struct fc_endpoint *ep)
-{
-    int64_t result = fc_enter(ep);
-    if (result != FC_OK)
-        return result;
-    result = ep->turn == FC_TURN_THEIRS ? fc_wait_frame(ep) : FC_ERR_TURN;
-    fc_leave(ep);
-    return result;
-}
-
-int64_t fc_call_resume(struct fc_endpoint *ep)
-{
-    return resume(ep);
-}
-
-/* ---- the server ------------------------------------------------------------------------------------------- */
-
-/* Server: go on waiting for a request (the first time after fc_first has answered the connection; after FC_TICK). */
-int64_t fc_request(struct fc_endpoint *ep)
-{
-    return resume(ep);
-}
-
-static int64_t reply(struct fc_endpoint *ep, uint32_t status, const char *body, uint32_t body_len,
-                     const char *attach, uint32_t attach_len)
-{
-    if (ep->turn != FC_TURN_MINE || ep->call == FC_CALL_NONE)
-        return FC_ERR_TURN;
-    struct fc_frame frame = frame_of(ep, status, body_len);
-    frame.kind = FC_REPLY;
-    if (ep->call == FC_CALL_STREAM)
-        frame.flags |= FC_FLAG_STREAM;
-    int64_t len = fc_put_frame(ep, frame, body, attach, attach_len);
-    if (len < 0)
-        return len;
-    ep->call = FC_CALL_NONE;
-    fc_metered(ep, frame.code);
-    ep->in.at = ep->in.end; /* what was left of a request that is refused */
-    ep->deadline = FC_NO_DEADLINE;
-    ep->timeout_us = FC_TIMEOUT_NONE;
-    int result = fc_give(ep, (uint32_t)len, true);
-    if (result == FC_OK && atomic_load_explicit(&ep->draining, memory_order_relaxed) && fc_retire(ep)) {
-        ep->owed = 0; /* fc_retire has woken the peer */
-        ep->turn = FC_TURN_OVER;
-        return FC_ERR_SHUTDOWN;
-    }
-    return result;
-}
-
-/* Server: answer and wait for the next request, in one step. `status` may carry flags. Precondition: MINE. */
-int64_t fc_reply_request_attached(struct fc_endpoint *ep, uint32_t status, const char *body, uint32_t body_len,
-                                  const char *attach, uint32_t attach_len)
-{
-    int64_t result = fc_enter(ep);
-    if (result != FC_OK)
-        return result;
-    result = reply(ep, status, body, body_len, attach, attach_len);
+    result = ep->turn == FC_TURN_THEIRS && !sending(ep) ? fc_look(ep) : FC_ERR_TURN;
     if (result == FC_OK)
-        result = fc_wait_frame(ep);
-    fc_leave(ep);
-    return result;
-}
-
-int64_t fc_reply_request(struct fc_endpoint *ep, uint32_t status, const char *body, uint32_t body_len)
-{
-    return fc_reply_request_attached(ep, status, body, body_len, NULL, 0);
-}
-
-/* ---- within a call ---------------------------------------------------------------------------------------- */
-
-/* Give control away with a frame of the call under way (kind, flags and code in `what`), and wait for the next one.
- * Its waits end at the deadline that the call has. Precondition: MINE, a call under way. */
-int64_t fc_exchange(struct fc_endpoint *ep, uint64_t what, const char *body, uint32_t body_len)
-{
-    int64_t result = fc_enter(ep);
-    if (result != FC_OK)
-        return result;
-    struct fc_frame frame = frame_of(ep, what, body_len);
-    if (ep->call == FC_CALL_STREAM)
-        frame.flags |= FC_FLAG_STREAM;
-    if (ep->turn != FC_TURN_MINE || ep->call == FC_CALL_NONE)
-        result = FC_ERR_TURN;
-    else
-        result = fc_put_frame(ep, frame, body, NULL, 0);
-    if (result >= 0)
-        result = fc_give(ep, (uint32_t)result, true);
-    if (result == FC_OK)
-        result = fc_wait_frame(ep);
-    fc_leave(ep);
-    return result;
-}
-
-/* Give control away with a frame that is nothing but a header. */
-int fc_give_kind(struct fc_endpoint *ep, uint8_t kind, uint16_t code, bool then_wait)
-{
-    struct fc_frame frame = frame_of(ep, (uint64_t)kind << FC_WHAT_KIND_SHIFT | code, 0);
-    if (ep->call == FC_CALL_STREAM)
-        frame.flags = FC_FLAG_STREAM;
-    int64_t len = fc_put_frame(ep, frame, NULL, NULL, 0);
-    return len < 0 ? (int)len : fc_give(ep, (uint32_t)len, then_wait);
-}
-
-/* Give control away with a stream's frame that is a header and the items published before (kind and code in `what`),
- * and do not wait: fc_take does. Precondition: MINE, a stream under way. */
-int fc_hand(struct fc_endpoint *ep, uint64_t what)
-{
-    int result = fc_enter(ep);
-    if (result != FC_OK)
-        return result;
-    if (ep->turn == FC_TURN_MINE && ep->call == FC_CALL_STREAM)
-        result = fc_give_kind(ep, (uint8_t)(what >> FC_WHAT_KIND_SHIFT), (uint16_t)what, false);
-    else
-        result = FC_ERR_TURN;
-    fc_leave(ep);
-    return result;
-}
-
-/* ---- giving up -------------------------------------------------------------------------------------------- */
-
-/* Client, whose turn it is: end the call under way, if it is not over with what has come. */
-static int give_up(struct fc_endpoint *ep)
-{
-    if (fc_split_ends(ep))
-        ep->call = FC_CALL_NONE;
-    ep->out.at = ep->out.end;
-    ep->in.at = ep->in.end;
-    ep->in.part_len = 0;
-    return ep->call == FC_CALL_NONE ? FC_OK : fc_give_kind(ep, FC_CANCEL, 0, false);
-}
-
-/* Tell the peer that nobody wants the rest of the call under way: a client its server, or a server that is given items
- * its client. At once where it is this side's turn, else by the word that the peer looks at. */
-void fc_cancel(struct fc_endpoint *ep)
-{
-    if (fc_enter(ep) != FC_OK)
-        return;
-    if (ep->turn == FC_TURN_THEIRS) {
-        atomic_store(fc_word(&ep->packet->cancel), ep->call_id); /* then look: as in giving control away */
-        fc_ring_always(ep);
-    } else if (ep->turn == FC_TURN_MINE && ep->mine == FC_CLIENT_ACTIVE)
-        give_up(ep);
-    fc_leave(ep);
-}
-
-/* Server: has the client given up the call under way? Any thread, while the call lasts. */
-int fc_cancelled(struct fc_endpoint *ep)
-{
-    uint32_t id = ep->received.call_id; /* 0: there has been no call, and 0 in the window cancels none */
-    return atomic_load(&ep->stop) != 0 ||
-           (id && atomic_load_explicit(fc_word(&ep->packet->cancel), memory_order_acquire) == id) ||
-           fc_is_over(atomic_load_explicit(fc_word(&ep->packet->conn_state), memory_order_acquire));
-}
-
-/* Control has come back to a client that has given up: is that the end of the call? Else say so once more. */
-static int given_up(struct fc_endpoint *ep)
-{
-    int64_t came = fc_get_frame(ep);
-    if (came < 0)
-        return (int)came;
-    int result = give_up(ep);
-    return result == FC_OK && ep->turn != FC_TURN_MINE ? FC_TICK : result;
-}
-
-static int reclaim(struct fc_endpoint *ep)
-{
-    int result;
-    if (ep->turn == FC_TURN_MINE)
-        result = ep->call == FC_CALL_NONE ? FC_OK : FC_ERR_TURN;
-    else if (ep->turn != FC_TURN_THEIRS)
-        result = FC_ERR_TURN;
-    else {
-        uint32_t seen = atomic_load_explicit(fc_word(&ep->packet->conn_state), memory_order_acquire);
-        if (seen != ep->theirs) {
-            result = fc_turned(ep, seen);
-            if (result == FC_OK && ep->call != FC_CALL_NONE) /* else a datagram of no call */
-                result = given_up(ep);
-        } else
-            result = fc_peer_gone(ep) || atomic_load(&ep->hung_up) ? fc_died(ep) : FC_TICK;
-    }
-    return result;
-}
-
-/* Client that has given up: is the call over? FC_OK when it is, FC_TICK when not yet; never waits. What came with it
- * is dropped: nobody waits for it any more. By doorbell, FC_TICK means that the peer will ring. */
-int fc_reclaim(struct fc_endpoint *ep)
-{
-    int result = fc_enter(ep);
-    if (result != FC_OK)
-        return result;
-    do
-        result = reclaim(ep);
-    while (result == FC_TICK && ep->by_bell && !fc_arm(ep));
+        result = frame_there(ep);
     fc_leave(ep);
     return result;
 }

@@ -4,14 +4,14 @@
  *   notify_server.c   the server's half: who waits on the listener
  *   notify_filter.c   the client process: the filter, its listener, who is covered
  *   notify_watch.c    the client process: the thread that ends trapped calls in time
- *   notify_taker.c    the client process: the thread that receives, where the watch must not block
+ *   notify_taker.c    the client process: the thread that receives, where the watch must not block, and its poke
  */
 #ifndef FLIPCALL_NOTIFY_H
 #define FLIPCALL_NOTIFY_H
 
 #include "endpoint.h"
 
-#define FC_NOTIFY_INDEX_TEST 0xffffffffu /* the trapped calls of fc_notify_install; no channel has this index */
+#define FC_NOTIFY_INDEX_NONE 0xffffffffu /* the trapped calls of notify_taker.c; no channel has this index */
 
 /* The server process's end of one client's listener; shared by all channels from that client process. */
 #define FC_LISTENER_MAX 256u
@@ -49,7 +49,6 @@ struct fc_notify_end {
 
     /* the client's thread inside, and the watch */
     uint32_t futex_only;    /* this filter does not reach the watch: something stands between */
-    uint32_t waited;        /* a slice passed, and the server was on the listener */
     _Atomic int64_t until;  /* the watch ends the trapped call then; 0 when not trapped */
     _Atomic uint64_t trap;  /* number of the trapped call, as this process counts them */
     _Atomic uint32_t ended; /* by the watch: FC_ENDED_* */
@@ -139,6 +138,8 @@ void fc_watch_forked(void);
 void *fc_taker(void *unused);
 bool fc_taker_idle(void);
 void fc_taker_ask(void);
+void *fc_poker(void *unused);
+uint64_t fc_poke_under_way(void); /* number of its trapped call, + 1; 0 for none */
 int fc_taker_calibrate(void);
 void fc_taker_forked(void);
 

@@ -4,7 +4,8 @@
  * thread that polls it. Only one does, the leader; the others sleep by futex, and their clients know it from the bit.
  * Leading while idle, it gives way to a channel that has been busy without it for FC_PATIENCE parks. (The client's pool
  * uses the channel used last first, so one busy caller has one busy channel.) RECV blocks when another was quicker:
- * `receiving` lets one thread at a time do it, which looks with poll() first where there are others.
+ * `receiving` lets one thread at a time do it, which looks with poll() first where there are others; and where the
+ * client's own process was quicker, its poke ends the RECV (notify_taker.c).
  *
  *      park ── another leads, and has not been idle for long ──► asleep by futex ──► its turn
  *       │ nobody leads, the leader is away, or has been idle for long
@@ -31,7 +32,6 @@
 #include <sys/socket.h>
 
 #define FC_PATIENCE 8           /* parks without the lead before it is taken from an idle leader */
-#define FC_TAKEN_NS 2000000ll   /* how long the client's watch is believed to be receiving */
 #define FC_SWEEP 64             /* notifications received at most in one wake */
 
 /* Take the lead, or be content with the futex. */
@@ -58,16 +58,6 @@ static bool lead(struct fc_notify_end *e)
     }
     atomic_fetch_add_explicit(&l->member[e->place].parks, 1, memory_order_relaxed);
     return true;
-}
-
-/* The client's watch says that it is receiving: a moment. It is not believed for ever. */
-static void keep_away(struct fc_endpoint *ep)
-{
-    if (!(atomic_load(fc_sleepers(ep)) & FC_TAKES_CLIENT))
-        return;
-    int64_t end = fc_now() + FC_TAKEN_NS;
-    while ((atomic_load(fc_sleepers(ep)) & FC_TAKES_CLIENT) && fc_now() < end)
-        sched_yield();
 }
 
 /* Receive one: hold it if it is this channel's, answer it if not. Precondition: the listener was readable. */
@@ -114,11 +104,8 @@ int fc_notify_wake_client(struct fc_endpoint *ep)
     }
     /* Not received yet (this side did not sleep when it came, or a signal made the client trap anew). Nothing there
      * means that it is only about to trap: see invariant 1. */
-    atomic_fetch_or(fc_sleepers(ep), FC_TAKES_SERVER);
-    keep_away(ep);
     for (int i = 0; i < FC_SWEEP && !e->holding && fc_readable(e->listener->fd, 0); i++)
         receive(e);
-    atomic_fetch_and(fc_sleepers(ep), ~FC_TAKES_SERVER);
     answer(e);
     return 0;
 }
@@ -135,7 +122,6 @@ static int on_listener(struct fc_endpoint *ep, int64_t until)
 {
     struct fc_notify_end *e = ep->notify;
     struct fc_listener *l = e->listener;
-    keep_away(ep);
     do {
         struct pollfd fds[] = {
             {.fd = l->fd, .events = POLLIN},
@@ -156,8 +142,8 @@ static int on_listener(struct fc_endpoint *ep, int64_t until)
         if (fc_state(ep) != ep->theirs)
             return 0;
         answer(e); /* it is not this side's turn: invariant 1 */
-        if ((fds[0].revents | fds[1].revents) & (POLLHUP | POLLRDHUP | POLLERR))
-            return -EPIPE;
+        if ((fds[0].revents & POLLHUP) || (fds[1].revents & (POLLHUP | POLLRDHUP | POLLERR)))
+            return -EPIPE; /* a listener's POLLERR is a signal that came while the kernel waited for its lock */
         if (fds[2].revents) {
             eventfd_t ignored;
             eventfd_read(l->baton, &ignored);

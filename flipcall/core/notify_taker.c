@@ -1,11 +1,22 @@
-/* notify_taker.c: the thread of the client's process that receives from its listener, for the watch, and to find out
- * how notifications are numbered.
+/* notify_taker.c: the threads of the client's process that receive from its listener, for the watch, and to find out
+ * how notifications are numbered; and that make good what this does to the server.
  *
- * RECV blocks when somebody else was quicker, so it is done by a second thread that may stay there: the
- * watch never receives. An honest server is not disturbed: the taker does not receive while a server thread says in
- * `sleepers` that it may (FC_NOTIFY_SERVER, FC_TAKES_SERVER), unless nothing has happened for FC_GRACE_NS (a stopped
- * or hostile server); and while the taker is at it, FC_TAKES_CLIENT keeps the server away. A taker that stays in RECV
- * answers what it gets there later, which costs that thread one more trap.
+ * RECV blocks when somebody else was quicker, so it is done by a second thread that may stay there, the taker: the
+ * watch never receives. A taker that stays in RECV answers what it gets there later, which costs that thread one more
+ * trap. But a server stays there just the same: woken by a notification, it finds that the taker was quicker, and
+ * neither bell nor futex reaches it in RECV. It cannot be kept from that: it may be stopped between poll() and RECV,
+ * and a deadline does not wait for it. So whoever has taken sends something else: the *poke*, a trap of a third thread,
+ * of no channel, which any server answers at once.
+ *
+ *     taker: RECV, SEND ──► poker: TRAP ─ ─ ─ the server, in RECV or poll(): RECV, not mine, SEND ─ ─► poker: sleeps
+ *                             │      └ ─ ─ ─ ─ the taker, if it takes that one, too: then TRAP again
+ *                             └ nobody comes: it stays, and whoever comes to RECV next does not block
+ *
+ * One poke is enough: RECV never blocks while a notification lies there unreceived, and one thread of a server at a time
+ * is in RECV. proto/model/notify.pml checks this, and finds the server asleep for good without it.
+ *
+ * Rejected: keeping each other away by bits in `sleepers` around poll() and RECV. It needs a time after which a side
+ * that is stopped, or hostile, is not waited for, and after it the server can be stuck.
  */
 #define _GNU_SOURCE
 #include "notify.h"
@@ -22,10 +33,43 @@ static _Atomic uint32_t taker;
 static _Atomic uint32_t calibrating; /* 2 and 1 for the first and the second measurement, else 0 */
 static _Atomic uint32_t measured;    /* the thread that calibrates is about to trap, or trapped */
 static uint64_t first_ids[2];
+static _Atomic uint32_t pokes;      /* asked for, counted */
+static _Atomic uint64_t poke_trap;  /* number of the poke under way, + 1; 0 for none */
 
 bool fc_taker_idle(void)
 {
     return atomic_load(&taker) == TAKER_IDLE;
+}
+
+/* Until the calls that are measured are out: a process that is stopped (SIGSTOP, a debugger) begins its trapped call
+ * anew, under another number, and nobody else would answer that. */
+static void measure(uint32_t left)
+{
+    struct fc_note note;
+    do
+        if (fc_readable(fc_notify.listener, 1) && fc_notify_recv(fc_notify.listener, &note) == 0) {
+            first_ids[2 - left] = note.id;
+            atomic_store(&calibrating, left - 1);
+            fc_notify_send(fc_notify.listener, note.id);
+        }
+    while (atomic_load(&measured));
+}
+
+/* Receive one, pokes not counted, and answer it. One that a signal has ended meanwhile (ENOENT) would have been received
+ * in vain by the server, too; now that is left without. */
+static void take(void)
+{
+    struct fc_note note;
+    int error = 0;
+    do {
+        if (!fc_readable(fc_notify.listener, 0))
+            return;
+        error = fc_notify_recv(fc_notify.listener, &note);
+        if (error == 0)
+            fc_notify_send(fc_notify.listener, note.id);
+        atomic_fetch_add(&pokes, 1);
+        fc_futex_wake(&pokes, 1);
+    } while (error == 0 && note.index == FC_NOTIFY_INDEX_NONE);
 }
 
 void *fc_taker(void *unused)
@@ -36,18 +80,10 @@ void *fc_taker(void *unused)
             fc_futex_wait(&taker, TAKER_IDLE, FC_NO_DEADLINE);
         atomic_store(&taker, TAKER_TAKES);
         uint32_t left = atomic_load(&calibrating);
-        struct fc_note note;
-        /* A process that is stopped (SIGSTOP, a debugger) begins its trapped call anew, under another number, and
-         * nobody else would answer that: while measuring, take until the thread is out. */
-        do
-            if (fc_readable(fc_notify.listener, left ? 1 : 0) && fc_notify_recv(fc_notify.listener, &note) == 0) {
-                if (left) {
-                    first_ids[2 - left] = note.id;
-                    atomic_store(&calibrating, left - 1);
-                }
-                fc_notify_send(fc_notify.listener, note.id);
-            }
-        while (left && atomic_load(&measured));
+        if (left)
+            measure(left);
+        else
+            take();
         atomic_store(&taker, TAKER_IDLE);
     }
     return NULL;
@@ -59,10 +95,34 @@ void fc_taker_ask(void)
     fc_futex_wake(&taker, 1);
 }
 
-/* In a forked child, which has no taker. */
+/* ---- the poke ------------------------------------------------------------------------------------------------ */
+
+void *fc_poker(void *unused)
+{
+    uint32_t asked, done = 0;
+    (void)unused;
+    for (;;) {
+        while ((asked = atomic_load(&pokes)) == done)
+            fc_futex_wait(&pokes, done, FC_NO_DEADLINE);
+        done = asked;
+        atomic_store(&poke_trap, atomic_fetch_add(&fc_notify.traps, 1) + 1);
+        fc_notify_trap(FC_NOTIFY_INDEX_NONE);
+        atomic_store(&poke_trap, 0);
+    }
+    return NULL;
+}
+
+uint64_t fc_poke_under_way(void)
+{
+    return atomic_load(&poke_trap);
+}
+
+/* In a forked child, which has neither thread. */
 void fc_taker_forked(void)
 {
     atomic_store(&taker, TAKER_IDLE);
+    atomic_store(&pokes, 0);
+    atomic_store(&poke_trap, 0);
 }
 
 /* ---- calibrating -------------------------------------------------------------------------------------------- */
@@ -77,7 +137,7 @@ static int calibrate(void)
         atomic_store(&calibrating, left);
         atomic_store(&measured, 1);
         fc_taker_ask();
-        int error = fc_notify_trap(FC_NOTIFY_INDEX_TEST);
+        int error = fc_notify_trap(FC_NOTIFY_INDEX_NONE);
         atomic_store(&measured, 0);
         if (error != 0 || atomic_load(&calibrating) == left)
             return -EPROTO; /* somebody else has answered */

@@ -41,6 +41,7 @@
 #define FC_AGAIN_NS 300000ll    /* between two attempts to end the same call */
 #define FC_GRACE_NS 5000000ll   /* how long the server may take to receive what woke it */
 #define FC_NEAR 16              /* numbers tried on each side at first */
+#define FC_WIDE 64              /* where it does not matter whether one of another call is hit */
 #define FC_FAR (1ll << 14)      /* and at last: some milliseconds */
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* ends, count, and what belongs to the watch in them */
@@ -57,46 +58,27 @@ static void kick(void)
     (void)ignored;
 }
 
-/* ---- keeping the server away ------------------------------------------------------------------------------ */
-
-static bool server_receives(void)
-{
-    for (struct fc_notify_end *e = ends; e; e = e->next)
-        if (atomic_load(fc_word(&e->ep->packet->sleepers)) & (FC_NOTIFY_SERVER | FC_TAKES_SERVER))
-            return true;
-    return false;
-}
-
-static void keep_away(bool on)
-{
-    for (struct fc_notify_end *e = ends; e; e = e->next) {
-        if (on)
-            atomic_fetch_or(fc_word(&e->ep->packet->sleepers), FC_TAKES_CLIENT);
-        else
-            atomic_fetch_and(fc_word(&e->ep->packet->sleepers), ~FC_TAKES_CLIENT);
-    }
-}
-
-static bool keeping_away;
-
-/* The call of `e` is there and nobody has received it. */
-static void receive_for(struct fc_notify_end *e, int64_t now)
-{
-    if (!fc_taker_idle())
-        return;
-    keep_away(true);
-    keeping_away = true;
-    if (server_receives() && now - e->first_try < FC_GRACE_NS)
-        return; /* it is about to: let it */
-    fc_taker_ask();
-}
-
 /* ---- the watch -------------------------------------------------------------------------------------------- */
 
 /* 0, 1, -1, 2, -2, ... */
 static uint64_t nearby(uint64_t guess, int64_t i)
 {
     return guess + (uint64_t)(i % 2 ? (i + 1) / 2 : -i / 2);
+}
+
+static bool server_receives(void)
+{
+    for (struct fc_notify_end *e = ends; e; e = e->next)
+        if (atomic_load(fc_word(&e->ep->packet->sleepers)) & FC_NOTIFY_SERVER)
+            return true;
+    return false;
+}
+
+/* The call of `e` is there, and nobody has received it: the server is about to, or the taker shall. */
+static void receive_for(struct fc_notify_end *e, int64_t now)
+{
+    if (fc_taker_idle() && (!server_receives() || now - e->first_try >= FC_GRACE_NS))
+        fc_taker_ask();
 }
 
 /* Answer the call that `e` is in, if it can be found. */
@@ -131,7 +113,7 @@ static void answer(struct fc_notify_end *e, int64_t now)
 static void adjust(struct fc_notify_end *e)
 {
     uint64_t trap = atomic_load(&e->trap), guess = fc_notify.base + trap;
-    for (int64_t i = 0; i <= 8 * FC_NEAR; i++)
+    for (int64_t i = 0; i <= 2 * FC_WIDE; i++)
         if (fc_notify_valid(fc_notify.listener, nearby(guess, i))) {
             if (atomic_load(&e->trap) == trap && atomic_load(&e->until))
                 fc_notify.base = nearby(guess, i) - trap;
@@ -147,10 +129,6 @@ static int64_t look(int64_t now, uint64_t *traps)
     if (seen != *traps)
         next = now + FC_TICK_NS;
     *traps = seen;
-    if (keeping_away && fc_taker_idle()) {
-        keep_away(false);
-        keeping_away = false;
-    }
     for (struct fc_notify_end *e = ends; e; e = e->next) {
         int64_t until = atomic_load(&e->until);
         if (!until) {
@@ -168,17 +146,25 @@ static int64_t look(int64_t now, uint64_t *traps)
         }
         next = until < next ? until : next;
     }
-    if (keeping_away)
-        next = now + FC_AGAIN_NS;
     return next;
+}
+
+/* A server that has died may have received the poke and not answered it. */
+static void answer_poke(void)
+{
+    uint64_t poke = fc_poke_under_way();
+    for (int64_t i = 0; poke && i <= 2 * FC_WIDE; i++)
+        fc_notify_send(fc_notify.listener, nearby(fc_notify.base + poke - 1, i));
 }
 
 /* The other end of a bell has hung up: whoever sleeps for its answer shall see. */
 static void hung_up(int fd)
 {
     for (struct fc_notify_end *e = ends; e; e = e->next)
-        if (e->bell == fd && !atomic_exchange(&e->gone, 1))
+        if (e->bell == fd && !atomic_exchange(&e->gone, 1)) {
             fc_futex_wake(fc_word(&e->ep->packet->conn_state), INT_MAX);
+            answer_poke();
+        }
 }
 
 /* The descriptors to watch: the kick, and each bell for its hang-up. NULL when there is no memory. */
@@ -279,7 +265,7 @@ static int start(void *(*run)(void *))
     return error;
 }
 
-/* Start both threads, which live as long as the process, like the filter. Signals are none of their business. */
+/* Start the threads, which live as long as the process, like the filter. Signals are none of their business. */
 int fc_watch_start(void)
 {
     sigset_t all, before;
@@ -292,6 +278,8 @@ int fc_watch_start(void)
     int error = start(watch);
     if (!error)
         error = start(fc_taker);
+    if (!error)
+        error = start(fc_poker);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     return -error;
 }
@@ -306,5 +294,4 @@ void fc_watch_forked(void)
         close(kick_fd);
     kick_fd = -1;
     fc_taker_forked();
-    keeping_away = false;
 }

@@ -31,6 +31,8 @@
  *   3. After NOTIF_SEND the server looks at conn_state before it polls: what it has just answered may have been a new
  *      trap with a request behind it.
  *   4. Every notification received is answered once: its own channel's when control goes back, others at once.
+ *   5. What the client's own process receives, at a deadline, may have woken a server that is on its way to RECV, which
+ *      would stay there: the process pokes it (notify_taker.c).
  *
  * Deadlines and death. A trapped call has no timeout, and a server may never answer. The client process therefore
  * keeps the listener too, and a thread of its own ends calls that last beyond their slice (notify_watch.c); nothing
@@ -100,22 +102,19 @@ static int trap(struct fc_endpoint *ep, int64_t until)
 }
 
 /* A wake that is owed is paid by the trap. One that is not has been issued, so the server is on its way out of its
- * sleep, and a trap could come after its answer (invariant 1): by futex, then. Still on the listener a slice later, it
- * may be waiting there in NOTIF_RECV for a notification that somebody else has received: a trap gets it out. */
+ * sleep, and a trap could come after its answer (invariant 1): by futex, then. */
 static int client_sleep(struct fc_endpoint *ep, int64_t until, bool owed)
 {
     struct fc_notify_end *e = ep->notify;
     uint32_t seen = atomic_load(fc_sleepers(ep));
-    bool there = (seen & ON_LISTENER) == ON_LISTENER;
     int err;
-    if (there && (owed || e->waited) && !e->futex_only && fc_notify_covered())
+    if (owed && (seen & ON_LISTENER) == ON_LISTENER && !e->futex_only && fc_notify_covered())
         err = trap(ep, until);
     else {
         if (owed && (seen & FC_SLEEPS_SERVER))
             wake_server(ep);
         err = fc_notify_by_futex(ep, FC_NOTIFY_CLIENT, until);
     }
-    e->waited = there && err == -ETIMEDOUT;
     return atomic_load(&e->gone) ? -EPIPE : err;
 }
 

@@ -62,6 +62,12 @@ void fc_no_spinners(void)
     atomic_store(&spinners, 0);
 }
 
+/* Does the peer look at the word, so that to give control away takes no system call? It may go to sleep meanwhile. */
+bool fc_awake(const struct fc_endpoint *ep)
+{
+    return ep->trust_sleepers && !(atomic_load_explicit(fc_word(&ep->packet->sleepers), memory_order_relaxed) & ep->their_bit);
+}
+
 /* Write the length, flip the word, and see to it that the peer wakes: at once, or, where this side is about to
  * sleep itself (then_wait, and no spinning) and the switch can do both in one step, when it does. */
 int fc_give(struct fc_endpoint *ep, uint32_t len, bool then_wait)
@@ -266,28 +272,44 @@ static int leave_it(struct fc_endpoint *ep)
     return FC_ARMED;
 }
 
+/* The first looks of a wait, which read no clock. Did they find the turn, at the wait's beginning? Then it is counted, and
+ * nothing else learned. `seen` is the state seen last. */
+static bool glanced(struct fc_endpoint *ep, uint32_t *seen)
+{
+    *seen = look(ep);
+    bool there = *seen != ep->theirs;
+    if (!there && !ep->owed)
+        for (uint32_t i = ep->burst; i > 0 && *seen == ep->theirs; i--) {
+            fc_cpu_relax();
+            *seen = look(ep);
+        }
+    if (*seen == ep->theirs || ep->since || ep->owed)
+        return false;
+    FC_COUNT(ep, spins_paid);
+    if (there) {
+        ep->adapt.taken_in++; /* it came before this wait began: that says nothing about the peer's pace */
+        if (ep->follow) {
+            fc_follow(ep);
+            fc_place(ep);
+        }
+    }
+    return true;
+}
+
+/* Look for about a microsecond whether it is this side's turn; FC_TICK: not yet. Precondition: inside, turn is THEIRS. */
+int fc_look(struct fc_endpoint *ep)
+{
+    uint32_t seen;
+    return glanced(ep, &seen) ? fc_turned(ep, seen) : FC_TICK;
+}
+
 /* Wait until it is this side's turn. Precondition: inside, turn is THEIRS. After FC_TICK the caller comes back for
  * the next slice of the same wait: it does not start to spin anew, and what is learned is the time of the whole. */
 int fc_wait(struct fc_endpoint *ep)
 {
-    uint32_t seen = look(ep);
-    bool there = seen != ep->theirs;
-    if (!there && !ep->owed)
-        for (uint32_t i = ep->burst; i > 0 && seen == ep->theirs; i--) {
-            fc_cpu_relax();
-            seen = look(ep);
-        }
-    if (seen != ep->theirs && !ep->since && !ep->owed) {
-        FC_COUNT(ep, spins_paid);
-        if (there) {
-            ep->adapt.taken_in++; /* it came before this wait began: that says nothing about the peer's pace */
-            if (ep->follow) {
-                fc_follow(ep);
-                fc_place(ep);
-            }
-        }
+    uint32_t seen;
+    if (glanced(ep, &seen))
         return fc_turned(ep, seen);
-    }
 
     int64_t start = fc_now();
     bool begun = ep->since != 0;

@@ -13,6 +13,7 @@ STUCK = "stuck"
 TWO = "two active"
 LENGTH = "wrong length"
 WORD = "answer dropped"
+ITEM = "item lost"
 
 
 @dataclass(frozen=True)
@@ -46,10 +47,15 @@ def _holds() -> list[Case]:
         Case("deadlines", "notify", ("SPURIOUS=0", "NO_DEATH")),
     ]
     cases.append(Case("all but deadlines", "same_cpu", ("EXPIRIES=0",)))  # futex, placed; see same_cpu.pml
-    cases += [Case("fc_retire", switch, ("RETIRE", "EXPIRIES=0")) for switch in ("futex", "swap", "notify")]
+    few = {"notify": CALM}
+    cases += [
+        Case("fc_retire", switch, ("RETIRE", *few.get(switch, ("EXPIRIES=0",))))
+        for switch in ("futex", "swap", "notify")
+    ]
     # Store buffers multiply the states; deadlines add nothing to what they can reorder.
     cases += [
-        Case("TSO, seq_cst accesses", switch, ("TSO", "EXPIRIES=0")) for switch in ("futex", "swap", "notify")
+        Case("TSO, seq_cst accesses", switch, ("TSO", *few.get(switch, ("EXPIRIES=0",))))
+        for switch in ("futex", "swap", "notify")
     ]
     for switch, fewer in (("futex", ()), ("swap", ("EXPIRIES=0",))):
         cases += [
@@ -65,7 +71,25 @@ def _holds() -> list[Case]:
         Case("two calls each", "listener", ("FLIPS=2", "TAKEOVERS=0"), deep=True),
         Case("three channels", "listener", ("FLIPS=1", "TAKEOVERS=0", "N=3"), deep=True),
     ]
-    for switch in ("futex", "swap", "notify"):
+    # Sides in an event loop: both, or one of them.
+    cases += [
+        Case("both in loops", "doorbell", ("EXPIRIES=0",)),
+        Case("both in loops, deadlines", "doorbell", ("SPURIOUS=0", "NO_DEATH")),
+        Case("the server in a loop", "doorbell", ("LOOP_CLIENT=0", *CALM)),
+        Case("the client in a loop", "doorbell", ("LOOP_SERVER=0", *CALM)),
+        Case("fc_retire", "doorbell", ("RETIRE", *CALM)),
+        Case("TSO, seq_cst accesses", "doorbell", ("TSO", *CALM)),
+        Case("all", "doorbell", deep=True),
+    ]
+    # Items published within a turn, by how the consumer sleeps.
+    cases += [
+        Case("by futex", "items"),
+        Case("by flip", "items", ("BY_FLIP",)),
+        Case("in a loop", "items", ("IN_LOOP",)),
+        Case("TSO, seq_cst store", "items", ("TSO",)),
+        Case("a larger window", "items", ("CAP=3", "N=8")),
+    ]
+    for switch in ("futex", "swap", "notify", "doorbell"):
         cases += [
             Case("always unblocked", switch, ("LIVE", *CALM), ltl="unblocked"),
             Case("always woken", switch, ("LIVE", *CALM), ltl="woken"),
@@ -81,12 +105,17 @@ def _holds() -> list[Case]:
     cases += [
         Case("look, then set", "futex", ("FAULT_LOOK_THEN_SET", "EXPIRIES=0")),
         Case("TSO, waiter not seq_cst", "futex", ("TSO", "WEAK_PARK", "EXPIRIES=0")),
+        Case("look, then set", "items", ("FAULT_ITEMS_LOOK_THEN_SET",)),
         # An honest peer and its own side never sleep at once, so one is all; INT_MAX is against dishonest ones.
         Case("shutdown wakes one waiter", "futex", ("FAULT_SHUTDOWN_WAKES_ONE", "BOTH_STOP", *CALM)),
         # What the answer to a stray trap swallows, that trap's client rings for: one of the two is enough.
         Case("server's swap without a second look", "notify", ("FAULT_NOTIFY_BLIND_SWAP", *CALM)),
         # The filter does not reach every thread: those wake by the bell and sleep by futex.
         Case("threads without the filter", "notify", ("UNCOVERED", *CALM)),
+        # The poke makes good what a taker does that stays in RECV, and even one that nobody has asked.
+        Case("a taker that stays in RECV", "notify", ("TAKER_STAYS", "EXPIRIES=0", "NO_DEATH")),
+        Case("a taker that stays, deadlines", "notify", ("TAKER_STAYS", "NO_DEATH"), deep=True),
+        Case("a taker that nobody has asked", "notify", ("FAULT_NOTIFY_TAKER_LEFT", "NO_DEATH", *CALM)),
     ]
     return cases
 
@@ -119,6 +148,27 @@ def _faults() -> list[Case]:
         fault("deadline forgets the deferred wake", "swap", "FAULT_DROP_OWED"),
         fault("a late trap is not answered", "notify", "FAULT_NOTIFY_NO_LATE_ANSWER", expect=(LOST, STUCK)),
         fault("no watch, and the server is away", "notify", "FAULT_NOTIFY_NO_WATCH", expect=(LOST, STUCK)),
+        # The lost wake of November 2026: the thread that had measured took a channel's first notification.
+        fault(
+            "a taker left over, and no poke",
+            "notify",
+            "FAULT_NOTIFY_TAKER_LEFT",
+            "FAULT_NOTIFY_NO_POKE",
+            "NO_DEATH",
+            *CALM,
+            expect=(LOST, STUCK),
+        ),
+        fault(
+            "no poke after a deadline",
+            "notify",
+            "FAULT_NOTIFY_NO_POKE",
+            "SPURIOUS=0",
+            "NO_DEATH",
+            expect=(LOST, STUCK),
+        ),
+        fault(
+            "no poke after an empty RECV", "notify", "FAULT_NOTIFY_EMPTY_HANDED", "TAKER_STAYS", "EXPIRIES=0"
+        ),
         fault("no hang-up of the bell", "notify", "FAULT_NOTIFY_NO_HANG_UP", expect=(LOST, STUCK)),
         fault("a voided swap does not ring", "notify", "FAULT_NOTIFY_VOID"),
         fault(
@@ -135,6 +185,21 @@ def _faults() -> list[Case]:
         fault("another channel's trap not answered", "listener", "FAULT_FOREIGN_KEPT", *SOLO),
         fault("sleeps by futex, says on the listener", "listener", "FAULT_BIT_KEPT", *SOLO),
         fault("a late trap is not answered", "listener", "FAULT_NO_LATE_ANSWER", *SOLO),
+        fault("look, then set", "doorbell", "FAULT_LOOK_THEN_SET", *CALM),
+        fault("looks, then reads the socket", "doorbell", "FAULT_BELL_LOOK_THEN_READ"),
+        fault("an end that does not ring", "doorbell", "FAULT_BELL_SILENT_END"),
+        fault("wakes by futex, and does not ring", "doorbell", "FAULT_BELL_NOT_RUNG"),
+        fault("TSO, giver not seq_cst", "doorbell", "TSO", "WEAK_GIVE", *CALM, expect=(LOST, LENGTH)),
+        fault("looks at the bit, then publishes", "items", "FAULT_ITEMS_LOOK_FIRST"),
+        fault("TSO, store not seq_cst", "items", "TSO", "WEAK_PUBLISH"),
+        fault("sleeps on conn_state alone", "items", "FAULT_ITEMS_ONE_WORD"),
+        fault("by flip, and does not", "items", "BY_FLIP", "FAULT_ITEMS_NO_FLIP"),
+        fault("look, then set, in a loop", "items", "IN_LOOP", "FAULT_ITEMS_LOOK_THEN_SET"),
+        fault("an end that wakes nobody", "items", "FAULT_ITEMS_SILENT_END"),
+        fault("a full window begun anew", "items", "FAULT_ITEMS_START_ANEW", expect=(ITEM,)),
+        fault("control taken, the rest left", "items", "FAULT_ITEMS_REST_LEFT", expect=(ITEM,)),
+        fault("the word before the bytes", "items", "FAULT_ITEMS_WORD_FIRST", expect=(ITEM,)),
+        fault("death noticed, no last look", "items", "FAULT_ITEMS_NO_LAST_LOOK", expect=(ITEM,)),
         # The end says whose turn it was, so that an answer followed by the end is not taken for the end.
         fault("an end that does not say whose turn", "futex", "FAULT_END_PLAIN", expect=(WORD,)),
         fault("whose turn it was, ignored", "futex", "FAULT_END_IGNORED", expect=(WORD,)),

@@ -79,11 +79,23 @@ inline retire(who, th) {
     shutting[who] = false
 }
 
+/* Does the side's bit stay set when a sleep ends without the turn (doorbell.pml)? Then the turn clears it: fc_disarm. */
+#ifdef STAYS_ARMED
+#define DISARM(me) \
+    if \
+    :: STAYS_ARMED(me) -> sleepers = WITHOUT(MY_BIT(me)) \
+    :: else -> skip \
+    fi
+#else
+#define DISARM(me) skip
+#endif
+
 /* turned(): it is this side's turn. Property 2, and that data_len is the giver's, are asserted right here. */
 inline take(me) {
     d_step {
         mine[me] = true;
         mail[me] = false;
+        DISARM(me);
         assert(!mine[PEER(me)]);          /* never two active sides */
         HONEST(data_len == PEER(me));       /* received(): the length is the one that was sent */
 #ifdef FAULT_TRUST_ANYONE
@@ -168,7 +180,14 @@ Wait:   /* fc_wait: look, spin, yield, until the budget is over */
         fi;
 #endif
 Woken:
+#ifdef STAYS_ARMED
+        if
+        :: !STAYS_ARMED(me) -> clear_bit(me)
+        :: STAYS_ARMED(me)
+        fi;
+#else
         clear_bit(me);
+#endif
 #ifdef FAULT_NO_LOOP
         take(me); goto Mine;                /* woken, so it must be my turn */
 #endif

@@ -26,11 +26,18 @@ bool trapped;           /* asleep: the client in its trapped call, */
 bool polling;           /* the server in poll(), */
 bool queued[2];         /* either side on the futex queue of conn_state */
 bool holding;           /* e->holding; its id is void when note is not SENT */
+byte requests;          /* the kernel's count: one more with each trap, one less with each RECV, which blocks at 0. A trap
+                         * that a signal ends leaves it: the next RECV finds nothing, and says ENOENT */
+bool readable;          /* poll() has said POLLIN of the listener */
+bool receiving;         /* the server in NOTIF_RECV, where only a notification reaches it */
+bool poke;              /* the notification of the poker's call: queued */
+bool poking;            /* a poke has been asked for (notify_taker.c) */
 bool bell;              /* a byte lies in the server's end of the bell */
 bool hung;              /* the bell has hung up: shutdown(2) by either side, or death */
-bool waited;            /* e->waited */
 
-#define ASLEEP(i) (queued[i] || (i) == CLIENT && trapped || (i) == SERVER && polling)
+#define ANY_INIT (note == INIT || poke)
+#define IN_RECV (receiving && requests == 0)
+#define ASLEEP(i) (queued[i] || (i) == CLIENT && trapped || (i) == SERVER && (polling || IN_RECV))
 /* Not lost yet: the notification is there and the server on its way to it; or the watch ends the trap. In the C it does
  * so after a slice whatever the server does; here only where nobody else will, or every fault would heal. */
 #ifdef FAULT_NOTIFY_NO_WATCH
@@ -39,11 +46,14 @@ bool waited;            /* e->waited */
 #define WATCHED (trapped && (hung || expired[CLIENT] || idle[SERVER]))
 #endif
 #define PENDING(i) ((i) == CLIENT && ( \
-    (note != NO_NOTE && !mine[SERVER] && !ASLEEP(SERVER) && !idle[SERVER] && !gone[SERVER]) || WATCHED))
+    (note != NO_NOTE && !mine[SERVER] && !ASLEEP(SERVER) && !idle[SERVER] && !gone[SERVER]) || WATCHED) \
+    || (i) == SERVER && IN_RECV && poking)
 #define CAN_EXPIRE(i) true
 #define CAN_IDLE(i) true
 
-/* the kernel: the thread that trapped goes on; what was received of it is void */
+/* the kernel: a notification is queued, and whoever polls sees it; the thread that trapped goes on, and what was received
+ * of it is void */
+inline notified() { requests++; readable = readable || polling; polling = false }
 inline untrap() { note = NO_NOTE; trapped = false }
 /* send() on the bell */
 inline ring() { bell = true; polling = false }
@@ -72,7 +82,7 @@ inline wake_server(th) {
 /* trap(): the call itself; then, where it has not brought the turn, a wake */
 inline trap() {
     d_step { /* also when it is late: the watch goes on until the thread has left */
-        SYSCALL(CLIENT); note = INIT; trapped = true; polling = false
+        SYSCALL(CLIENT); note = INIT; trapped = true; notified()
     };
     !trapped;
 #ifndef FAULT_NOTIFY_VOID
@@ -91,7 +101,7 @@ inline client_sleep(owed) {
 #ifdef UNCOVERED
     :: true ->
 #else
-    :: atomic { !(ON_LISTENER && (owed || waited)) -> waited = ON_LISTENER };
+    :: !(owed && ON_LISTENER) ->
 #endif
 #ifdef FAULT_NOTIFY_FORGETS
         owes[CLIENT] = false;
@@ -101,62 +111,69 @@ inline client_sleep(owed) {
         :: !owed || !SLEEPS(CLIENT) -> owes[CLIENT] = false
         fi;
 #endif
-        by_futex(CLIENT);
-        waited = waited && expired[CLIENT]
-    :: ON_LISTENER && (owed || waited) ->
-        waited = false;
-        trap()
+        by_futex(CLIENT)
+    :: owed && ON_LISTENER -> trap()
     fi
 }
 
 /* ---- the server ------------------------------------------------------------------------------------------- */
 
+/* receive(): what it finds is the channel's, or the poke, answered at once; which of them was first is left open */
+inline receive() {
+    d_step { readable = false; receiving = !dead[CLIENT] }; /* RECV, too, ends with the last thread under the filter */
+    if
+    :: atomic { receiving && requests > 0 ->
+            requests--;
+            receiving = false;
+            if
+            :: note == INIT -> note = SENT; holding = true
+            :: poke -> poke = false
+            :: !ANY_INIT -> skip /* ENOENT */
+            fi
+        }
+    :: !receiving -> skip       /* EINTR */
+    fi
+}
+
+/* answer(): NOTIF_SEND of what it holds */
+inline answer() {
+    if
+    :: holding && note == SENT -> untrap()
+    :: else -> skip
+    fi;
+    holding = false
+}
+
 /* wake_client(): the two looks at the bits (fc_give's, and this one) are two steps */
 inline wake_client() {
     if
-    :: d_step { !HAS_HOW(CLIENT) ->
-            if
-            :: holding && note == SENT -> untrap()
-            :: else -> skip
-            fi;
-            holding = false;
-            queued[CLIENT] = false;
-            owes[SERVER] = false
-        }
-    :: HAS_HOW(CLIENT) ->
-        d_step {        /* NOTIF_SEND of what it holds; void, or nothing held: receive what is there, and answer that */
-            SYSCALL(SERVER);
-            if
-            :: note != NO_NOTE -> untrap()
-            :: else -> skip /* the client is only about to trap */
-            fi;
-            holding = false;
-            owes[SERVER] = false
-        }
+    :: d_step { !HAS_HOW(CLIENT) -> answer(); queued[CLIENT] = false; owes[SERVER] = false }
+    :: d_step { HAS_HOW(CLIENT) && holding && note == SENT -> SYSCALL(SERVER); answer(); owes[SERVER] = false }
+    :: d_step { HAS_HOW(CLIENT) && !(holding && note == SENT) -> SYSCALL(SERVER); holding = false };
+        do                      /* void, or nothing held: receive what is there, and answer that */
+        :: ANY_INIT && !holding -> receive()
+        :: d_step { !ANY_INIT || holding -> answer(); owes[SERVER] = false }; /* nothing: it is only about to trap */
+            break
+        od
     fi
 }
 
 /* on_listener(): poll, receive, drain, then look; to poll again without leaving is the loop of park() here */
 inline on_listener() {
-    d_step { SYSCALL(SERVER); polling = (note != INIT && !bell && !hung && !expired[SERVER]) };
-    !polling;
-    d_step {            /* receive() */
-        if
-        :: note == INIT -> note = SENT; holding = true; owes[CLIENT] = false
-        :: else -> skip
-        fi
+    d_step {
+        SYSCALL(SERVER);
+        polling = (!ANY_INIT && !bell && !hung && !expired[SERVER]);
+        readable = ANY_INIT
     };
+    !polling;
+    if
+    :: readable -> receive(); owes[CLIENT] = owes[CLIENT] && note != SENT   /* it comes to the look below */
+    :: !readable -> skip
+    fi;
     bell = false;       /* drain(), before the look at conn_state */
 #ifndef FAULT_NOTIFY_NO_LATE_ANSWER
     if
-    :: LOOK(SERVER) == CLIENT ->
-        d_step {
-            if
-            :: holding && note == SENT -> untrap()
-            :: else -> skip
-            fi;
-            holding = false
-        }
+    :: LOOK(SERVER) == CLIENT -> d_step { answer() }
     :: LOOK(SERVER) != CLIENT -> skip
     fi
 #endif
@@ -206,7 +223,7 @@ inline UNBLOCK(who, th) {
 inline CLOSE(me) {
     d_step {
         if
-        :: me == SERVER && holding && note == SENT -> untrap()
+        :: me == SERVER -> answer()
         :: else -> skip
         fi
     }
@@ -217,7 +234,7 @@ inline KICK(i) {
     queued[i] = false;
     if
     :: (i) == CLIENT && trapped -> untrap()
-    :: (i) == SERVER -> polling = false
+    :: (i) == SERVER -> polling = false; receiving = false
     :: else -> skip
     fi
 }
@@ -227,20 +244,67 @@ inline REAP(i) {
     queued[i] = false;
     hung = true;
     polling = false;
+    receiving = false;
     if
-    :: (i) == CLIENT -> untrap()
+    :: (i) == CLIENT -> untrap(); poke = false; poking = false
     :: else -> skip
     fi
 }
 
 #ifndef FAULT_NOTIFY_NO_WATCH
-/* The watch, a thread of the client's process. It is what ends a trap at its deadline, too, which KICK does here. */
+/* The watch, a thread of the client's process. It is what ends a trap at its deadline, too, which KICK does here. What
+ * the server has received it answers; */
 active proctype watch() {
 end_watch:
     do
-    :: d_step { WATCHED -> untrap() }
+    :: d_step { WATCHED && note == SENT -> untrap() }
     od
 }
+
+/* what nobody has, the taker receives first, with the poke if that is there; where it finds nothing any more, since a signal
+ * has ended the trap (ENOENT), it has used up what would have kept the server from waiting for it in RECV. So it pokes
+ * in any case. FAULT_NOTIFY_TAKER_LEFT: it has been left at it by those who measured. -DTAKER_STAYS: it may look, find the
+ * server quicker, and stay in RECV. */
+#ifdef FAULT_NOTIFY_TAKER_LEFT
+#define TAKES (note == INIT)
+#else
+#define TAKES (WATCHED && note == INIT)
+#endif
+inline take_note() {
+    if
+    :: ANY_INIT -> requests = requests - (note == INIT) - poke; poking = true
+    :: !ANY_INIT -> requests--;
+#ifndef FAULT_NOTIFY_EMPTY_HANDED
+        poking = true
+#endif
+    fi;
+    if
+    :: note == INIT -> untrap()
+    :: note != INIT -> skip
+    fi;
+    poke = false
+}
+active proctype taker() {
+end_taker:
+    do
+#ifdef TAKER_STAYS
+    :: TAKES ->
+end_recv:
+        atomic { requests > 0 && !dead[CLIENT] -> take_note() }
+#else
+    :: atomic { TAKES -> take_note() }
+#endif
+    od
+}
+
+#ifndef FAULT_NOTIFY_NO_POKE
+active proctype poker() {
+end_poker:
+    do
+    :: d_step { poking && !poke -> poking = false; poke = true; notified() }
+    od
+}
+#endif
 #endif
 
 #include "flip.pml"

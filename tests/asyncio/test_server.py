@@ -116,20 +116,20 @@ def test_a_client_that_is_gone_before_its_handler_has_begun(
     async def main() -> None:
         server = LoopPost()
         async with Server(server, path) as serving:
-            with child(calling, path) as client, monkeypatch.context() as patch:
-                await until(lambda: serving.channels)
+            looks = [False, True, False]  # last to first: at wait() again, at wait(), at echo()
 
-                def over(hold: Hold, loop: asyncio.AbstractEventLoop) -> bool:
-                    """wait()'s request has come, and is answered in the next round: after the client's death."""
-                    held = looks.pop()
-                    if held:
-                        client.kill()
-                    return held
+            def over(hold: Hold, loop: asyncio.AbstractEventLoop) -> bool:
+                """wait()'s request has come, and is answered in the next round: after the client's death."""
+                held = looks.pop()
+                if held:
+                    client.kill()
+                return held
 
-                looks = [False, True, False]  # last to first: at wait() again, at wait(), at echo()
-                patch.setattr(Hold, "over", over)
-                await until(lambda: serving.channels == 0)
-                assert not looks
+            with monkeypatch.context() as patch:
+                patch.setattr(Hold, "over", over)  # before the client's first call
+                with child(calling, path) as client:
+                    await until(lambda: server.entered and serving.channels == 0)
+                    assert not looks
             assert server.cancelled == server.entered == ["one"]
 
     run(main)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -16,7 +18,7 @@ import flipcall.asyncio
 from flipcall.stats import Statistics
 from tests.asyncio.conftest import LoopPost, until
 from tests.asyncio.programs import LoopStaff, Staff, own_staff
-from tests.support import child, is_gone, wait_until
+from tests.support import child, is_gone, resume, stop, wait_until
 
 connect = flipcall.asyncio.connect
 
@@ -147,6 +149,49 @@ def test_the_dispatcher_is_killed(path: str) -> None:
             dispatcher.kill()
             assert call.result(5) is None
         wait_until(lambda: all(map(is_gone, pids)))
+
+
+def descriptors(pid: int) -> int:
+    """How many a process has open."""
+    return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+def test_the_dispatcher_stands_still(path: str) -> None:
+    """Its worker goes on though it cannot tell how many channels have ended, and tells it in the end."""
+
+    def serving(path: str) -> None:
+        import asyncio
+
+        import flipcall.asyncio
+        from tests.asyncio.programs import LoopStaff
+
+        async def main() -> None:
+            async with flipcall.asyncio.Server(LoopStaff(), path, workers=1, start_method="fork") as server:
+                say(*server.workers)  # type: ignore[name-defined]  # noqa: F821
+                for channels in (301, 1):
+                    while server.channels != channels:
+                        await asyncio.sleep(0.001)
+                    say(channels)  # type: ignore[name-defined]  # noqa: F821
+
+        asyncio.run(main())
+
+    from tests.faults.programs import Staff
+
+    with child(serving, path) as dispatcher, ExitStack() as stack:
+        worker = int(dispatcher.wait_line())
+        with flipcall.connect(Staff, path, timeout=10) as staff:
+            before = descriptors(worker)
+            silent = [stack.enter_context(socket.socket(socket.AF_UNIX)) for _ in range(300)]
+            for sock in silent:
+                sock.connect(path)
+            dispatcher.expect("301")
+            wait_until(lambda: descriptors(worker) == before + 300)
+            stop(dispatcher.pid)
+            stack.close()
+            wait_until(lambda: descriptors(worker) == before, what="the worker lets go of them")
+            assert staff.add(1, 2) == 3
+            resume(dispatcher.pid)
+            dispatcher.expect("1")
 
 
 def test_a_signal_for_all_processes(path: str) -> None:

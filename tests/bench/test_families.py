@@ -112,6 +112,7 @@ NEEDS = {
     "typed_grpc_over_flipcall": {"typed grpc"},
     "typed_iceoryx2_over_flipcall": {"typed iceoryx2"},
     "typed_busy_ring_over_flipcall": {"typed busy-ring"},
+    "typed_vllm_ring_over_flipcall": {"typed vllm-ring"},
     "echo_1mib_busy_ring_over_flipcall": {"echo busy-ring"},
     "typed p50 (flipcall-asyncio)": {"typed flipcall-asyncio"},
     "workers_2_over_1": {"four CPUs"},

@@ -158,9 +158,15 @@ def serving(path: str) -> None:
     from tests.conformance.services import DeskServer
 
     def forks() -> int:
+        read, write = os.pipe()
         pid = os.fork()
-        while not pid:
-            time.sleep(1)
+        if not pid:
+            os.write(write, b".")  # what fork() closes in a child has been closed
+            while True:
+                time.sleep(1)
+        os.read(read, 1)
+        os.close(read)
+        os.close(write)
         return pid
 
     server = DeskServer()

@@ -419,6 +419,37 @@ static void test_scribbling_peer(void)
     pair_close(&prey);
 }
 
+/* The verbs of a side that does not wait in them: given while the peer is awake, seen by a glance, each call counted. */
+static void test_ask_glance_answer(void)
+{
+    struct fc_meter *methods[4] = {NULL};
+    struct pair p;
+    pair_connected(&p, FRUGAL);
+    p.server.metering.methods = methods;
+    p.server.metering.count = 4;
+    CHECK_EQ(fc_glance(&p.client), FC_ERR_TURN);
+    CHECK_EQ(fc_ask(&p.client, 3, "four", 4), FC_TICK);
+    CHECK_EQ(fc_glance(&p.client), FC_TICK);
+    CHECK_EQ(fc_ask(&p.client, 3, "four", 4), FC_ERR_TURN);
+    CHECK_EQ(fc_glance(&p.server), 4 | 3ll << FC_FRAME_CODE_SHIFT);
+    CHECK_EQ(fc_answer(&p.server, 0, NULL, (uint32_t)WINDOW), FC_ERR_SIZE);
+    CHECK(methods[3] == NULL);
+    CHECK_EQ(fc_answer(&p.server, 0, "seven..", 7), FC_TICK);
+    CHECK_EQ(methods[3]->calls, 1);
+    CHECK_EQ(fc_glance(&p.client), 7);
+
+    atomic_fetch_or(fc_word(&p.client.packet->sleepers), p.client.their_bit);
+    CHECK_EQ(fc_ask(&p.client, 3, "four", 4), FC_ASLEEP);
+    CHECK_EQ(p.client.turn, FC_TURN_MINE);
+    CHECK_EQ(p.client.call, FC_CALL_NONE);
+    atomic_fetch_and(fc_word(&p.client.packet->sleepers), ~p.client.their_bit);
+    CHECK_EQ(fc_ask(&p.client, 3, "four", 4), FC_TICK);
+    atomic_store(fc_word(&p.client.packet->conn_state), 77);
+    CHECK_EQ(fc_glance(&p.client), FC_ERR_PROTOCOL);
+    fc_meter_free(methods, 4);
+    pair_close(&p);
+}
+
 int main(void)
 {
     RUN(test_body_and_attachment);
@@ -429,6 +460,7 @@ int main(void)
     RUN(test_cancel);
     RUN(test_call_deadline);
     RUN(test_call_out_of_turn);
+    RUN(test_ask_glance_answer);
     RUN(test_every_bad_reply);
     RUN(test_request_without_id);
     RUN(test_random_frames);

@@ -11,32 +11,74 @@ from typing import Any
 import pytest
 
 from flipcall._core import ffi, lib
-from flipcall.fast import caller, replier
+from flipcall.fast import FAILED, LARGE, UNDECODABLE, caller, server
 from flipcall.outcome import State
 from flipcall.testing import pair
 
-FAST = Path(__file__).parents[2] / "flipcall/fast.c"
+HOTPATH = Path(__file__).parents[2] / "flipcall/hotpath"
 NOW = 1 << lib.FC_CALL_TIMEOUT_SHIFT  # a timeout of one microsecond
 
 
 def test_its_numbers_are_the_cores() -> None:
-    """fast.c does not include the core's headers, so that it cannot become a second core."""
-    numbers = dict(re.findall(r"#define (\w+) (\w+?)(?:ll)?\b", FAST.read_text(encoding="utf-8")))
-    assert int(numbers["CODE_SHIFT"]) == lib.FC_FRAME_CODE_SHIFT
-    assert int(numbers["PLAIN_MAX"], 16) == (1 << lib.FC_FRAME_CODE_SHIFT) - 1
+    """The hot path does not include the core's headers, so that it cannot become a second core."""
+    source = "".join(file.read_text(encoding="utf-8") for file in sorted(HOTPATH.iterdir()))
+    numbers = {
+        name: int(value, 0) for name, value in re.findall(r"#define (\w+) (-?[0-9]\w*?)(?:ll)?\b", source)
+    }
+    assert numbers["CODE_SHIFT"] == lib.FC_FRAME_CODE_SHIFT
+    assert numbers["PLAIN_MAX"] == (1 << lib.FC_FRAME_CODE_SHIFT) - 1
+    assert (numbers["TICK"], numbers["TOO_BIG"], numbers["ASLEEP"]) == (
+        lib.FC_TICK, lib.FC_ERR_SIZE, lib.FC_ASLEEP,
+    )  # fmt: skip
+    assert "enum why { UNDECODABLE, FAILED, LARGE }" in source
+    assert (UNDECODABLE, FAILED, LARGE) == (0, 1, 2)
 
 
 def test_a_call_and_its_answer() -> None:
     """Bodies of plain frames come as bytes; what is late, of another method or an error, as the core's number."""
     with pair() as p:
-        call, reply = (make(*side.core()) for make, side in ((caller, p.client), (replier, p.server)))
+        call, serve = caller(*p.client.core()), server(*p.server.core(), [None] * 4, bytes)
         ep, window = p.server.core()
         assert call(3 | NOW, b"ask") == lib.FC_ERR_TIMEOUT
-        assert lib.fc_request(ep) == 3 | (3 << lib.FC_FRAME_CODE_SHIFT)
+        request = lib.fc_request(ep)
+        assert request == 3 | (3 << lib.FC_FRAME_CODE_SHIFT)
         assert ffi.unpack(window + 32, 3) == b"ask"
         assert call(3 | NOW, b"again") == lib.FC_ERR_TURN
+        assert serve(request) == request
         p.server.condemn()
-        assert reply(3, b"answer") < 0
+        assert lib.fc_reply_request(ep, 0, b"answer", 6) < 0
+
+
+def _raise(*args: Any) -> Any:
+    raise ValueError(*args)
+
+
+@pytest.mark.parametrize(
+    ("way", "why", "value"),
+    [
+        ((_raise, len), UNDECODABLE, ValueError),
+        ((lambda body: (body,), _raise), FAILED, ValueError),
+        ((lambda body: (body,), lambda body: 5), FAILED, TypeError),
+        ((lambda body: (body,), lambda body: bytes(1 << 20)), LARGE, bytes),
+    ],
+)
+def test_what_serve_does_not_answer(way: tuple[Any, Any], why: int, value: type) -> None:
+    """It is told with its reason, its method's number and the exception or the bytes, and control stays here."""
+
+    def encode(result: Any) -> bytes:
+        if not isinstance(result, bytes):
+            raise TypeError(result)
+        return result
+
+    with pair() as p:
+        ep, _ = p.server.core()
+        serve = server(*p.server.core(), [None, way], encode)
+        assert caller(*p.client.core())(1 | NOW, b"ask") == lib.FC_ERR_TIMEOUT
+        told = serve(lib.fc_request(ep))
+        assert isinstance(told, tuple)
+        assert told[:2] == (why, 1)
+        assert isinstance(told[2], value)
+        assert p.server.state is State.ACTIVE
 
 
 @pytest.mark.parametrize(
@@ -49,9 +91,6 @@ def test_wrong_arguments(wrong: tuple[Any, ...]) -> None:
         with pytest.raises((TypeError, OverflowError)):
             call(*wrong)
         assert p.client.state is State.ACTIVE
-        if wrong != (-1, b""):
-            with pytest.raises((TypeError, OverflowError)):
-                replier(*p.server.core())(*wrong)
 
 
 def test_it_keeps_endpoint_and_window() -> None:

@@ -229,11 +229,14 @@ def test_mv(shell: Shell, tree: Path) -> None:
     assert (tree / "dir/empty").read_bytes() == b"hello, world\n"
     done = shell("mv", "nope", "x")
     assert (done.returncode, done.stderr) == (1, b"mv: cannot stat 'nope': No such file or directory\n")
-    done = shell("mv", "dir", "dir/deep")
-    assert (done.returncode, done.stderr) == (
-        1,
-        b"mv: cannot move 'dir' to 'dir/deep/dir': Invalid argument\n",
-    )
+    for source, target, said in [
+        ("dir", "dir/deep", b"cannot move 'dir' to a subdirectory of itself, 'dir/deep/dir'"),
+        ("dir", "fifo", b"cannot overwrite non-directory 'fifo' with directory 'dir'"),
+        ("fifo", "fifo/x", b"cannot move 'fifo' to 'fifo/x': Not a directory"),
+        ("fifo", "no/x", b"cannot move 'fifo' to 'no/x': No such file or directory"),
+    ]:
+        done = shell("mv", source, target)
+        assert (done.returncode, done.stderr) == (1, b"mv: " + said + b"\n")
 
 
 def test_du(shell: Shell, tree: Path) -> None:

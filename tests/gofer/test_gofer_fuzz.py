@@ -62,6 +62,7 @@ def _ask(session: Session, data: st.DataObject) -> None:
         "fids": st.lists(fid, max_size=3),
         "names": st.lists(odd_names, max_size=5),
         "files": st.lists(odd_names, max_size=5),
+        "directories": st.lists(odd_names, max_size=5),
         "name": st.one_of(odd_names, st.sampled_from([b"user.x", b"user.", b"security.capability"])),
         "length": st.integers(-(2**63), 70_000),  # of what exists, for nobody wants a disk filled
         int: numbers,

@@ -354,6 +354,49 @@ def test_walk_list(session: Session, root: int, tree: Path) -> None:
         session.walk_list(root, [], 100, 0)
 
 
+def test_walk_lists(session: Session, root: int, tree: Path) -> None:
+    """Directories listed together are as listed alone; None where one cannot be had or is too long."""
+    for number in range(100):
+        (tree / "dir" / f"{number}").touch()
+    names = [b"dir", b"hello", b"dirlink", b"no", b"dir"]
+    found = session.walk_lists(root, [], names, 65536, 0)
+    alone = session.walk_list(root, [b"dir"], 65536, 0)
+    assert [None if listed is None else listed.dents for listed in found] == [
+        alone.dents, None, None, None, alone.dents
+    ]  # fmt: skip
+    assert session.walk_lists(root, [], [b"dir", b"dir"], 24_000, 0)[1:] == [None]
+    below = session.walk_lists(root, [b"dir"], [b"deep"], 65536, 1 << 16)[0]
+    assert below is not None
+    assert below.contents == session.walk_list(root, [b"dir", b"deep"], 65536, 1 << 16).contents
+    for wrong in ([b".."], [b"a/b"], [b""]):
+        with fails(errno.EINVAL):
+            session.walk_lists(root, [], wrong, 65536, 0)
+    assert session.walk_lists(root, [b"hello"], [b"x"], 65536, 0) == [None]
+
+
+def test_walk_look(session: Session, root: int, tree: Path) -> None:
+    """A name comes with its directory. That it is not there is an answer; that the directory is not, an error."""
+    looked = session.walk_look(root, [b"dir"], b"deep")
+    assert looked.found is not None
+    assert (looked.directory.ino, looked.found.ino) == (
+        (tree / "dir").stat().st_ino,
+        (tree / "dir" / "deep").stat().st_ino,
+    )
+    link = session.walk_look(root, [], b"dirlink").found
+    assert link is not None
+    assert stat.S_ISLNK(link.mode)
+    assert session.walk_look(root, [b"dir"], b"no").found is None
+    for names, name, code in [
+        ([b"no"], b"x", errno.ENOENT),
+        ([b"hello"], b"x", errno.ENOTDIR),
+        ([b"dirlink"], b"deep", errno.ENOTDIR),
+        ([], b"..", errno.EINVAL),
+        ([], b"x" * 256, errno.ENAMETOOLONG),
+    ]:
+        with fails(code):
+            session.walk_look(root, names, name)
+
+
 def test_walk_list_with_contents(session: Session, root: int, tree: Path) -> None:
     """Small files' contents come along in the order of the entries, as far as they were asked for."""
     for number in range(50):

@@ -79,6 +79,28 @@ def test_own_changes_are_read(at: Path, host: Path) -> None:
     assert sorted(os.listdir(at)) == sorted(os.listdir(host))
 
 
+def test_own_changes_in_directories_listed_ahead(at: Path, host: Path) -> None:
+    """A listing that came with the one of a directory beside it gives way to what this mount changed in it."""
+    for name in NAMES:
+        (host / name).mkdir()
+        (host / name / "file").write_bytes(b"content")
+    for name in os.listdir(at)[:3]:
+        assert os.listdir(at / name) == ["file"]
+    for number, name in enumerate(NAMES):
+        if number % 2:
+            (at / name / "more").write_bytes(b"more")
+        else:
+            os.unlink(at / name / "file")
+    os.rename(at / NAMES[1], at / "moved")
+    os.rmdir(at / NAMES[2])
+    (at / NAMES[2]).mkdir()
+    (at / NAMES[2] / "anew").touch()
+    for path in host.iterdir():
+        assert sorted(os.listdir(at / path.name)) == sorted(os.listdir(path))
+        for below in path.iterdir():
+            assert (at / path.name / below.name).read_bytes() == below.read_bytes()
+
+
 def test_an_open_that_needed_no_fid(at: Path, host: Path) -> None:
     """A file opened without asking is a file: it outlives its name, can be synchronised and asked about."""
     fill(host, at)

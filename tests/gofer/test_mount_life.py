@@ -298,3 +298,15 @@ def test_errors(tmp_path: Path, arguments: tuple[str, ...], said: str) -> None:
     assert done.returncode != 0
     assert said in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_passthrough_is_reported() -> None:
+    """Kernel, library and binding are each asked for FUSE passthrough, and their answers fit their versions."""
+    from gofer.fuse import passthrough
+
+    release = tuple(int(part) for part in os.uname().release.split("-")[0].split(".")[:2])
+    library = tuple(int(part) for part in passthrough.pyfuse3_libfuse().split(".")[:2])
+    assert not (passthrough.kernel_has_it() and release < (6, 9))
+    assert passthrough.library_has_it() is (library >= (3, 17))
+    assert not passthrough.binding_has_it(), "pyfuse3 has learnt it: the mount can use it"
+    assert passthrough.report().startswith("not used: Linux ")

@@ -31,7 +31,17 @@ def run_check(*arguments: str, path: str | None = None) -> subprocess.CompletedP
 
 @needs_spin
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("pattern", ["same_cpu: ", "shared flag, as a liveness fault", "death noticed"])
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "same_cpu: ",
+        "shared flag, as a liveness fault",
+        "death noticed",
+        "items: by",
+        "reads the socket",
+        "a taker left",
+    ],
+)
 def test_what_must_hold_holds_and_what_is_faulty_is_found(pattern: str) -> None:
     """A sample of the table, seconds long: no surprise. `make model` runs all of it, minutes long."""
     done = run_check(pattern)

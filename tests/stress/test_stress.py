@@ -28,10 +28,6 @@ def programs() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-# What is known to fail now and then, and why it is not run here; `make stress` runs it, and fails.
-KNOWN = {"notify": "loses a wake now and then, as a channel begins: docs/performance.md says more"}
-
-
 def check(case: Case) -> None:
     """Run it; skip or fail as it says."""
     result = run(case, SECONDS)
@@ -47,8 +43,6 @@ def check(case: Case) -> None:
 @pytest.mark.parametrize("switch", C_SWITCHES)
 def test_c_sides_in_processes(switch: str, place: str) -> None:
     """Flips, deadlines, signals, stops, shutdowns and kills at random moments, checked by the C program."""
-    if switch in KNOWN:
-        pytest.skip(KNOWN[switch])
     check(c_case(switch, place))
 
 
@@ -58,8 +52,6 @@ def test_c_sides_in_processes(switch: str, place: str) -> None:
 @pytest.mark.parametrize("switch", C_SWITCHES)
 def test_c_sides_in_threads_are_clean_to_the_thread_sanitizer(switch: str) -> None:
     """The same between two threads on one window, and no data race."""
-    if switch in KNOWN:
-        pytest.skip(KNOWN[switch])
     check(c_case(switch, "two-cpus", tsan=True))
 
 

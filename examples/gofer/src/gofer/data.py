@@ -16,6 +16,9 @@ from gofer.protocol import MAX_AHEAD, STAT_BYTES, Content, Dent, Dents, Listed, 
 _LISTING_MAX = 64 * 1024
 """Bytes of kernel records one getdents handles: a bound on how long one request can take."""
 
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | ALWAYS
+"""How a directory is opened for listing: nothing else is opened by it, no device either."""
+
 _FALLOCATE_MODES = 0x01 | 0x02 | 0x08 | 0x10 | 0x20 | 0x40
 """KEEP_SIZE, PUNCH_HOLE, COLLAPSE_RANGE, ZERO_RANGE, INSERT_RANGE, UNSHARE_RANGE (linux/falloc.h)."""
 
@@ -91,20 +94,60 @@ class Data(Opening):
         self._check_walk(names)
         room = _room(limit, True)
         with self._fids.control(fid) as start, self._tree.here.lock:
+            fd = self._at_once(start, names, _DIRECTORY) if names else -1
+            if fd < 0:
+                fd = self._reopened(self._walk_to(start, names))
+            return self._listed(fd, room, min(ahead, self._export.max_io))
+
+    def walk_lists(
+        self, fid: int, names: list[bytes], directories: list[bytes], limit: int, ahead: int
+    ) -> list[Listed | None]:
+        self._check_walk(names)
+        self._check_walk(directories)
+        room = _room(limit, True)
+        ahead = min(ahead, self._export.max_io)
+        found: list[Listed | None] = []
+        with self._fids.control(fid) as start, self._tree.here.lock:
             fd = self._walk_to(start, names)
             try:
-                info = os.fstat(fd)
-                opened = self._export.reopen(fd, os.O_RDONLY | os.O_DIRECTORY | ALWAYS)
-                try:
-                    with self._tree.node(info.st_dev, info.st_ino).reading:
-                        dents = self._dents(opened, 0, room, True)
-                    # Not under the directory's lock: nobody holds one node's and takes another's (locks.py).
-                    contents = self._contents(opened, dents.entries, min(ahead, self._export.max_io))
-                    return Listed(self._stat(info), dents, contents)
-                finally:
-                    os.close(opened)
+                for name in directories:
+                    listed = self._list_in(fd, name, room, ahead)
+                    if listed is not None:
+                        room -= sum(syscalls.record_size(dent.name) for dent in listed.dents.entries)
+                        ahead -= sum(len(data) for data in listed.contents if data is not None)
+                        if not listed.dents.end:  # too long, which took its time: the rest goes without
+                            listed, room = None, 0
+                    found.append(listed)
             finally:
                 os.close(fd)
+        return found
+
+    def _list_in(self, directory: int, name: bytes, room: int, ahead: int) -> Listed | None:
+        """The listing of a directory in a directory, as far as it fits; None if it is none. The tree is shared."""
+        if room < syscalls.DIRENT_MAX:
+            return None
+        try:
+            return self._listed(syscalls.open_beneath(directory, name, _DIRECTORY), room, ahead)
+        except OSError:
+            return None
+
+    def _reopened(self, fd: int) -> int:
+        """A descriptor to list the directory with that this O_PATH descriptor, which is closed, stands for."""
+        try:
+            return self._export.reopen(fd, _DIRECTORY & ~os.O_NOFOLLOW)
+        finally:
+            os.close(fd)
+
+    def _listed(self, fd: int, room: int, ahead: int) -> Listed:
+        """How the directory begins whose descriptor this is, which is closed."""
+        try:
+            info = os.fstat(fd)
+            with self._tree.node(info.st_dev, info.st_ino).reading:
+                dents = self._dents(fd, 0, room, True)
+            # Not under the directory's lock: nobody holds one node's and takes another's (locks.py).
+            return Listed(self._stat(info), dents, self._contents(fd, dents.entries, ahead))
+        finally:
+            os.close(fd)
 
     def _contents(self, directory: int, entries: list[Dent], room: int) -> list[bytes | None]:
         """What small files among the entries hold; None for one that has changed since it was listed, too."""
@@ -159,12 +202,12 @@ class Data(Opening):
         end = False
         # Asked again while there is room for any one entry: only an empty answer is the end.
         while room >= syscalls.DIRENT_MAX and not end:
-            end = True
-            for raw in syscalls.getdents(fd, room):
-                end = False
-                cookie = raw.next
-                room -= syscalls.record_size(raw.name)
-                found.append(raw)
+            raws, size = syscalls.getdents(fd, room)
+            found += raws
+            room -= size
+            end = not raws
+        if found:
+            cookie = found[-1].next
         return Dents(
             [self._dent(fd, raw, stats) for raw in found if raw.name not in (b".", b"..")], cookie, end
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
@@ -9,7 +10,7 @@ import stat
 from gofer import syscalls
 from gofer.fids import Handle
 from gofer.operations import WALK, Operations, error
-from gofer.protocol import Inode, Mounted, Stat, StatFs, Stop, Walked, WalkedStat
+from gofer.protocol import Inode, Looked, Mounted, Stat, StatFs, Stop, Walked, WalkedStat
 
 _SETTLED_BY_STEPS = (errno.ENOENT, errno.ELOOP, errno.ENOTDIR)
 """Why a walk in one go fails without saying where."""
@@ -66,6 +67,23 @@ class Looking(Operations):
                 stats, stop = self._stat_by_steps(start, names)
         return WalkedStat(stats if every else stats[-1:], len(stats), stop)
 
+    def walk_look(self, fid: int, names: list[bytes], name: bytes) -> Looked:
+        self._check_walk([*names, name])
+        with self._fids.control(fid) as start, self._tree.here.lock:
+            fd = self._walk_to(start, names)
+            try:
+                info = os.fstat(fd)
+                found: Stat | None = None
+                with (
+                    contextlib.suppress(FileNotFoundError),
+                    self._tree.node(info.st_dev, info.st_ino).reading,
+                ):
+                    # One plain name, no link followed: safe without openat2.
+                    found = self._stat(os.stat(name, dir_fd=fd, follow_symlinks=False))
+            finally:
+                os.close(fd)
+        return Looked(self._stat(info), found)
+
     def _stat_at_once(self, start: Handle, names: list[bytes]) -> Stat | None:
         """Of the last name; None when it takes a walk by steps, because something is being changed (locks.py) or
         to say where it ends.
@@ -108,6 +126,27 @@ class Looking(Operations):
             return fd
         os.close(fd)
         return -1
+
+    def _walk_to(self, start: Handle, names: list[bytes]) -> int:
+        """An O_PATH descriptor of what the names lead to. The tree is shared."""
+        fd = self._at_once(start, names, WALK) if names else -1
+        if fd >= 0:
+            return fd
+        fd = os.dup(start.fd)
+        try:
+            for name in names:
+                info = os.fstat(fd)
+                if stat.S_ISLNK(info.st_mode):
+                    raise error(errno.ELOOP)
+                node = self._tree.node(info.st_dev, info.st_ino)
+                with node.reading:
+                    below = syscalls.open_beneath(fd, name, WALK)
+                os.close(fd)
+                fd = below
+        except BaseException:
+            os.close(fd)
+            raise
+        return fd
 
     def _stat_by_steps(self, start: Handle, names: list[bytes]) -> tuple[list[Stat], Stop]:
         """Name by name, each directory locked while it is looked into. The tree is shared."""

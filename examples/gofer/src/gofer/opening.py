@@ -7,7 +7,7 @@ import os
 import stat
 
 from gofer import syscalls
-from gofer.fids import Handle, Kind
+from gofer.fids import Kind
 from gofer.locks import NodeLock
 from gofer.looking import Looking
 from gofer.operations import ALWAYS, WALK, check_openable, error
@@ -50,27 +50,6 @@ class Opening(Looking):
                     return self._opened(self._export.reopen(fd, flags | ALWAYS), flags, ahead)
                 finally:
                     os.close(fd)
-
-    def _walk_to(self, start: Handle, names: list[bytes]) -> int:
-        """An O_PATH descriptor of what the names lead to. The tree is shared."""
-        fd = self._at_once(start, names, WALK) if names else -1
-        if fd >= 0:
-            return fd
-        fd = os.dup(start.fd)
-        try:
-            for name in names:
-                info = os.fstat(fd)
-                if stat.S_ISLNK(info.st_mode):
-                    raise error(errno.ELOOP)
-                node = self._tree.node(info.st_dev, info.st_ino)
-                with node.reading:
-                    below = syscalls.open_beneath(fd, name, WALK)
-                os.close(fd)
-                fd = below
-        except BaseException:
-            os.close(fd)
-            raise
-        return fd
 
     def _open_in(self, directory: int, name: bytes) -> int:
         """A descriptor to read what is in a directory under a plain name. The tree is shared."""

@@ -251,6 +251,14 @@ class WalkedStat(msgspec.Struct, array_like=True, frozen=True):
     stop: Stop
 
 
+class Looked(msgspec.Struct, array_like=True, frozen=True):
+    """What is in a directory under a name."""
+
+    directory: Stat
+    found: Stat | None
+    """None: nothing is."""
+
+
 class Opened(msgspec.Struct, array_like=True, frozen=True):
     """A file opened."""
 
@@ -354,6 +362,11 @@ class Gofer(flipcall.Service):
         raise NotImplementedError
 
     @operation(READ)
+    def walk_look(self, fid: int, names: list[bytes], name: bytes) -> Looked:
+        """Walk to a directory and look a name up in it, in one round trip without FIDs. Not in lisafs."""
+        raise NotImplementedError
+
+    @operation(READ)
     def stat(self, fid: int) -> Stat:
         """Attributes of either."""
         raise NotImplementedError
@@ -449,6 +462,17 @@ class Gofer(flipcall.Service):
 
         One round trip, and no FID; who wants what follows after `dents.next` opens the directory. Contents of
         small files as of walk_read come along, `ahead` bytes at most.
+        """
+        raise NotImplementedError
+
+    @operation(READ)
+    def walk_lists(
+        self, fid: int, names: list[bytes], directories: list[bytes], limit: int, ahead: int
+    ) -> list[Listed | None]:
+        """Walk to a directory and list directories in it, as walk_list each. Not in lisafs.
+
+        One round trip, and no FIDs. `limit` and `ahead` are of all together. None for what cannot be had so: no
+        directory, not readable, gone; too long for what is left of the limit, and all that follow that.
         """
         raise NotImplementedError
 

@@ -15,7 +15,7 @@ import errno
 import functools
 import os
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import NamedTuple
 
 _OPENAT2 = 437
@@ -194,9 +194,9 @@ DIRENT_MAX = record_size(b"x" * 255)
 """A buffer of this many bytes takes any one entry."""
 
 
-def getdents(fd: int, size: int) -> Iterator[RawDent]:
-    """The next entries of an open directory, as many as fit `size` bytes of the kernel's records; none at the
-    end.
+def getdents(fd: int, size: int) -> tuple[list[RawDent], int]:
+    """The next entries of an open directory, as many as fit `size` bytes of the kernel's records, and the bytes
+    they take; none at the end.
 
     Moves the descriptor's position: callers of one descriptor take turns. `.` and `..` are among the entries.
     """
@@ -205,13 +205,15 @@ def getdents(fd: int, size: int) -> Iterator[RawDent]:
     if filled < 0:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code))
-    return _parse(buffer.raw[:filled])
+    return _parse(ctypes.string_at(buffer, filled)), filled
 
 
-def _parse(records: bytes) -> Iterator[RawDent]:
+def _parse(records: bytes) -> list[RawDent]:
+    found = []
     at = 0
     while at < len(records):
         ino, following, length, kind = _DIRENT.unpack_from(records, at)
         start = at + _DIRENT.size
-        yield RawDent(ino, following, kind, records[start : records.index(b"\0", start)])
+        found.append(RawDent(ino, following, kind, records[start : records.index(b"\0", start)]))
         at += length
+    return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import stat
@@ -27,6 +28,9 @@ from gofer.copy import REMOTE, Local, Remote, Side, copy_file, copy_tree
 
 _LONG_COPY = 32 << 20
 """Bytes from which on a copy shows its progress (on a terminal)."""
+
+_CANNOT_CREATE = (errno.ENOENT, errno.ENOTDIR, errno.EROFS)
+"""What goes wrong with a copy's target."""
 
 
 @click.command()
@@ -103,7 +107,10 @@ def cp(
                         copy_file(from_side, path, to_side, final, advance, preserve=preserve)
                     except OSError as error:
                         there_name = target if not into else os.path.join(target, os.fsdecode(name))
-                        failures.report(f"cannot copy {quoted(source)} to {quoted(there_name)}", error)
+                        if error.errno in _CANNOT_CREATE:  # the source was there just now
+                            failures.report(f"cannot create regular file {quoted(there_name)}", error)
+                        else:
+                            failures.report(f"cannot copy {quoted(source)} to {quoted(there_name)}", error)
 
 
 def _is_remote(path: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 
@@ -87,7 +88,29 @@ def mv(
                 if not keep:
                     raise
             except OSError as error:
-                failures.report(f"cannot move {quoted(source)} to {quoted(final)}", error)
+                _say_why_not(client, source, final, error, failures)
+
+
+def _say_why_not(client: GoferClient, source: str, final: str, error: OSError, failures: Failures) -> None:
+    """What mv says of a rename that failed: for some errnos, what they mean there."""
+    into_itself = error.errno == errno.EINVAL
+    overwrites = error.errno in (errno.ENOTDIR, errno.EISDIR) and _is_there(client, final)
+    if into_itself:
+        failures.say(f"cannot move {quoted(source)} to a subdirectory of itself, {quoted(final)}")
+    elif overwrites and error.errno == errno.ENOTDIR:
+        failures.say(f"cannot overwrite non-directory {quoted(final)} with directory {quoted(source)}")
+    elif overwrites:
+        failures.say(f"cannot overwrite directory {quoted(final)} with non-directory {quoted(source)}")
+    else:
+        failures.report(f"cannot move {quoted(source)} to {quoted(final)}", error)
+
+
+def _is_there(client: GoferClient, path: str) -> bool:
+    try:
+        client.lstat(path)
+    except OSError:
+        return False
+    return True
 
 
 def _is_directory(client: GoferClient, path: str) -> bool:

@@ -50,7 +50,12 @@ def mount(
     except ImportError as error:
         print(f"gofer: mount needs pip install 'flipcall-gofer[fuse]' ({error})", file=sys.stderr)
         sys.exit(1)
+    from gofer.fuse import passthrough
+
     logging.basicConfig(level=logging.INFO, format="gofer: %(message)s")
+    announcement = (
+        f"gofer: mounted {socket_path} on {mountpoint}\ngofer: FUSE passthrough: {passthrough.report()}"
+    )
     try:
         fuse.mount(
             socket_path,
@@ -58,7 +63,7 @@ def mount(
             connect=lambda path: GoferClient(path, transport=transport, timeout=timeout),
             cache=cache,
             allow_other=allow_other,
-            ready=lambda: print(f"gofer: mounted {socket_path} on {mountpoint}", flush=True),
+            ready=lambda: print(announcement, flush=True),
         )
     except (flipcall.FlipcallError, OSError) as error:
         print(f"gofer: cannot mount {socket_path} on {mountpoint}: {error}", file=sys.stderr)

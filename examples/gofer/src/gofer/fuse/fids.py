@@ -90,10 +90,13 @@ class FidCache:
         """What is in a directory under a name, None if nothing is, without FIDs being made."""
         gofer = self._connection.gofer  # first: it may connect again, which is another epoch
         fid, names = self.near(directory)
-        walked = gofer.walk_stat(fid, [*names, name], bool(names))
-        if names and (walked.walked < len(names) or not directory.is_same(walked.stats[len(names) - 1])):
+        try:
+            looked = gofer.walk_look(fid, names, name)
+        except (FileNotFoundError, NotADirectoryError):
+            raise stale() from None  # the directory is elsewhere by now
+        if not directory.is_same(looked.directory):
             raise stale()
-        return walked.stats[-1] if walked.walked > len(names) else None
+        return looked.found
 
     def open(self, node: Node, flags: int, ahead: int) -> Opened:
         """Open the node, in one round trip whether it has a FID or not."""

@@ -140,6 +140,8 @@ class Nodes:
             del self._by_key[node.key]
         for place in node.names:
             self._by_name.pop(place, None)
+            if node.changed:  # which nobody knows any more: what was listed before must not answer
+                place[0].listing = None
         node.names.clear()
         return True
 

@@ -94,6 +94,7 @@ class GoferOperations(Transfers):
             gone = self.nodes.forget(number, lookups)
             if gone is not None:
                 self.fids.drop(gone)
+                self.listings.forget(gone)
 
     # ---- attributes ----------------------------------------------------------------------------------
 

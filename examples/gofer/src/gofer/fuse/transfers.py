@@ -49,7 +49,7 @@ class Transfers(pyfuse3.Operations):
         self.nodes = Nodes(connection.root.stat)
         self.fids = FidCache(connection, self.nodes)
         self.contents = Contents(connection, self.nodes, self.fids, cache)
-        self.listings = Listings(connection, self.fids, self.contents, cache)
+        self.listings = Listings(connection, self.nodes, self.fids, self.contents, cache)
         self.files: dict[int, OpenFile] = {}
         self.directories: dict[int, OpenDirectory] = {}
         self._handles = itertools.count(1)
