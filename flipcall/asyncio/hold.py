@@ -44,8 +44,12 @@ class Hold:
 
 
 def at_home(loop: asyncio.AbstractEventLoop) -> None:
-    """Raises MisuseError unless `loop` runs here: for what only its tasks may do, before they suspend."""
-    if asyncio.get_running_loop() is not loop:
+    """Raises MisuseError when another loop than `loop` runs here: for what only its tasks may do.
+
+    None runs in a forked child, whose calls are refused as such.
+    """
+    running = asyncio._get_running_loop()
+    if running is not None and running is not loop:
         raise MisuseError("this client belongs to another event loop: connect in the one that uses it")
 
 
