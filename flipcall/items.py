@@ -21,6 +21,9 @@ _STREAMS = (
     collections.abc.AsyncIterable,
     collections.abc.AsyncGenerator,
 )
+ONCE = frozenset(_STREAMS) - {
+    collections.abc.Iterable
+}  # of these no list is one: they can be nothing but streams
 encode: Callable[[Any], bytes] = msgspec.msgpack.Encoder().encode
 
 

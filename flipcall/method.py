@@ -15,9 +15,10 @@ import msgspec
 
 from .bulk import Bulk, bulk_of
 from .errors import CallError, MisuseError, ProtocolError
-from .items import Items, is_asynchronous, item_type
+from .fd import Fd
+from .items import ONCE, Items, is_asynchronous, item_type
 from .items import encode as encode
-from .rights import decoder, holds_fd
+from .rights import decoder, foreign, holds_fd
 from .shape import Parameter, method_shape
 from .status import Status
 
@@ -238,6 +239,11 @@ def _holds_fd(kind: Any, where: str) -> bool:
     if bulk_of(kind) is not None:
         return False
     try:
-        return holds_fd(kind)
+        found = foreign(kind)
     except TypeError as e:
         raise MisuseError(f"{where}: msgspec cannot decode {kind!r}: {e}") from e
+    if not found.isdisjoint(ONCE):
+        raise MisuseError(
+            f"{where}: a stream is a whole parameter or result, such as Iterator[int], not {kind!r}"
+        )
+    return Fd in found

@@ -125,6 +125,12 @@ def pack(value: Any) -> tuple[bytes, list[Fd]]:
 
 def holds_fd(kind: Any) -> bool:
     """Whether values of a type can have an Fd in them, at any depth. Raises TypeError as msgspec does."""
+    return Fd in foreign(kind)
+
+
+def foreign(kind: Any) -> set[type]:
+    """The classes in a type, at any depth, that msgspec does not know. Raises TypeError as it does."""
+    found: set[type] = set()
     seen: set[int] = set()
     todo: list[Any] = [msgspec.inspect.type_info(kind)]
     while todo:
@@ -132,10 +138,10 @@ def holds_fd(kind: Any) -> bool:
         if id(info) in seen:
             continue
         seen.add(id(info))
-        if isinstance(info, msgspec.inspect.CustomType) and info.cls is Fd:
-            return True
-        if isinstance(info, tuple):
+        if isinstance(info, msgspec.inspect.CustomType):
+            found.add(info.cls)
+        elif isinstance(info, tuple):
             todo.extend(info)
         elif isinstance(info, (msgspec.inspect.Type, msgspec.inspect.Field)):
             todo.extend(getattr(info, name) for name in info.__struct_fields__)
-    return False
+    return found

@@ -8,6 +8,7 @@ from typing import Any
 
 from .._core import lib
 from .control import Control
+from .hold import at_home
 
 _NO_DEADLINE: int = lib.FC_NO_DEADLINE
 
@@ -49,8 +50,10 @@ class Bell:
     async def ring(self, ep: Any) -> None:
         """Until the peer rings, or is gone, or the deadline of the C endpoint `ep` has come, or close().
 
-        What of it, the next look tells. One task at a time.
+        What of it, the next look tells. One task at a time. Raises MisuseError in another loop, which this one
+        would never wake.
         """
+        at_home(self._loop)
         self._waiter = waiter = self._loop.create_future()
         deadline, timer = ep.deadline, None
         if deadline != _NO_DEADLINE:

@@ -12,6 +12,8 @@ import asyncio
 import time
 import weakref
 
+from ..errors import MisuseError
+
 HOLD_S = (
     50e-6  # what a spin may take, policy.BALANCED_SPIN_NS: twenty calls, or one that is waited for in vain
 )
@@ -26,15 +28,29 @@ class Hold:
         self.until = 0.0  # time.monotonic() seconds; 0.0 when FREE
 
     def over(self, loop: asyncio.AbstractEventLoop) -> bool:
-        """Precondition: it is later than `until`. Whether the loop should run now; else a new hold has begun."""
+        """Precondition: it is later than `until`. Whether the loop should run now; else a new hold has begun.
+
+        Raises MisuseError in another loop than this one.
+        """
         if self.until:
             return True
+        at_home(loop)
         self.until = time.monotonic() + HOLD_S
         loop.call_soon(self._free)
         return False
 
     def _free(self) -> None:
         self.until = 0.0
+
+
+def at_home(loop: asyncio.AbstractEventLoop) -> None:
+    """Raises MisuseError when another loop than `loop` runs here: for what only its tasks may do.
+
+    None runs in a forked child, whose calls are refused as such.
+    """
+    running = asyncio._get_running_loop()
+    if running is not None and running is not loop:
+        raise MisuseError("this client belongs to another event loop: connect in the one that uses it")
 
 
 _holds: "weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Hold]" = weakref.WeakKeyDictionary()

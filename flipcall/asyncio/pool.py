@@ -21,7 +21,7 @@ from ..channel import WindowChannel
 from ..errors import ClosedError, DeadlineExceeded, ForkedError
 from ..outcome import State
 from .channel import Channel
-from .hold import hold_of
+from .hold import at_home, hold_of
 from .thread import in_thread
 
 _MAKING_AT_ONCE = 4  # threads
@@ -47,7 +47,7 @@ class Pool:
     async def take(self, timeout: float | None) -> Channel:
         """A channel for this task alone. Waits up to `timeout` seconds when all are in use.
 
-        Raises DeadlineExceeded, ClosedError, ForkedError, and what connecting raises.
+        Raises DeadlineExceeded, ClosedError, ForkedError, MisuseError in another loop, and what connecting raises.
         """
         self._usable()
         if self.free:
@@ -114,6 +114,7 @@ class Pool:
             raise ForkedError("this client belongs to the parent process: connect again after fork()")
         if self._closed:
             raise ClosedError("this client is closed")
+        at_home(self.loop)
 
     def _grow(self) -> None:
         """Have a channel made if somebody waits for more than are being made, and one more is allowed."""

@@ -1,7 +1,8 @@
 """flipcall call: one call, arguments and result as JSON."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import click
@@ -48,26 +49,38 @@ def command(
     as they come; bytes are written as they are, unless stdout is a terminal.
     """
     with remote.connect(path, timeout, service) as there:
-        try:
+        with _answering():
             _, target = there.method(method)
             given = remote.arguments(target, arguments)
             if from_stdin:
                 given = remote.with_stream(target, given, remote.lines(sys.stdin))
             result = there.call(method, given)
-            raw = not as_json and not sys.stdout.isatty()
-            if target.stream_result:
-                for item in result:
-                    _item(item, raw)
-            elif target.bulk_result and raw:
-                sys.stdout.buffer.write(result)
-            else:
-                _print(result, print_json)
-        except MisuseError as e:  # no such method, or arguments that do not fit it
-            raise click.UsageError(str(e)) from e
-        except (FlipcallError, click.ClickException):
-            raise
-        except Exception as e:  # the handler's own, rebuilt here: an answer, not this program's failure
-            raise click.ClickException(f"{type(e).__name__}: {e}") from e
+        raw = not as_json and not sys.stdout.isatty()
+        if target.stream_result:
+            for item in _answers(result):
+                _item(item, raw)
+        elif target.bulk_result and raw:
+            sys.stdout.buffer.write(result)
+        else:
+            _print(result, print_json)
+
+
+@contextmanager
+def _answering() -> Iterator[None]:
+    """Around what may raise what the handler raised. Not around printing, whose errors are this program's own."""
+    try:
+        yield
+    except MisuseError as e:  # no such method, or arguments that do not fit it
+        raise click.UsageError(str(e)) from e
+    except (FlipcallError, click.ClickException):
+        raise
+    except Exception as e:  # the handler's own, rebuilt here: an answer, not this program's failure
+        raise click.ClickException(f"{type(e).__name__}: {e}") from e
+
+
+def _answers(items: Iterable[Any]) -> Iterator[Any]:
+    with _answering():
+        yield from items
 
 
 def _item(item: Any, raw: bool) -> None:

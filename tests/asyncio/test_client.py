@@ -333,6 +333,7 @@ def test_in_a_forked_child(path: str) -> None:
             pid = os.fork()
             if not pid:
                 code = 1
+                pool_of(post).hold.until = 0.0  # so that the call looks whose loop this is
                 try:
                     post.echo(2).send(None)  # type: ignore[attr-defined]
                 except flipcall.ForkedError:
@@ -349,6 +350,30 @@ def test_in_a_forked_child(path: str) -> None:
     server = ThreadPost()
     with flipcall.Server(server, path):
         asyncio.run(main())
+
+
+@pytest.mark.parametrize("debug", [False, True])
+def test_in_another_loop(path: str, debug: bool) -> None:
+    """A call that would have to wait there is a MisuseError, and the client's own loop goes on using it."""
+
+    async def there(call: Any) -> str:
+        with pytest.raises(flipcall.MisuseError, match="another event loop"):
+            await call
+        return "refused"
+
+    async def main() -> None:
+        async with connect(Post, path, max_channels=1) as post:
+            away = await asyncio.to_thread(asyncio.run, there(post.wait("one")))
+            server.go.set()
+            assert away == "refused"
+            assert await asyncio.wait_for(post.echo(5), 5) == 5
+            pool_of(post).free.clear()  # as when all are in use
+            away = await asyncio.to_thread(asyncio.run, there(post.echo(1)))
+            assert away == "refused"
+
+    server = ThreadPost()
+    with flipcall.Server(server, path):
+        asyncio.run(main(), debug=debug)
 
 
 def test_ctrl_c(path: str) -> None:

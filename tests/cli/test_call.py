@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -121,6 +123,18 @@ def test_a_stream_that_ends_badly(flipcall: Flipcall, shop: Shop) -> None:
     done = flipcall("call", shop[0], "count", "[2, true]")
     assert (done.stdout, done.returncode) == ("0\n1\n", 1)
     assert done.stderr == "flipcall: ValueError: enough\n"
+
+
+def test_nobody_reads_the_items(shop: Shop) -> None:
+    """A reader that has had enough (`| head`) ends a stream without a word."""
+    line = [sys.executable, "-m", "flipcall.cli", "call", shop[0], "count", "[1000000000]"]
+    with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:
+        assert running.stdout is not None
+        assert running.stderr is not None
+        assert running.stdout.readline() == b"0\n"
+        running.stdout.close()
+        assert running.stderr.read() == b""
+    assert running.returncode == 1
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -137,3 +137,12 @@ def test_what_cannot_be_served(wrong: Any) -> None:
     """What is neither a service nor makes one is refused before anything listens."""
     with pytest.raises(flipcall.MisuseError):
         flipcall.Server(wrong, "/nowhere")
+
+
+@pytest.mark.parametrize("kind", [list[Iterator[int]], Iterator[int] | None, Iterator])
+def test_streams_where_none_can_be(kind: Any) -> None:
+    """A stream inside of something, or of nothing in particular, is refused where it is declared."""
+    service = contract("Thing", "    def f(self, a) -> int: ...\n")
+    service.f.__annotations__["a"] = kind  # type: ignore[attr-defined]
+    with pytest.raises(flipcall.MisuseError, match="a stream is a whole parameter"):
+        flipcall.Server(service(), "/nowhere")
