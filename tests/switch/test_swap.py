@@ -44,9 +44,7 @@ def test_flips_are_swaps() -> None:
     """Never spinning, a flip to a peer that sleeps is one system call; no wake is lost, none is issued twice."""
     with _swap_pair() as both:
         for end in (both.client, both.server):
-            end.core()[0].slice_ns = (
-                3600 * 1000 * MS
-            )  # on whose end an answer may fall
+            end.core()[0].slice_ns = 3600 * 1000 * MS  # on whose end an answer may fall
         server = _echo(both, 500)
         for i in range(500):
             until_parked(both.server, Side.SERVER)
