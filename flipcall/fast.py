@@ -8,6 +8,9 @@ from ._core import ffi, lib
 
 UNDECODABLE, FAILED, LARGE = range(3)  # why a request was not answered by serve()
 _BODY: int = lib.FC_PACKET_HEADER + lib.FC_FRAME_HEADER
+_ITEMS: int = (
+    lib.FC_FRAME_EARLY | lib.FC_ITEMS << lib.FC_FRAME_KIND_SHIFT
+)  # of fc_take: items, and nothing else
 
 
 def caller(ep: Any, window: Any) -> Callable[[int, bytes], bytes | int]:
@@ -28,9 +31,27 @@ def server(
     return _fast.server(len(plain), (channel, plain, encode))
 
 
+def stream(
+    ep: Any, window: Any, encode: Callable[[Any], bytes]
+) -> tuple[Callable[[Any], tuple[int, bytes] | bool], Callable[[], bytes | int]]:
+    """give(item), take() of the stream under way on `ep`.
+
+    give: fc_publish with the item encoded; True when the peer has it, else the core's result and those bytes.
+    take: fc_take; of items that have come a private copy of them, as one msgpack array, of all else the core's result.
+    """
+    received = ep.received
+    places = _address(ffi.addressof(received, "items_off")), _address(ffi.addressof(received, "items_len"))
+    verbs = _verb("fc_publish"), _verb("fc_take")
+    return _fast.stream(_address(ep), _address(window), verbs, places, _ITEMS, encode, (ep, window))
+
+
 def _channel(ep: Any, window: Any, give: str, resume: str, exchange: str) -> object:
-    verbs = tuple(_address(ffi.addressof(lib, name)) for name in (give, "fc_glance", resume, exchange))
+    verbs = tuple(_verb(name) for name in (give, "fc_glance", resume, exchange))
     return _fast.channel(_address(ep), _address(window + _BODY), verbs, (ep, window))
+
+
+def _verb(name: str) -> int:
+    return _address(ffi.addressof(lib, name))
 
 
 def _address(pointer: Any) -> int:

@@ -17,6 +17,7 @@ from ._core import ffi, lib
 from .buffers import address, fresh
 from .endpoint import Endpoint
 from .errors import CallError
+from .fast import stream
 from .frame import CANCEL, END, ITEMS, MORE, REPLY
 from .items import Items, encode
 from .status import Status
@@ -137,23 +138,37 @@ class FlowState:
 class WindowFlow(FlowState):
     """See above."""
 
+    def __init__(
+        self, endpoint: Endpoint, ep: Any, window: Any, incoming: Items | None, message_max: int
+    ) -> None:
+        super().__init__(endpoint, ep, window, incoming, message_max)
+        self._put, self._fetch = stream(ep, window, encode)
+
     # ---- producing ----------------------------------------------------------------------------------------
+
+    def give(self, item: Any) -> bool:
+        """Encode an item and publish() it. The way of most items: one builtin, one C call (hotpath/items.c)."""
+        put = self._put(item)
+        return put is True or self._unpublished(*put)  # type: ignore[misc]
 
     def publish(self, item: bytes) -> bool:
         """Give the peer an item; False when it wants no more, whether or not it got this one. Precondition: mine.
 
         Waits while the window is full. Raises what waiting does; CallError for an item beyond the peer's limit.
         """
-        while True:
-            result = lib.fc_publish(self._ep, item, len(item))
-            if result == _PUBLISHED:
-                return True
+        return self._unpublished(lib.fc_publish(self._ep, item, len(item)), item)
+
+    def _unpublished(self, result: int, item: bytes) -> bool:
+        """Go on with the C core's `result`."""
+        while result != _PUBLISHED:
             if result == _TOO_LARGE:
                 return self._publish_parts(item)
             if not self._flipped(result):
                 return False
             if result == _FLIP:
                 return True
+            result = lib.fc_publish(self._ep, item, len(item))
+        return True
 
     def publish_bulk(self, data: memoryview) -> bool:
         """The same for bytes, which are copied once: into the window."""
@@ -205,7 +220,11 @@ class WindowFlow(FlowState):
         Raises DeadlineExceeded (the call's), ClosedError, PeerDiedError, ProtocolError; CallError for a message
         beyond this side's limit; what msgspec does for items that do not decode.
         """
-        self._settle(lib.fc_take(self._ep))
+        came = self._fetch()
+        if isinstance(came, int):
+            self._settle(came)
+        elif self._incoming is not None:
+            self.items += self._incoming.decode(came)
 
     def regain(self) -> None:
         """Server: get control back, whatever it costs: items are dropped, and the client is told to stop."""

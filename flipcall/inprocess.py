@@ -224,6 +224,10 @@ class LocalFlow:
 
     # ---- either side --------------------------------------------------------------------------------------
 
+    def give(self, item: Any) -> bool:
+        """See WindowFlow.give."""
+        return self.publish(encode(item))
+
     def publish(self, item: bytes) -> bool:
         """See WindowFlow.publish."""
         self._say(_Word(ITEMS, _EARLY, item))

@@ -33,8 +33,8 @@ SAME_CPU: Placement = "same-cpu"
 class WaitPolicy(msgspec.Struct, frozen=True):
     """Plain numbers for one side's waits; the presets are starting points.
 
-    spin_ns: the longest spin of one wait, in nanoseconds, beside what copying a large message takes the other
-        side; 0 never spins.
+    spin_ns: the longest spin of one wait, in nanoseconds, beside what copying a large message, as this side
+        has just sent or received one, takes the other; 0 never spins.
     adaptive: spin only while spinning has lately been paying.
     yields: sched_yield(2) calls before sleeping, where both sides share the only CPU. (With several, sleeping is
     what lets the scheduler put the sides apart.)

@@ -60,6 +60,10 @@ class SocketFlow:
             self._send(REQUEST, number, body, attachment, timeout_us)
         self.mine = False
 
+    def give(self, item: Any) -> bool:
+        """See WindowFlow.give."""
+        return self.publish(encode(item))
+
     def publish(self, item: bytes) -> bool:
         """See WindowFlow.publish."""
         with self._step(self):

@@ -21,7 +21,7 @@ from .bulk import octets
 from .errors import CallError, ProtocolError
 from .failure import rebuild
 from .frame import END, ITEMS, MORE, REPLY
-from .items import Items, encode
+from .items import Items
 from .method import Method
 from .status import Status
 
@@ -39,7 +39,7 @@ class Flow(Protocol):
     attachment: bytes
 
     def open(self, number: int, timeout_us: int, body: bytes, attachment: Any) -> None: ...
-    def publish(self, item: bytes) -> bool: ...
+    def give(self, item: Any) -> bool: ...
     def publish_bulk(self, data: memoryview) -> bool: ...
     def flip(self) -> None: ...
     def hand(self, kind: int, code: int = 0) -> None: ...
@@ -115,11 +115,8 @@ def _produce(flow: Flow, method: Method, requests: Iterator[Any] | None) -> None
 
 
 def giver(flow: Flow, items: Items) -> Callable[[Any], bool]:
-    """What publishes one item: flow.publish(), for this kind of item."""
-    if items.bulk:
-        return lambda item: flow.publish_bulk(octets(item))
-    publish = flow.publish
-    return lambda item: publish(encode(item))
+    """What publishes one item of this kind."""
+    return (lambda item: flow.publish_bulk(octets(item))) if items.bulk else flow.give
 
 
 class Asked(Protocol):

@@ -53,11 +53,13 @@ void fc_adapt_init(struct fc_endpoint *ep)
     ep->burst = ep->policy.spin_ns > 0 ? FC_BURST : 0;
 }
 
-/* The longest spin of a wait, ns. A peer that is given a megabyte copies it first: that it takes so long says nothing
- * about its pace. */
+/* The longest spin of a wait, ns. A peer that is given a megabyte copies it first, and so does one that sends a megabyte,
+ * as the last frame had it: that it takes so long says nothing about its pace. */
 static int64_t longest(const struct fc_endpoint *ep)
 {
-    return ep->policy.spin_ns ? ep->policy.spin_ns + ep->copying : 0;
+    if (!ep->policy.spin_ns)
+        return 0;
+    return ep->policy.spin_ns + ep->copying + ep->received.attach_len / FC_COPIED_PER_NS;
 }
 
 static bool parking(const struct fc_endpoint *ep)

@@ -37,7 +37,7 @@ PyObject *fc_hot_channel(PyObject *self, PyObject *args)
     return capsule;
 }
 
-static int bytes_of(PyObject *argument, char **body, Py_ssize_t *len)
+int fc_hot_bytes(PyObject *argument, char **body, Py_ssize_t *len)
 {
     if (PyBytes_AsStringAndSize(argument, body, len) < 0)
         return -1;
@@ -53,7 +53,7 @@ int64_t fc_hot_exchange(struct channel *c, uint64_t what, PyObject *bytes, PyObj
 {
     char *body;
     Py_ssize_t len;
-    if (bytes_of(bytes, &body, &len) < 0)
+    if (fc_hot_bytes(bytes, &body, &len) < 0)
         return INT64_MIN;
     int64_t result = ASLEEP;
     int32_t turns = __atomic_load_n(&c->turns, __ATOMIC_RELAXED); /* only the verb refuses a second thread */

@@ -20,7 +20,7 @@
  * set of spinners. A channel is bound to one endpoint, and holds what keeps endpoint and window alive.
  *
  * channel.c: one endpoint, and a turn over it. needs.c: what a builtin needs of Python. stub.c, serve.c: the two sides.
- * module.c: the module.
+ * items.c: of a stream. module.c: the module.
  *
  * Concurrency: as of the verbs. fc_enter refuses a second thread, with FC_ERR_BUSY as the result. A stub is for any. */
 #ifndef FC_HOTPATH_H
@@ -61,6 +61,7 @@ PyObject *fc_hot_caller(PyObject *module, PyObject *capsule);
 struct channel *fc_hot_called(PyObject *verb);
 PyObject *fc_hot_plain_body(const struct channel *c, int64_t result);
 PyObject *fc_hot_outcome(const struct channel *c, int64_t result);
+int fc_hot_bytes(PyObject *argument, char **body, Py_ssize_t *len);
 int64_t fc_hot_exchange(struct channel *c, uint64_t what, PyObject *bytes, PyObject **done, int n);
 
 /* ---- needs.c ------------------------------------------------------------------------------------------------ */
@@ -80,8 +81,9 @@ PyObject *fc_hot_builtin(PyObject *module, PyMethodDef *verb, uint64_t what, Py_
 PyObject *fc_hot_call1(PyObject *function, PyObject *argument);
 PyObject *fc_hot_caught(void);
 
-/* ---- stub.c, serve.c ---------------------------------------------------------------------------------------- */
+/* ---- stub.c, serve.c, items.c ------------------------------------------------------------------------------- */
 
 PyObject *fc_hot_stub(PyObject *module, PyObject *args);
 PyObject *fc_hot_server(PyObject *module, PyObject *args);
+PyObject *fc_hot_stream(PyObject *module, PyObject *args);
 #endif

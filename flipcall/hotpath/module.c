@@ -6,6 +6,7 @@ static PyMethodDef functions[] = {
     {"caller", fc_hot_caller, METH_O, "caller(channel) -> call"},
     {"stub", fc_hot_stub, METH_VARARGS, "stub(what, count, objects) -> stub of a method"},
     {"server", fc_hot_server, METH_VARARGS, "server(count, objects) -> serve, for `count` methods"},
+    {"stream", fc_hot_stream, METH_VARARGS, "stream(endpoint, window, verbs, received, early, encode, owners) -> give, take"},
     {0},
 };
 

@@ -30,6 +30,7 @@ def test_its_numbers_are_the_cores() -> None:
     assert (numbers["TICK"], numbers["TOO_BIG"], numbers["ASLEEP"]) == (
         lib.FC_TICK, lib.FC_ERR_SIZE, lib.FC_ASLEEP,
     )  # fmt: skip
+    assert lib.FC_PUBLISHED == 0
     assert "enum why { UNDECODABLE, FAILED, LARGE }" in source
     assert (UNDECODABLE, FAILED, LARGE) == (0, 1, 2)
 
