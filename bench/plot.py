@@ -131,7 +131,7 @@ def _draw_latency(ax: Axes, title: str, lines: Sequence[Line]) -> None:
 
 
 def _draw_cpu(ax: Axes, lines: Sequence[Line], scale: tuple[float, float]) -> None:
-    _prepare(ax, lines, "CPU of both sides, µs a call", latency=False)
+    _prepare(ax, lines, "CPU of both, µs a call", latency=False)
     ax.tick_params(labelleft=False)
     for at, line in enumerate(lines):
         used = line.row.cpu_us_per_call

@@ -13,7 +13,7 @@ LOADS = {
     "back-to-back": "Back to back",
     "paced-1ms": "Pauses of 1 ms",
     "paced-10ms": "Pauses of 10 ms",
-    "busy": "Every CPU busy with other work",
+    "busy": "CPUs busy with other work",
     "2-clients": "Two client processes at once",
     "8-clients": "Eight client processes at once",
     "64-clients": "64 client processes at once",

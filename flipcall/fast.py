@@ -37,7 +37,7 @@ def stream(
     """give(item), take() of the stream under way on `ep`.
 
     give: fc_publish with the item encoded; True when the peer has it, else the core's result and those bytes.
-    take: fc_take; of items that have come a private copy of them, as one msgpack array, of all else the core's result.
+    take: fc_take; of items that have come a private copy, as one msgpack array, of all else the core's result.
     """
     received = ep.received
     places = _address(ffi.addressof(received, "items_off")), _address(ffi.addressof(received, "items_len"))

@@ -53,7 +53,7 @@ GOFER = report(measured("open_close", transport="flipcall"), measured("read_1m",
 def test_a_panel_for_each_load_and_pinned_rows_as_marks() -> None:
     """What was not measured is nowhere; a pinned row belongs to the free one of its case and load."""
     panels = panels_of("sendrecv", SENDRECV)
-    assert list(panels) == ["Back to back", "Every CPU busy with other work"]
+    assert list(panels) == ["Back to back", "CPUs busy with other work"]
     lines = panels["Back to back"]
     assert [line.label for line in lines] == [
         "C core: futex",
