@@ -20,6 +20,7 @@ from .errors import CallError
 from .fast import stream
 from .frame import CANCEL, END, ITEMS, MORE, REPLY
 from .items import Items, encode
+from .outcome import Side
 from .status import Status
 
 _STREAM: int = lib.FC_FLAG_STREAM << lib.FC_WHAT_FLAGS_SHIFT
@@ -192,7 +193,20 @@ class WindowFlow(FlowState):
             return False
         if result != _FULL and result != _FLIP:
             self._endpoint.fail(result)
-        self.flip()
+        return self._wanted()
+
+    def _wanted(self) -> bool:
+        """flip(); whether the peer wants more.
+
+        A caller that gives up says so, then looks once whether control has come (pool.mend). So a server that has
+        given it away looks whether the caller has given up: one of the two sees the other. If it is the server,
+        the handler is told at once, though control stays with the client until that looks again.
+        """
+        self.hand(ITEMS)
+        if self._endpoint.side is Side.SERVER and lib.fc_cancelled(self._ep):
+            return False
+        while not self.mine:
+            self.take()
         return self.kind == MORE
 
     def _publish_parts(self, item: bytes) -> bool:
@@ -204,8 +218,7 @@ class WindowFlow(FlowState):
                 if result != lib.FC_ERR_TURN:
                     self._settle(result)
                     return self.kind == MORE
-            self.flip()
-            if self.kind != MORE:
+            if not self._wanted():
                 return False
 
     def flip(self) -> None:

@@ -31,7 +31,7 @@ int fc_cancelled(struct fc_endpoint *ep)
 {
     uint32_t id = ep->received.call_id; /* 0: there has been no call, and 0 in the window cancels none */
     return atomic_load(&ep->stop) != 0 ||
-           (id && atomic_load_explicit(fc_word(&ep->packet->cancel), memory_order_acquire) == id) ||
+           (id && atomic_load(fc_word(&ep->packet->cancel)) == id) || /* after giving control, too: see fc_cancel */
            fc_is_over(atomic_load_explicit(fc_word(&ep->packet->conn_state), memory_order_acquire));
 }
 
