@@ -60,7 +60,8 @@ static void test_spinner_limit(void)
     pair_connected(&p, SPINNING);
     p.client.policy.spin_ns = 3 * MS;
     p.client.slice_ns = 2 * MS; /* a spin would come back before it slept */
-    do { /* until the other one spins */
+    do { /* until the other one spins; between two tries it has a millisecond in which to begin */
+        usleep(1000);
         p.client.turn = FC_TURN_MINE;
         set_word(&p.client.packet->conn_state, FC_CLIENT_ACTIVE);
         CHECK_EQ(fc_send_recv(&p.client, 0, FC_NO_DEADLINE), FC_TICK);
