@@ -87,7 +87,42 @@ def positions(method: Method) -> int:
     return -1 if method.keyword_only else len(method.params)
 
 
-class BulkCall:
+class BulkRequest:
+    """What of a BulkCall does not wait, for clients of either kind: the request, and what a reply comes to."""
+
+    def __init__(
+        self, method: Method, number: int, timeout: float | None, metadata: Mapping[str, str]
+    ) -> None:
+        self.method = method
+        self._number = number | WITH_METADATA if metadata else number
+        self._metadata = metadata
+        self._timeout = timeout
+        self._count = positions(method)
+        self._landing = method.result_bulk.landing if method.result_bulk else None
+
+    def _request(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[bytes, Attachment, Sequence[Fd]]:
+        method = self.method
+        if kwargs or len(args) != self._count:
+            args = method.bind(args, kwargs)
+        slots, attachment = method.split(args)
+        body, fds = pack(slots) if method.fd_params else (encode(slots), _NO_FDS)
+        return (wrapped(self._metadata, body) if self._metadata else body), attachment, fds
+
+    def _result(self, reply: Reply) -> Any:
+        method = self.method
+        if method.fd_result:
+            return decoded_with_fds(method, reply)
+        if method.result_bulk is None:
+            return decoded(method, reply.body)
+        return unpacked(method, method.result_bulk, reply.body, reply.attachment)
+
+    def __repr__(self) -> str:
+        return f"<call of {self.method}>"
+
+
+class BulkCall(BulkRequest):
     """A call whose arguments or result may travel beside the body, over any transport: a stub. Any thread."""
 
     def __init__(
@@ -98,22 +133,11 @@ class BulkCall:
         timeout: float | None,
         metadata: Mapping[str, str] = NO_METADATA,
     ) -> None:
-        self.method = method
+        super().__init__(method, number, timeout, metadata)
         self.pool = pool
-        self._number = number | WITH_METADATA if metadata else number
-        self._metadata = metadata
-        self._timeout = timeout
-        self._count = positions(method)
-        self._landing = method.result_bulk.landing if method.result_bulk else None
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        method = self.method
-        reply = self.ask(args, kwargs, self._landing)
-        if method.fd_result:
-            return decoded_with_fds(method, reply)
-        if method.result_bulk is None:
-            return decoded(method, reply.body)
-        return unpacked(method, method.result_bulk, reply.body, reply.attachment)
+        return self._result(self.ask(args, kwargs, self._landing))
 
     def ask(self, args: tuple[Any, ...], kwargs: dict[str, Any], landing: Landing | None) -> Reply:
         """The reply, its attachment where `landing` says. Raises what the call raises."""
@@ -125,17 +149,7 @@ class BulkCall:
         self, args: tuple[Any, ...], kwargs: dict[str, Any], landing: Landing | None
     ) -> tuple[Channel, Reply]:
         """The same, and the channel, which is the caller's to give back."""
-        method = self.method
-        if kwargs or len(args) != self._count:
-            args = method.bind(args, kwargs)
-        slots, attachment = method.split(args)
-        body, fds = pack(slots) if method.fd_params else (encode(slots), _NO_FDS)
-        if self._metadata:
-            body = wrapped(self._metadata, body)
-        return _ask(self.pool, self._timeout, self._number, body, attachment, fds, landing)
-
-    def __repr__(self) -> str:
-        return f"<call of {self.method}>"
+        return _ask(self.pool, self._timeout, self._number, *self._request(args, kwargs), landing)
 
 
 def stream_stub(

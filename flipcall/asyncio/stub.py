@@ -19,9 +19,8 @@ from ..interceptor import ClientCall
 from ..landing import Landing
 from ..metadata import WITH_METADATA, wrapped
 from ..method import Method, encode
-from ..rights import pack
 from ..streams import outcome
-from ..stub import UNDECODABLE, decoded, decoded_with_fds, garbled, positions, unpacked
+from ..stub import UNDECODABLE, BulkRequest, decoded, garbled, positions, unpacked
 from .channel import Channel
 from .interceptor import ClientProceed
 from .pool import Pool, left
@@ -87,7 +86,7 @@ def _plain_stub(method: Method, number: int, pool: Pool, timeout: float | None) 
     return call
 
 
-class BulkCall:
+class BulkCall(BulkRequest):
     """A call whose arguments or result may travel beside the body: a stub."""
 
     def __init__(
@@ -98,22 +97,11 @@ class BulkCall:
         timeout: float | None,
         metadata: Mapping[str, str] = NO_METADATA,
     ) -> None:
-        self.method = method
+        super().__init__(method, number, timeout, metadata)
         self.pool = pool
-        self._number = number | WITH_METADATA if metadata else number
-        self._metadata = metadata
-        self._timeout = timeout
-        self._count = positions(method)
-        self._landing = method.result_bulk.landing if method.result_bulk else None
 
     async def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        method = self.method
-        reply = await self.ask(args, kwargs, self._landing)
-        if method.fd_result:
-            return decoded_with_fds(method, reply)
-        if method.result_bulk is None:
-            return decoded(method, reply.body)
-        return unpacked(method, method.result_bulk, reply.body, reply.attachment)
+        return self._result(await self.ask(args, kwargs, self._landing))
 
     async def ask(self, args: tuple[Any, ...], kwargs: dict[str, Any], landing: Landing | None) -> Reply:
         """The reply, its attachment where `landing` says. Raises what the call raises."""
@@ -126,19 +114,6 @@ class BulkCall:
         request = self._request(args, kwargs)
         channel, reply, _ = await _ask(self.pool, self._timeout, self._number, *request, landing, None)
         return channel, reply
-
-    def _request(
-        self, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[bytes, Attachment, Sequence[Fd]]:
-        method = self.method
-        if kwargs or len(args) != self._count:
-            args = method.bind(args, kwargs)
-        slots, attachment = method.split(args)
-        body, fds = pack(slots) if method.fd_params else (encode(slots), [])
-        return (wrapped(self._metadata, body) if self._metadata else body), attachment, fds
-
-    def __repr__(self) -> str:
-        return f"<call of {self.method}>"
 
 
 def _stream_stub(
