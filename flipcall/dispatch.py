@@ -9,7 +9,7 @@ of another connection, on which the handler is the client.
 
 import inspect
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import msgspec
 
@@ -36,6 +36,13 @@ def wants_loop(handler: Callable[..., Any]) -> bool:
     return inspect.iscoroutinefunction(handler) or inspect.isasyncgenfunction(handler)
 
 
+def _unimplemented(service: str, method: str) -> Callable[..., Any]:
+    def unimplemented(*args: Any, **named: Any) -> NoReturn:
+        raise CallError(Status.UNIMPLEMENTED, f"the server does not implement {service}.{method}")
+
+    return unimplemented
+
+
 class Opened(NamedTuple):
     """A request that has been read: what it calls, with what."""
 
@@ -60,9 +67,7 @@ class Dispatcher:
         self.contract = contract = contract_of(type(service))
         self.name = contract.name
         self.methods = contract.methods
-        self._handlers = [getattr(service, m.name) for m in self.methods]
-        for handler in self._handlers:
-            self._check(handler)
+        self._handlers = [self._handler(m) for m in self.methods]
         if gate is not None:
             self._handlers = [
                 gate.guard(handler, m.stream_out is not None)
@@ -91,6 +96,18 @@ class Dispatcher:
         if not method.keyword_only:
             return method.decode_args, handler
         return method.decode_args, lambda *args: method.call(handler, args)
+
+    def _handler(self, method: Method) -> Callable[..., Any]:
+        """What implements a method, or raises that nothing does. Raises MisuseError for what cannot be called."""
+        handler: Any = getattr(self.service, method.name)
+        if not callable(handler):
+            name = f"{type(self.service).__name__}.{method.name}"
+            raise MisuseError(f"{name} is a method of {self.name}'s contract, not {handler!r}")
+        self._check(handler)
+        declared = self.contract.declared.get(method.name)
+        if declared is not None and getattr(handler, "__func__", None) is declared:
+            return _unimplemented(self.name, method.name)
+        return handler  # type: ignore[no-any-return]
 
     def _check(self, handler: Callable[..., Any]) -> None:
         if wants_loop(handler):
