@@ -70,13 +70,7 @@ class Crew:
         places: Places,
         sticky: bool,
     ) -> None:
-        """Raises MisuseError for a count or method that cannot be."""
-        if count < 1:
-            raise MisuseError(f"workers must be at least 1, not {count}")
-        try:
-            self._context: Any = multiprocessing.get_context(method)
-        except ValueError:
-            raise MisuseError(f"start_method is 'spawn', 'fork' or 'forkserver', not {method!r}") from None
+        self._context: Any = multiprocessing.get_context(method)
         self._count = count
         self._work = work
         self._recipe = recipe

@@ -48,7 +48,7 @@ LAYERS = [
     ["_core", "_fast", "status", "errors", "syscalls", "process", "cpus", "kernel"],
     ["buffers", "fast", "fd", "fds", "rights", "window", "allocator", "named", "liveness"],
     ["handover", "survey", "limits"],
-    ["policy", "switch", "notify", "placement", "outcome", "greeting", "endpoint"],
+    ["policy", "switch", "options", "notify", "placement", "outcome", "greeting", "endpoint"],
     ["frame", "meter", "landing", "bulk", "ndarray", "items", "shape", "compat", "method"],
     ["failure", "service", "schema", "handshake"],
     ["context", "interceptor", "metadata"],
