@@ -37,7 +37,7 @@ class Program(msgspec.Struct, frozen=True):
     switch: str | None
     build: Callable[[], Path]
     mode: Callable[[], str] = str
-    spins: bool = False  # without end, pauses included: only where each side has a CPU that nothing else wants
+    spins: bool = False  # without end, in pauses as well: only where each side has an idle CPU
     same_cpu: bool = False
 
 
