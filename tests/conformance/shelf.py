@@ -1,15 +1,13 @@
-"""A service with bulk parameters, what fills them, and fixtures: for the tests of filled()."""
+"""A service with bulk parameters, and what fills them: for the tests of filled()."""
 
 # mypy: disable-error-code="empty-body"
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-
-import pytest
 
 import flipcall
 from flipcall._core import ffi
@@ -92,19 +90,6 @@ def pattern(data: bytes) -> bytes:
         place[:] = data
 
     return flipcall.filled(len(data), fill)
-
-
-@pytest.fixture
-def server() -> ShelfServer:
-    """The implementation."""
-    return ShelfServer()
-
-
-@pytest.fixture
-def shelf(server: ShelfServer, serve: Callable[..., Any], connect: Callable[..., Any]) -> Any:
-    """A client of it with one channel, so that one not given back is missed; messages of four windows."""
-    serve(server, message_max=MESSAGE)
-    return connect(Shelf, message_max=MESSAGE, max_channels=1)
 
 
 def channels(client: Any) -> list[Any]:

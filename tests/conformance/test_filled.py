@@ -21,11 +21,8 @@ from tests.conformance.shelf import (
     ones,
     pattern,
     place_in_window,
-    server,
-    shelf,
 )
 
-__all__ = ["server", "shelf"]  # fixtures
 EXHAUSTED = flipcall.Status.RESOURCE_EXHAUSTED
 
 
@@ -106,7 +103,7 @@ def test_beside_a_descriptor(shelf: Any) -> None:
 # ---- streams ------------------------------------------------------------------------------------------------
 
 
-def test_the_argument_of_a_stream(shelf: Any, server: ShelfServer, transport: str) -> None:
+def test_the_argument_of_a_stream(shelf: Any, shelf_server: ShelfServer, transport: str) -> None:
     """It is filled when the first item is asked for, in the window as any other."""
     places: list[int | None] = []
 
@@ -117,7 +114,7 @@ def test_the_argument_of_a_stream(shelf: Any, server: ShelfServer, transport: st
     items = shelf.tag(flipcall.filled(4, fill), 3)
     assert places == []
     assert list(items) == [b"11110", b"11111", b"11112"]
-    assert places == [server.prefix_at]
+    assert places == [shelf_server.prefix_at]
     assert (places[0] is not None) == (transport == "window")
     with pytest.raises(ZeroDivisionError):
         list(shelf.tag(flipcall.filled(3, lambda place: 1 // 0), 1))
@@ -182,13 +179,13 @@ KEEPERS = {
 @pytest.mark.parametrize("size", [5000, 2 * WINDOW])
 @pytest.mark.parametrize("keep", KEEPERS.values(), ids=list(KEEPERS))
 def test_what_is_kept_is_refused(
-    shelf: Any, server: ShelfServer, keep: Callable[[memoryview], Any], size: int
+    shelf: Any, shelf_server: ShelfServer, keep: Callable[[memoryview], Any], size: int
 ) -> None:
     """MisuseError, and nothing was sent; what was kept can be written to, and no later message shows it."""
     kept: list[Any] = []
     with pytest.raises(flipcall.MisuseError, match="outlives"):
         shelf.same(flipcall.filled(size, lambda place: kept.append(keep(place))))
-    assert server.calls == 0
+    assert shelf_server.calls == 0
     ours = memoryview(kept[0])
 
     def meanwhile(place: memoryview) -> None:

@@ -11,11 +11,9 @@ from typing import Any
 import pytest
 
 import flipcall
+from flipcall._core import ffi, lib
 from tests.conformance.plain import WINDOW
-from tests.conformance.shelf import Shelf, ShelfServer, channels, ones, pattern, server, shelf
-
-__all__ = ["server", "shelf"]  # fixtures
-
+from tests.conformance.shelf import Shelf, ShelfServer, channels, ones, pattern
 
 # ---- a fill that fails --------------------------------------------------------------------------------------
 
@@ -23,7 +21,7 @@ __all__ = ["server", "shelf"]  # fixtures
 @pytest.mark.parametrize("size", [0, 5, 2 * WINDOW])
 @pytest.mark.parametrize("error", [KeyError, flipcall.ClosedError, SystemError])
 def test_what_fill_raises_ends_the_call(
-    shelf: Any, server: ShelfServer, size: int, error: type[Exception]
+    shelf: Any, shelf_server: ShelfServer, size: int, error: type[Exception]
 ) -> None:
     """It comes out as it is, whatever it is; nothing was sent, and the channel is the one it was."""
     shelf.plain([])
@@ -37,12 +35,12 @@ def test_what_fill_raises_ends_the_call(
     with pytest.raises(error, match="mine"):
         shelf.same(flipcall.filled(size, fail))
     assert raised == [size]
-    assert server.calls == 0
+    assert shelf_server.calls == 0
     assert shelf.same(b"abc") == b"abc"
     assert channels(shelf) == before
 
 
-def test_what_fill_raises_is_not_hidden_by_what_it_keeps(shelf: Any, server: ShelfServer) -> None:
+def test_what_fill_raises_is_not_hidden_by_what_it_keeps(shelf: Any, shelf_server: ShelfServer) -> None:
     """A slice that its traceback holds, or anybody: the channel is dropped, and the next call has another."""
     kept: list[memoryview] = []
 
@@ -52,7 +50,7 @@ def test_what_fill_raises_is_not_hidden_by_what_it_keeps(shelf: Any, server: She
 
     with pytest.raises(KeyError):
         shelf.same(flipcall.filled(5, fail))
-    assert server.calls == 0
+    assert shelf_server.calls == 0
     kept[0][:] = b"!!!!"
     assert shelf.same(pattern(b"abcde")) == b"abcde"
 
@@ -94,13 +92,13 @@ def outlast(seconds: float) -> Callable[[memoryview], None]:
 
 
 @pytest.mark.parametrize("size", [3, 2 * WINDOW])
-def test_a_deadline_that_passes_meanwhile(shelf: Any, server: ShelfServer, size: int) -> None:
+def test_a_deadline_that_passes_meanwhile(shelf: Any, shelf_server: ShelfServer, size: int) -> None:
     """DeadlineExceeded when fill has returned, and nothing was sent."""
     shelf.plain([])
     before = channels(shelf)
     with pytest.raises(flipcall.DeadlineExceeded, match="filled"):
         flipcall.with_options(shelf, timeout=0.05).same(flipcall.filled(size, outlast(0.05)))
-    assert server.calls == 0
+    assert shelf_server.calls == 0
     assert shelf.same(b"abc") == b"abc"
     assert channels(shelf) == before
 
@@ -122,7 +120,7 @@ def test_a_fill_that_calls(shelf: Any, kind: str) -> None:
     assert shelf.same(b"abc") == b"abc"
 
 
-def test_a_fill_that_closes_the_client(shelf: Any, server: ShelfServer, kind: str) -> None:
+def test_a_fill_that_closes_the_client(shelf: Any, shelf_server: ShelfServer, kind: str) -> None:
     """The place stays memory until fill returns; the call then says that the client is closed."""
     close = shelf._client.close if kind == "loop client" else shelf.close
 
@@ -133,7 +131,7 @@ def test_a_fill_that_closes_the_client(shelf: Any, server: ShelfServer, kind: st
 
     with pytest.raises(flipcall.ClosedError):
         shelf.same(flipcall.filled(5000, fill))
-    assert server.calls == 0
+    assert shelf_server.calls == 0
 
 
 def test_a_server_that_goes_meanwhile(
@@ -157,6 +155,22 @@ def test_a_server_that_goes_meanwhile(
 
     assert client.same(flipcall.filled(5000, fill)) == b"1" * 5000
     assert (written, old.calls, new.calls) == ([5000], 1, 1)
+
+
+def test_a_server_that_scribbles_meanwhile(shelf: Any, transport: str) -> None:
+    """It can change what is in the window, and only that: what is written after the fill is not its to choose."""
+    if transport != "window":
+        pytest.skip("a server reaches nothing of this process")
+    shelf.plain([])
+    channel = channels(shelf)[0]
+    endpoint = getattr(channel, "endpoint", None) or channel.window.endpoint
+
+    def fill(place: memoryview) -> None:
+        ones(place)
+        ffi.memmove(endpoint.core()[1] + lib.FC_PACKET_HEADER, b"!" * endpoint.data_cap, endpoint.data_cap)
+
+    assert shelf.same(flipcall.filled(5000, fill)) == b"!" * 5000
+    assert shelf.same(pattern(b"abc")) == b"abc"
 
 
 def test_many_threads(serve: Callable[..., Any], connect: Callable[..., Any]) -> None:
