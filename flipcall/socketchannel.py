@@ -23,6 +23,8 @@ from .errors import (
 )
 from .failure import rebuild
 from .fd import Fd
+from .filled import Filling
+from .flow import too_large
 from .frame import CANCEL, FLAG_FDS, HEADER, REPLY, REQUEST, TIMEOUT_NONE
 from .items import Items
 from .landing import Landing
@@ -79,6 +81,12 @@ class SocketChannel:
         if landing is not None:
             landed = landing.copied(ffi.from_buffer("char[]", landed), 0, len(landed))
         return Reply(frame.body, landed, frame.rights)
+
+    def filled(self, filling: Filling, body: bytes, streaming: bool = False) -> Attachment:
+        """See WindowChannel.filled."""
+        if len(body) + len(filling) > self._frames.message_max:
+            raise too_large("a message", len(body) + len(filling), self._frames.message_max)
+        return filling.private()
 
     def _exchange(
         self, number: int, timeout_us: int, body: bytes, attachment: Attachment, fds: Sequence[Fd]
