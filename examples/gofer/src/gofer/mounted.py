@@ -88,9 +88,9 @@ class MountedTree:
             yield found
 
     @contextlib.contextmanager
-    def _parent(self, path: Path) -> Iterator[tuple[Resolved, bytes]]:
+    def _parent(self, path: Path, nameless: int) -> Iterator[tuple[Resolved, bytes]]:
         with named(path):
-            found, name = self._resolver.parent(names.encode(path))
+            found, name = self._resolver.parent(names.encode(path), nameless)
             with found:
                 yield found, name
 
