@@ -90,7 +90,7 @@ class WindowServing:
     def retire(self) -> bool:
         """See Serving.retire. An answer just given stays given: the state says so (proto/window.md)."""
         self._endpoint.drain()
-        return not self._ep.call and self._endpoint.retire()
+        return self._endpoint.retire()
 
     def close(self) -> None:
         """See Serving.close. Unmaps now: an exception of a handler that is kept has this object in its frames."""
