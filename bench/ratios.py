@@ -4,6 +4,9 @@ Between switches, and between a switch and its bare primitive, C is compared wit
 hand-over costs and not what Python adds; the same from Python stands beside it (python_...). Policies are the
 library's, so they are compared from Python. Not pinned, unless the name says so.
 
+The least p99 of paced calls is that of a peer that spins through the pauses, at the price of its CPU; `..._asleep`
+compares those that sleep, which can be no better than waking the other side is bad on the day.
+
 Spinning is compared by its mean over unstamped calls: a clock reading would be a third of what is measured.
 Sleeping is compared by its median, which a call that lost its CPU does not move.
 """
@@ -15,7 +18,7 @@ from bench.placement import Placement
 from bench.rows import Row, find_row, ratio
 
 FREE, SAME_CPU = Placement.FREE, Placement.SAME_CPU
-SWITCHES = ("futex", "notify", "swap", "same_cpu")
+SWITCHES = ("futex", "notify", "swap", "same_cpu")  # those that sleep while they wait
 
 
 class Figures:
@@ -87,9 +90,10 @@ def _switches(figures: Figures) -> dict[str, float | None]:
             found["paced_socket_over_best"] = figures.over_best(
                 "bare_socket", every, "p50_us", Load.PACED_10MS
             )
-        found[f"{prefix}paced1ms_p99_futex_over_best"] = figures.over_best(
-            f"{case}_futex", every, "p99_us", Load.PACED_1MS
-        )
+        for suffix, ways in (("", [f"{case}_spin", *every]), ("_asleep", every)):
+            found[f"{prefix}paced1ms_p99_futex_over_best{suffix}"] = figures.over_best(
+                f"{case}_futex", ways, "p99_us", Load.PACED_1MS
+            )
     return found
 
 

@@ -37,7 +37,7 @@ class Program(msgspec.Struct, frozen=True):
     switch: str | None
     build: Callable[[], Path]
     mode: Callable[[], str] = str
-    spins: bool = False  # without end: only where nothing else wants the CPU, and only back-to-back
+    spins: bool = False  # without end, in pauses as well: only where each side has an idle CPU
     same_cpu: bool = False
 
 
@@ -150,7 +150,7 @@ def cases_of(placement: Placement, load: Load, opened: Opened) -> list[Case]:
         where = Placement.SAME_CPU if kind.same_cpu else placement
         if isinstance(kind, Endpoints):
             found.append(_endpoints_case(kind, where, load, opened))
-        elif not kind.spins or (load is Load.BACK_TO_BACK and placement is not Placement.ONE_CPU):
+        elif not kind.spins or (load is not Load.BUSY and placement is not Placement.ONE_CPU):
             found.append(_program_case(kind, where, load))
     return found
 

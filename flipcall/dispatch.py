@@ -9,7 +9,7 @@ of another connection, on which the handler is the client.
 
 import inspect
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import msgspec
 
@@ -36,11 +36,26 @@ def wants_loop(handler: Callable[..., Any]) -> bool:
     return inspect.iscoroutinefunction(handler) or inspect.isasyncgenfunction(handler)
 
 
+def _unimplemented(service: str, method: str) -> Callable[..., Any]:
+    def unimplemented(*args: Any, **named: Any) -> NoReturn:
+        raise CallError(Status.UNIMPLEMENTED, f"the server does not implement {service}.{method}")
+
+    return unimplemented
+
+
 class Opened(NamedTuple):
     """A request that has been read: what it calls, with what."""
 
     method: Method
     args: tuple[Any, ...]
+
+
+class Way(NamedTuple):
+    """What a request with neither attachment nor descriptors goes through (hotpath/serve.c knows the order)."""
+
+    decode: Decode
+    handler: Callable[..., Any]
+    bulk: bool  # the bytes of the result are an attachment, and all there is
 
 
 class Dispatcher:
@@ -60,9 +75,7 @@ class Dispatcher:
         self.contract = contract = contract_of(type(service))
         self.name = contract.name
         self.methods = contract.methods
-        self._handlers = [getattr(service, m.name) for m in self.methods]
-        for handler in self._handlers:
-            self._check(handler)
+        self._handlers = [self._handler(m) for m in self.methods]
         if gate is not None:
             self._handlers = [
                 gate.guard(handler, m.stream_out is not None)
@@ -75,22 +88,30 @@ class Dispatcher:
             ]
         self.plain = [self._plain(m) for m in self.methods]
 
-    def _plain(self, method: Method) -> tuple[Decode, Callable[..., Any]] | None:
-        """What a request without bulk goes through, so that a channel's loop can do it itself: the decoder of
-        its arguments and the handler. None for a method that has bulk or Fd.
+    def _plain(self, method: Method) -> Way | None:
+        """The way of a method, so that a channel's loop can go it itself. None for one that streams, has Fd, or
+        bulk that is not simply bytes of its result.
         """
-        if (
-            method.bulk_params
-            or method.bulk_result
-            or method.streaming
-            or method.fd_params
-            or method.fd_result
-        ):
+        if method.bulk_params or method.streaming or method.fd_params or method.fd_result:
+            return None
+        if method.bulk_result and not method.bare_result:
             return None
         handler = self._handlers[method.number]
-        if not method.keyword_only:
-            return method.decode_args, handler
-        return method.decode_args, lambda *args: method.call(handler, args)
+        if method.keyword_only:
+            return Way(method.decode_args, lambda *args: method.call(handler, args), method.bare_result)
+        return Way(method.decode_args, handler, method.bare_result)
+
+    def _handler(self, method: Method) -> Callable[..., Any]:
+        """What implements a method, or raises that nothing does. Raises MisuseError for what cannot be called."""
+        handler: Any = getattr(self.service, method.name)
+        if not callable(handler):
+            name = f"{type(self.service).__name__}.{method.name}"
+            raise MisuseError(f"{name} is a method of {self.name}'s contract, not {handler!r}")
+        self._check(handler)
+        declared = self.contract.declared.get(method.name)
+        if declared is not None and getattr(handler, "__func__", None) is declared:
+            return _unimplemented(self.name, method.name)
+        return handler  # type: ignore[no-any-return]
 
     def _check(self, handler: Callable[..., Any]) -> None:
         if wants_loop(handler):
@@ -185,6 +206,13 @@ class Dispatcher:
             return 0, encode(result), NOTHING, []
         # A TypeError here is the handler's: it returned something else. Of any buffer, its bytes are sent.
         return 0, *method.pack_result(method.result_bulk, result), []
+
+    def packed(self, number: int, result: Any) -> Answer:
+        """The answer for what the handler of method `number` returned."""
+        try:
+            return self.result(self._method(number), result)
+        except BaseException as e:
+            return self.failed(e)
 
     def incoming(self, number: int) -> Items | None:
         """What decodes the items that method `number` is sent, None where it is sent none."""

@@ -36,6 +36,7 @@ EVERYDAY = {
     "WindowError",
     "connect",
     "context",
+    "filled",
     "into",
     "register_error",
     "serve",
@@ -46,10 +47,10 @@ EVERYDAY = {
 # From the bottom up; a module imports from its own layer and from those below.
 LAYERS = [
     ["_core", "_fast", "status", "errors", "syscalls", "process", "cpus", "kernel"],
-    ["buffers", "fast", "fd", "fds", "rights", "window", "allocator", "named", "liveness"],
+    ["buffers", "fast", "fd", "fds", "unions", "rights", "window", "allocator", "named", "liveness"],
     ["handover", "survey", "limits"],
-    ["policy", "switch", "notify", "placement", "outcome", "greeting", "endpoint"],
-    ["frame", "meter", "landing", "bulk", "ndarray", "items", "shape", "compat", "method"],
+    ["policy", "switch", "options", "notify", "placement", "outcome", "greeting", "endpoint"],
+    ["frame", "meter", "filled", "landing", "bulk", "ndarray", "items", "shape", "compat", "method"],
     ["failure", "service", "schema", "handshake"],
     ["context", "interceptor", "metadata"],
     ["control", "channel", "flow", "stream", "streams", "socketflow", "socketchannel"],
@@ -102,7 +103,7 @@ def _imports(path: Path) -> set[str]:
 def test_the_everyday_door_has_these_names_and_no_more() -> None:
     """A name is added on purpose, and the door stays small."""
     assert sorted(flipcall.__all__) == sorted(EVERYDAY)
-    assert len(EVERYDAY) <= 27
+    assert len(EVERYDAY) <= 28
 
 
 @pytest.mark.parametrize("door", [flipcall, flipcall.asyncio, flipcall.lowlevel], ids=lambda d: d.__name__)

@@ -7,12 +7,11 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from typing import Any, Generic, TypeVar
 
-from ..bulk import octets
 from ..errors import ProtocolError
 from ..frame import END, ITEMS, MORE, REPLY
 from ..items import Items, encode
 from ..method import Method
-from ..streams import UNREADABLE, asked_for_more, unreadable
+from ..streams import UNREADABLE, asked_for_more, item_octets, unreadable
 from .flow import LoopFlow
 
 T = TypeVar("T")
@@ -99,7 +98,7 @@ async def _produce(flow: LoopFlow, method: Method, requests: AsyncIterator[Any] 
 
 async def give(flow: LoopFlow, kind: Items, item: Any) -> bool:
     """Publish one item; whether more are wanted."""
-    return await (flow.publish_bulk(octets(item)) if kind.bulk else flow.publish(encode(item)))
+    return await (flow.publish_bulk(item_octets(item)) if kind.bulk else flow.publish(encode(item)))
 
 
 # ---- the handler's half ---------------------------------------------------------------------------------------

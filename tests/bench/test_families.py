@@ -32,8 +32,11 @@ PYTHON = (
 # case, transport, load of the rows an issue or a target speaks of
 ROWS = {
     "sendrecv": {
-        ("cacheline", "bare", "back-to-back"),
-        ("c_spin", "flipcall", "back-to-back"),
+        *(
+            (case, transport, load)
+            for case, transport in (("cacheline", "bare"), ("c_spin", "flipcall"))
+            for load in ("back-to-back", "paced-1ms", "paced-10ms")
+        ),
         *(
             (case, "socket" if case == "bare_socket" else "bare" if case in BARE else "flipcall", load.value)
             for case in (*BARE, *C_CORE, *PYTHON)
@@ -78,6 +81,7 @@ RATIOS = {
         "c_futex_over_bare",
         "paced_socket_over_best",
         "paced1ms_p99_futex_over_best",
+        "paced1ms_p99_futex_over_best_asleep",
         *(f"balanced_over_best_{load.key}" for load in Load),
         "balanced_over_futex_busy",
     },
