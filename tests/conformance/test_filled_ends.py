@@ -77,6 +77,18 @@ def test_a_result_that_is_none(shelf: Any, result: Any) -> None:
     assert shelf.same(b"abc") == b"abc"
 
 
+def test_a_fill_that_waits_to_be_awaited(shelf: Any, shelf_server: ShelfServer) -> None:
+    """One that is `async def` is a TypeError, and nothing is sent."""
+
+    async def later(place: memoryview) -> None:
+        pytest.fail("awaited")
+
+    with pytest.raises(TypeError, match="not awaited"):
+        shelf.same(flipcall.filled(3, later))  # type: ignore[arg-type]
+    assert shelf_server.calls == 0
+    assert shelf.same(b"abc") == b"abc"
+
+
 # ---- deadlines, other calls, ends ---------------------------------------------------------------------------
 
 
