@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from ._core import lib
 from .agreement import agree
 from .allocator import MemfdAllocator
 from .endpoint import Endpoint
@@ -17,7 +16,6 @@ from .errors import (
     ClosedError,
     DeadlineExceeded,
     FlipcallError,
-    MisuseError,
     ProtocolError,
     UnsupportedError,
     WindowError,
@@ -112,11 +110,8 @@ class Admission:
         alone: bool = True,
     ) -> None:
         """alone: no other process serves at this socket. Else the switch notify, by which a client has one process
-        as its server, is not for its channels, which may be several processes'. Raises MisuseError for a
-        message_max too small.
+        as its server, is not for its channels, which may be several processes'.
         """
-        if message_max < lib.FC_WINDOW_MIN:
-            raise MisuseError(f"message_max must be at least {lib.FC_WINDOW_MIN}, not {message_max}")
         self.sessions = sessions
         self._builtins = builtins
         self._metered = metered

@@ -33,6 +33,7 @@ from .limits import Gate, Places, room_for
 from .listener import Listener, Source
 from .liveness import Peer
 from .method import encode
+from .options import check, checked
 from .policy import WaitPolicy
 from .service import Service
 from .session import Implementation, Sessions
@@ -82,6 +83,7 @@ class Server:
     Raises MisuseError for what cannot be served.
     """
 
+    @checked()
     def __init__(
         self,
         implementation: Implementation,
@@ -190,6 +192,7 @@ class Server:
         Handlers that run on after that keep their (daemon) thread until they return; their answer is lost. Called
         by a handler it returns at once: the server ends when that call has been answered.
         """
+        check(grace=grace)
         self._stopping = True
         self._requests.put(None)
         if not self._begun or self._listener is None:
@@ -214,6 +217,7 @@ class Server:
 
     def serve_forever(self, grace: float = 5.0, ready: Callable[[], None] | None = None) -> None:
         """Start, call ready() once it serves, wait for request_stop() or the parent's end, drain."""
+        check(grace=grace, ready=ready)
         self.start()
         try:
             if ready is not None:
@@ -348,6 +352,7 @@ def serve(
     ready: called once when it serves. options: as for Server. Signal handlers are those of before afterwards. The
     limit of open descriptors is raised to what max_channels needs (three each), as far as the hard limit allows.
     """
+    check(grace=grace, ready=ready)
     server = Server(implementation, path, **options)  # type: ignore[arg-type]
     room_for(server._max_channels)
 

@@ -27,6 +27,7 @@ from ..limits import Places, room_for
 from ..listener import Listener, Source
 from ..liveness import Peer
 from ..method import encode
+from ..options import check, checked
 from ..policy import WaitPolicy
 from ..server import Path, same_user
 from ..service import Service
@@ -62,6 +63,7 @@ class Server:
     Raises MisuseError for what cannot be served.
     """
 
+    @checked(loop=True)
     def __init__(
         self,
         implementation: Implementation,
@@ -148,6 +150,7 @@ class Server:
 
         Called by a handler it returns at once: the server ends when that call has been answered.
         """
+        check(grace=grace)
         self._stopping = True
         self._stop_asked.set()
         if self._source is None or self._loop is None:
@@ -166,6 +169,7 @@ class Server:
 
     async def serve_forever(self, grace: float = 5.0, ready: Callable[[], None] | None = None) -> None:
         """Start, call ready() once it serves, wait for request_stop() or to be cancelled, drain."""
+        check(grace=grace, ready=ready)
         await self.start()
         try:
             if ready is not None:
@@ -291,6 +295,7 @@ async def serve(
     ready: called once when it serves. options: as for Server. Signal handlers are those of before afterwards. The
     limit of open descriptors is raised as by flipcall.serve().
     """
+    check(grace=grace, ready=ready)
     server = Server(implementation, path, **options)  # type: ignore[arg-type]
     room_for(server._max_channels)
     loop = asyncio.get_running_loop()
