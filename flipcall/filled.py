@@ -24,7 +24,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar, final, overload
 
 from ._core import ffi
-from .buffers import address, fresh
+from .buffers import address, fresh, release
 from .errors import MisuseError
 
 if TYPE_CHECKING:
@@ -134,11 +134,11 @@ class Filling:
         try:
             self._write(place)
         except BaseException:
-            let_go(place)
+            release(place)
             if held() is not None:  # if only by a frame of the traceback: who knows how long
                 spoilt()
             raise
-        let_go(place)
+        release(place)
         if held() is not None:
             spoilt()
             raise MisuseError("something made of the place outlives fill(): nothing was sent")
@@ -154,7 +154,7 @@ class Filling:
                 else:
                     room[:] = part
             finally:
-                let_go(room)
+                release(room)
             at += size
 
 
@@ -167,11 +167,3 @@ def unasked(result: object, instead: str) -> TypeError:
     if inspect.iscoroutine(result):
         result.close()
     return TypeError(f"fill is called, not awaited, and returns {instead}, not {type(result).__name__}")
-
-
-def let_go(view: memoryview) -> None:
-    """Release it, if nothing holds it: an array, say, that was made of it."""
-    try:
-        view.release()
-    except BufferError:
-        pass
