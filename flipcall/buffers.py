@@ -2,8 +2,7 @@
 
 bytes(n) is zeroed memory that nobody has seen yet, and is filled in place before anybody does: what CPython's own
 PyBytes_FromStringAndSize(NULL, n) is for. Rejected: a bytearray, which costs one more copy of every large message
-to become the bytes that a signature promises. Only who called fresh() may
-write, and only before anybody else sees it.
+to become the bytes that a signature promises. Only who called fresh() may write, before anybody else sees it.
 """
 
 from typing import Any
