@@ -10,7 +10,7 @@ import threading
 from typing import Any, Protocol
 
 from ._core import ffi, lib
-from .buffers import address, fresh
+from .buffers import address, fresh, release
 from .channel import FDS_CAME, FDS_SENT, PLAIN_MAX
 from .context import NO_METADATA, Context, clear_context, set_context
 from .control import hand_over, take
@@ -380,10 +380,3 @@ class SocketServing:
         if n > len(self._buffer):
             self._buffer = bytearray(n)
         return memoryview(self._buffer)[:n]
-
-
-def release(view: memoryview) -> None:
-    try:
-        view.release()
-    except BufferError:
-        pass  # the handler built something upon it, which keeps the memory, though not its content
