@@ -51,7 +51,7 @@ LAYERS = [
     ["handover", "survey", "limits"],
     ["policy", "switch", "options", "notify", "placement", "outcome", "greeting", "endpoint"],
     ["frame", "meter", "filled", "landing", "bulk", "ndarray", "items", "shape", "compat", "method"],
-    ["failure", "service", "schema", "handshake"],
+    ["details", "failure", "service", "schema", "handshake"],
     ["context", "interceptor", "metadata"],
     ["control", "channel", "flow", "stream", "streams", "socketflow", "socketchannel"],
     ["pool", "dispatch", "serving", "session", "listener"],
