@@ -52,7 +52,7 @@ LAYERS = [
     ["policy", "switch", "options", "notify", "placement", "outcome", "greeting", "endpoint"],
     ["frame", "meter", "filled", "landing", "bulk", "ndarray", "items", "shape", "compat", "method"],
     ["details", "failure", "service", "schema", "handshake"],
-    ["context", "interceptor", "metadata"],
+    ["observed", "context", "interceptor", "metadata"],
     ["control", "channel", "flow", "stream", "streams", "socketflow", "socketchannel"],
     ["pool", "dispatch", "serving", "session", "listener"],
     ["agreement", "health", "reflection", "stats"],
