@@ -67,7 +67,7 @@ class Octets:
 
     def promised(self, value: Filled) -> int:
         """See Bulk.promised."""
-        return len(value)
+        return value.size
 
     def size(self, slot: int) -> int:
         """See Bulk.size."""

@@ -19,13 +19,12 @@ from __future__ import annotations
 
 import inspect
 import operator
-import sys
 import weakref
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar, final, overload
 
 from ._core import ffi
-from .buffers import address, fresh
+from .buffers import address, fresh, release
 from .errors import MisuseError
 
 if TYPE_CHECKING:
@@ -34,6 +33,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Element = TypeVar("Element", bound=generic)
+
+_LARGEST = 2**40  # bytes: far above what a message carries
 
 # What the parameter wants. A bound, because of several constraints mypy takes the first, whatever is wanted.
 Octets = TypeVar("Octets", bound=bytes | bytearray | memoryview)
@@ -63,13 +64,11 @@ def filled(size: Any, fill: Callable[[Any], object], /, dtype: Any = None) -> An
     an array made of `place` that is still alive when it returns. `place` is private memory for what is larger than
     the window, over a socket, for an item of a stream, and in flipcall.testing.local().
 
-    Raises MisuseError for a size that there is not; TypeError for a fill that cannot be called, or is `async def`,
-    and for elements that cannot be sent. One may be passed to many calls, by any thread.
+    Raises MisuseError for a size that there is not; TypeError for a fill that cannot be called, and for elements
+    that cannot be sent. One may be passed to many calls, by any thread.
     """
     if not callable(fill):
         raise TypeError(f"fill is called with the place to write to; {fill!r} cannot be")
-    if inspect.iscoroutinefunction(fill):
-        raise TypeError(f"fill is called, not awaited; {fill!r} is async")
     if dtype is None:
         return Filled(operator.index(size), fill)
     from .ndarray import FilledArray  # needs numpy, which the caller has
@@ -80,27 +79,26 @@ def filled(size: Any, fill: Callable[[Any], object], /, dtype: Any = None) -> An
 class Filled:
     """What filled() returns. Immutable."""
 
-    __slots__ = ("_fill", "_size")
+    __slots__ = ("_fill", "size")
 
     def __init__(self, size: int, fill: Callable[[Any], object]) -> None:
-        if not 0 <= size <= sys.maxsize:
+        if not 0 <= size <= _LARGEST:
             raise MisuseError(f"there is no place of {size} bytes")
-        self._size = size
+        self.size = size
         self._fill = fill
-
-    def __len__(self) -> int:
-        return self._size
 
     def write(self, place: memoryview) -> None:
         """Have it written. Raises what fill does."""
         written = self._fill(place)
-        if written is not None and type(written) is not int:
-            raise TypeError(f"fill returns None or a number of bytes, not {type(written).__name__}")
-        if written is not None and written != self._size:
-            raise MisuseError(f"fill has written {written} of {self._size} bytes")
+        if written is None:
+            return
+        if type(written) is not int:
+            raise unasked(written, "None or a number of bytes")
+        if written != self.size:
+            raise MisuseError(f"fill has written {written} of {self.size} bytes")
 
     def __repr__(self) -> str:
-        return f"<{len(self)} bytes to be filled>"
+        return f"<{self.size} bytes to be filled>"
 
 
 @final
@@ -111,14 +109,16 @@ class Filling:
 
     def __init__(self, parts: Sequence[bytes | memoryview | Filled]) -> None:
         self._parts = parts
-        self._size = sum(map(len, parts))
+        self._size = 0
+        for part in parts:
+            self._size += _size(part)
 
     def __len__(self) -> int:
         return self._size
 
     def private(self) -> bytes:
         """All of it in memory of its own, now. Raises as write() does."""
-        made = fresh(len(self))
+        made = fresh(self._size)
         self.write(address(made), 0, lambda: None)
         return made
 
@@ -129,16 +129,16 @@ class Filling:
         """
         holder = ffi.buffer(memory)  # slices of a memoryview are not counted in it, but all of them hold this
         held = weakref.ref(holder)
-        place = memoryview(holder)[start : start + len(self)]
+        place = memoryview(holder)[start : start + self._size]
         del holder
         try:
             self._write(place)
         except BaseException:
-            let_go(place)
+            release(place)
             if held() is not None:  # if only by a frame of the traceback: who knows how long
                 spoilt()
             raise
-        let_go(place)
+        release(place)
         if held() is not None:
             spoilt()
             raise MisuseError("something made of the place outlives fill(): nothing was sent")
@@ -146,20 +146,24 @@ class Filling:
     def _write(self, place: memoryview) -> None:
         at = 0
         for part in self._parts:
-            room = place[at : at + len(part)]
+            size = _size(part)
+            room = place[at : at + size]
             try:
                 if isinstance(part, Filled):
                     part.write(room)
                 else:
                     room[:] = part
             finally:
-                let_go(room)
-            at += len(part)
+                release(room)
+            at += size
 
 
-def let_go(view: memoryview) -> None:
-    """Release it, if nothing holds it: an array, say, that was made of it."""
-    try:
-        view.release()
-    except BufferError:
-        pass
+def _size(part: bytes | memoryview | Filled) -> int:
+    return part.size if isinstance(part, Filled) else len(part)
+
+
+def unasked(result: object, instead: str) -> TypeError:
+    """For a fill that returns something else. A coroutine is closed."""
+    if inspect.iscoroutine(result):
+        result.close()
+    return TypeError(f"fill is called, not awaited, and returns {instead}, not {type(result).__name__}")

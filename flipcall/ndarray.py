@@ -7,7 +7,6 @@ references, no structures (whose strings lose the names of their fields), no ele
 shape could announce 10**18 in no bytes. The shape is multiplied in Python's integers, which do not overflow.
 """
 
-import inspect
 import math
 import operator
 import re
@@ -18,7 +17,7 @@ import msgspec
 import numpy as np
 
 from .errors import MisuseError
-from .filled import Filled
+from .filled import Filled, unasked
 from .landing import Fresh, Landing
 
 # dtype.str: byte order, kind, bytes of an element; of datetime64 and timedelta64 its unit.
@@ -115,8 +114,9 @@ class FilledArray(Filled):
 
     def write(self, place: memoryview) -> None:
         """See Filled.write."""
-        if inspect.isawaitable(self._fill(np.ndarray(self.slot.shape, self.slot.dtype, place))):
-            raise TypeError("fill is called, not awaited")
+        result = self._fill(np.ndarray(self.slot.shape, self.slot.dtype, place))
+        if hasattr(result, "__await__"):
+            raise unasked(result, "anything else")
 
 
 def _scalar(annotation: Any) -> Any:

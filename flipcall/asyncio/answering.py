@@ -10,7 +10,7 @@ from types import CoroutineType
 from typing import Any
 
 from .._core import ffi, lib
-from ..buffers import address
+from ..buffers import address, release
 from ..channel import FDS_CAME
 from ..context import NO_METADATA, Context, set_context
 from ..control import take
@@ -21,7 +21,7 @@ from ..liveness import Peer
 from ..metadata import unwrapped
 from ..method import Method
 from ..rights import NO_RIGHTS, Rights
-from ..serving import WindowServing, release
+from ..serving import WindowServing
 from ..status import Status
 from ..streams import BrokenRequest
 from .bell import Bell

@@ -19,13 +19,13 @@ from collections.abc import Callable
 from types import CoroutineType
 
 from .._core import ffi, lib
+from ..buffers import release
 from ..channel import PLAIN_MAX
 from ..context import NO_METADATA
 from ..dispatch import NOTHING, Answer, Dispatcher, Opened
 from ..endpoint import Endpoint
 from ..liveness import Liveness, Peer
 from ..method import encode
-from ..serving import release
 from .answering import NO_VIEW, Answering
 from .bell import Bell
 from .control import Control

@@ -74,7 +74,7 @@ def test_a_place_is_what_a_file_reads_into(shelf: Any) -> None:
 
 def test_bytes_too_many_are_refused_before(shelf: Any) -> None:
     """RESOURCE_EXHAUSTED without a call of fill, for a little more than a message has and for much more."""
-    for size in (MESSAGE, 2**40, 2**62):
+    for size in (MESSAGE, 2**40):
         with pytest.raises(flipcall.CallError) as caught:
             shelf.same(flipcall.filled(size, lambda place: pytest.fail("called")))
         assert caught.value.status is EXHAUSTED
@@ -218,16 +218,13 @@ def test_what_is_gone_by_the_end_was_not_kept(shelf: Any) -> None:
 def test_what_is_no_argument() -> None:
     """Sizes that there are not, and what cannot be called, are told where they are written."""
 
-    async def later(place: memoryview) -> None:
-        pytest.fail("awaited")
-
-    for size in (-1, 2**64):
+    for size in (-1, 2**40 + 1):
         with pytest.raises(flipcall.MisuseError, match=str(size)):
             flipcall.filled(size, ones)
     for wrong in ("3", 3.0, None, b"abc", (3,)):
         with pytest.raises(TypeError):
             flipcall.filled(wrong, ones)  # type: ignore[call-overload]
-    for fill in (None, b"abc", later):
+    for fill in (None, b"abc"):
         with pytest.raises(TypeError, match="fill"):
             flipcall.filled(3, fill)  # type: ignore[arg-type]
 

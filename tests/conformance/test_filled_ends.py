@@ -41,7 +41,7 @@ def test_what_fill_raises_ends_the_call(
 
 
 def test_what_fill_raises_is_not_hidden_by_what_it_keeps(shelf: Any, shelf_server: ShelfServer) -> None:
-    """A slice that its traceback holds, or anybody: the channel is dropped, and the next call has another."""
+    """A slice that its traceback holds, or anybody: the channel is dropped, and no later message shows it."""
     kept: list[memoryview] = []
 
     def fail(place: memoryview) -> None:
@@ -51,8 +51,12 @@ def test_what_fill_raises_is_not_hidden_by_what_it_keeps(shelf: Any, shelf_serve
     with pytest.raises(KeyError):
         shelf.same(flipcall.filled(5, fail))
     assert shelf_server.calls == 0
-    kept[0][:] = b"!!!!"
-    assert shelf.same(pattern(b"abcde")) == b"abcde"
+
+    def meanwhile(place: memoryview) -> None:
+        place[:] = b"abcde"
+        kept[0][:] = b"!!!!"
+
+    assert shelf.same(flipcall.filled(5, meanwhile)) == b"abcde"
 
 
 def test_the_parts_before_and_behind_are_let_go(shelf: Any) -> None:
@@ -74,6 +78,18 @@ def test_a_result_that_is_none(shelf: Any, result: Any) -> None:
     """What is neither None nor a number is a TypeError, and nothing is sent."""
     with pytest.raises(TypeError, match="fill"):
         shelf.same(flipcall.filled(3, lambda place: result))
+    assert shelf.same(b"abc") == b"abc"
+
+
+def test_a_fill_that_waits_to_be_awaited(shelf: Any, shelf_server: ShelfServer) -> None:
+    """One that is `async def` is a TypeError, and nothing is sent."""
+
+    async def later(place: memoryview) -> None:
+        pytest.fail("awaited")
+
+    with pytest.raises(TypeError, match="not awaited"):
+        shelf.same(flipcall.filled(3, later))  # type: ignore[arg-type]
+    assert shelf_server.calls == 0
     assert shelf.same(b"abc") == b"abc"
 
 
