@@ -47,7 +47,7 @@ def client_chain(
         return await proceed(ClientCall(service, name, bind(args, kwargs), timeout))
 
     def stream(*args: Any, **kwargs: Any) -> Any:
-        return Stream(_items(proceed, ClientCall(service, name, bind(args, kwargs), timeout)))
+        return Stream(_items(proceed, ClientCall(service, name, bind(args, kwargs), timeout, True)))
 
     return call if method.stream_out is None else stream
 
@@ -72,9 +72,10 @@ def server_chain(
         return await result if isawaitable(result) else result
 
     proceed, name = _chained(interceptors, handle), method.name
+    streaming = method.stream_out is not None
 
     async def answer(*args: Any, **named: Any) -> Any:
-        return await proceed(ServerCall(service, name, (*args, *named.values()), current()))
+        return await proceed(ServerCall(service, name, (*args, *named.values()), current(), streaming))
 
     return answer
 
