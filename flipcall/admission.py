@@ -5,7 +5,7 @@ Everything a client says is checked here, once, before it costs more than a thre
 
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from ._core import lib
@@ -38,13 +38,13 @@ from .liveness import Liveness, Peer
 from .meter import Counts, Meters
 from .notify import NotifyLink
 from .outcome import Side, Stats
-from .policy import WaitPolicy
 from .serving import Serving, SocketServing, WindowServing
 from .session import Session, Sessions
 from .stats import ChannelStats, Doing, Observed
 from .status import Status
 from .stream import FrameSocket
 from .switch import NOTIFY, offered, taken
+from .terms import Terms
 
 HANDSHAKE_S = 5.0
 _MESSAGE_MAX = 8192  # characters of a refusal
@@ -97,37 +97,17 @@ class Admission:
     whoever asks for another one gets `sessions`, and is told which that is.
     """
 
-    def __init__(
-        self,
-        sessions: Sessions,
-        builtins: Mapping[str, Sessions],
-        *,
-        policy: WaitPolicy,
-        window_max: int,
-        message_max: int,
-        transports: tuple[str, ...],
-        authorize: Callable[[Peer], bool],
-        switch: str | None,
-        metered: bool = True,
-        alone: bool = True,
-    ) -> None:
-        """alone: no other process serves at this socket. Else the switch notify, by which a client has one process
-        as its server, is not for its channels, which may be several processes'. Raises MisuseError for a
-        message_max too small.
-        """
-        if message_max < lib.FC_WINDOW_MIN:
-            raise MisuseError(f"message_max must be at least {lib.FC_WINDOW_MIN}, not {message_max}")
+    def __init__(self, sessions: Sessions, builtins: Mapping[str, Sessions], terms: Terms) -> None:
+        """Raises MisuseError for a message_max too small."""
+        if terms.message_max < lib.FC_WINDOW_MIN:
+            what = f"message_max must be at least {lib.FC_WINDOW_MIN}, not {terms.message_max}"
+            raise MisuseError(what)
         self.sessions = sessions
         self._builtins = builtins
-        self._metered = metered
-        self._policy = policy
-        self._window_max = window_max
-        self._message_max = message_max
-        self._transports = transports
-        self._authorize = authorize
-        self._switch = switch
-        self._switches = offered(switch)
-        self._notify = alone and switch in (None, NOTIFY)
+        self._terms = terms
+        self._message_max = terms.message_max
+        self._switches = offered(terms.switch)
+        self._notify = terms.alone and terms.switch in (None, NOTIFY)
         self._allocator = MemfdAllocator()
 
     def admit(self, sock: socket.socket) -> Admitted:
@@ -181,24 +161,25 @@ class Admission:
 
     def _able(self, hello: Hello) -> list[str]:
         """The switches that can be taken: notify is the client's to install, so one that has sent it can do it."""
-        if hello.notify and self._notify and self._switch is None:
+        if hello.notify and self._notify and self._terms.switch is None:
             return [*self._switches, NOTIFY]
         return self._switches
 
     def _checked(self, sock: socket.socket, hello: Hello, peer: Peer, deadline: float) -> Session:
-        if not self._authorize(peer):
+        if not self._terms.authorize(peer):
             raise CallError(Status.PERMISSION_DENIED, f"user {peer.uid} (process {peer.pid}) may not connect")
         if hello.version != VERSION:
             raise CallError(
                 Status.FAILED_PRECONDITION, f"version {hello.version} asked for, {VERSION} spoken here"
             )
-        if hello.transport not in self._transports:
-            offered = ", ".join(self._transports)
+        if hello.transport not in self._terms.transports:
+            offered = ", ".join(self._terms.transports)
             raise CallError(
                 Status.FAILED_PRECONDITION, f"transport {hello.transport!r} is not offered ({offered})"
             )
-        if hello.transport == "window" and not 0 <= hello.window <= self._window_max:
-            what = f"a window of {hello.window} bytes was asked for, at most {self._window_max} are allowed"
+        most = self._terms.window_max
+        if hello.transport == "window" and not 0 <= hello.window <= most:
+            what = f"a window of {hello.window} bytes was asked for, at most {most} are allowed"
             raise CallError(Status.RESOURCE_EXHAUSTED, what)
         if hello.transport == "window":
             try:
@@ -217,7 +198,7 @@ class Admission:
         self, sock: socket.socket, hello: Hello, session: Session, link: NotifyLink | None
     ) -> Admitted:
         life = Liveness.of(sock)
-        metered = self._metered and session.home is self.sessions
+        metered = self._terms.statistics and session.home is self.sessions
         meters = Meters(len(session.dispatcher.methods)) if metered else None
         try:
             if hello.transport == "socket":
@@ -230,10 +211,10 @@ class Admission:
             endpoint = Endpoint(
                 window,
                 Side.SERVER,
-                policy=self._policy,
+                policy=self._terms.policy,
                 watched=True,
                 peer=Liveness.named(life.pid),
-                switch=self._switch,
+                switch=self._terms.switch,
                 notify=link,
                 doorbell=sock,
             )

@@ -55,7 +55,7 @@ LAYERS = [
     ["control", "channel", "flow", "stream", "streams", "socketflow", "socketchannel"],
     ["pool", "dispatch", "serving", "session", "listener"],
     ["agreement", "health", "reflection", "stats"],
-    ["builtin"],
+    ["builtin", "terms", "stopping", "overview"],
     [
         "admission",
         "connection",
@@ -68,7 +68,7 @@ LAYERS = [
         "workers",
         "acceptor",
     ],
-    ["front"],
+    ["front", "floor"],
     ["server", "dynamic"],
     ["inprocess", "retry", "calllog", "otel", "prometheus"],
     ["__init__", "lowlevel", "testing"],

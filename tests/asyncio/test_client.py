@@ -250,7 +250,7 @@ def test_rings_without_end(run: Run, path: str) -> None:
     async def main() -> None:
         async with connect(Post, path) as post:
             assert await post.echo(1) == 1
-            (serving,) = server._connections.live()
+            (serving,) = server._inside._connections.live()
             for junk in (bytes(8), b"\x01" * 8, b"\x00" * 3):
                 try:
                     while True:
