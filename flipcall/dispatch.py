@@ -43,6 +43,14 @@ class Opened(NamedTuple):
     args: tuple[Any, ...]
 
 
+class Way(NamedTuple):
+    """What a request with neither attachment nor descriptors goes through (hotpath/serve.c knows the order)."""
+
+    decode: Decode
+    handler: Callable[..., Any]
+    bulk: bool  # the bytes of the result are an attachment, and all there is
+
+
 class Dispatcher:
     """The methods of one implementation, by number. Any thread, as far as the implementation allows."""
 
@@ -75,22 +83,18 @@ class Dispatcher:
             ]
         self.plain = [self._plain(m) for m in self.methods]
 
-    def _plain(self, method: Method) -> tuple[Decode, Callable[..., Any]] | None:
-        """What a request without bulk goes through, so that a channel's loop can do it itself: the decoder of
-        its arguments and the handler. None for a method that has bulk or Fd.
+    def _plain(self, method: Method) -> Way | None:
+        """The way of a method, so that a channel's loop can go it itself. None for one that streams, has Fd, or
+        bulk that is not simply bytes of its result.
         """
-        if (
-            method.bulk_params
-            or method.bulk_result
-            or method.streaming
-            or method.fd_params
-            or method.fd_result
-        ):
+        if method.bulk_params or method.streaming or method.fd_params or method.fd_result:
+            return None
+        if method.bulk_result and not method.bare_result:
             return None
         handler = self._handlers[method.number]
-        if not method.keyword_only:
-            return method.decode_args, handler
-        return method.decode_args, lambda *args: method.call(handler, args)
+        if method.keyword_only:
+            return Way(method.decode_args, lambda *args: method.call(handler, args), method.bare_result)
+        return Way(method.decode_args, handler, method.bare_result)
 
     def _check(self, handler: Callable[..., Any]) -> None:
         if wants_loop(handler):
@@ -185,6 +189,13 @@ class Dispatcher:
             return 0, encode(result), NOTHING, []
         # A TypeError here is the handler's: it returned something else. Of any buffer, its bytes are sent.
         return 0, *method.pack_result(method.result_bulk, result), []
+
+    def packed(self, number: int, result: Any) -> Answer:
+        """The answer for what the handler of method `number` returned."""
+        try:
+            return self.result(self._method(number), result)
+        except BaseException as e:
+            return self.failed(e)
 
     def incoming(self, number: int) -> Items | None:
         """What decodes the items that method `number` is sent, None where it is sent none."""

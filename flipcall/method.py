@@ -95,6 +95,7 @@ class Method:
         wire = type(None) if self.stream_out else self.result_type
         self.result_bulk = _bulk_of(wire, where)
         self.bulk_result = self.result_bulk is not None
+        self.bare_result = self.result_bulk is not None and self.result_bulk.bare
         self.keyword_only = tuple(p.name for p in self._all if p.kind is p.KEYWORD_ONLY)
         # Their codecs are others (rights.py), and their calls go another way than the quickest.
         self.fd_params = any(_holds_fd(kind, where) for kind in self.types)

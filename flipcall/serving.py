@@ -18,7 +18,7 @@ from .dispatch import NOTHING, Answer, Dispatcher
 from .endpoint import Endpoint
 from .errors import CallError, MisuseError
 from .failure import describe, shortened
-from .fast import LARGE, UNDECODABLE, server
+from .fast import BULK, LARGE, UNDECODABLE, server
 from .fd import Fd
 from .flow import WindowFlow, too_large
 from .frame import CANCEL, HEADER, REPLY, REQUEST, TIMEOUT_NONE
@@ -98,8 +98,8 @@ class WindowServing:
         ffi.release(self._window)
 
     def _loop(self) -> None:
-        """Answer request after request: the plain ones (no attachment, no bulk) in a builtin (hotpath/), others
-        by _answer().
+        """Answer request after request: those that are nothing but a body, and want nothing but a body or bytes,
+        in a builtin (hotpath/), others by _answer().
         """
         serve = server(self._ep, self._window, self._dispatcher.plain, encode)
         request: int = lib.fc_request(self._ep)
@@ -116,6 +116,8 @@ class WindowServing:
         """Answer a plain request that serve() has not answered; the next."""
         if why == LARGE:
             return self._reply(0, value, NOTHING, [])
+        if why == BULK:
+            return self._reply(*self._dispatcher.packed(number, value))
         if why == UNDECODABLE:
             return self._reply(*self._dispatcher.undecodable(number, value))
         return self._reply(*self._dispatcher.failed(value))

@@ -109,7 +109,7 @@ def _bulk(call: Any) -> BulkCall:
 
 def has_view(method: Method) -> bool:
     """Whether its result is nothing but bytes."""
-    return method.result_bulk is not None and method.result_bulk.bare
+    return method.bare_result
 
 
 def no_view(call: Any) -> MisuseError:

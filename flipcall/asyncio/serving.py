@@ -167,7 +167,7 @@ class LoopServing(Answering):
         way = plain[number] if number < len(plain) else None
         if way is None:
             return self._other(request)
-        decode, handler = way
+        decode, handler, bulk = way
         try:
             self.metadata = NO_METADATA
             args = decode(ffi.unpack(self._window + _BODY, request & PLAIN_MAX))
@@ -177,9 +177,11 @@ class LoopServing(Answering):
             value = self._calls.copy().run(handler, *args)
             if type(value) is CoroutineType:
                 return self._task.start(self._handled(value, self._dispatcher.methods[number], NO_VIEW))
-            out = encode(value)
+            out = b"" if bulk else encode(value)
         except BaseException as e:
             return self._send(self._dispatcher.failed(e), NO_VIEW)
+        if bulk:
+            return self._send(self._dispatcher.packed(number, value), NO_VIEW)
         result: int = lib.fc_reply_request(self._ep, 0, out, len(out))
         return self._send((0, out, NOTHING, []), NO_VIEW) if result == _TOO_BIG else result
 

@@ -126,13 +126,13 @@ static int64_t reply(struct fc_endpoint *ep, uint32_t status, const char *body, 
 }
 
 /* Server: answer and wait for the next request, in one step. `status` may carry flags. Precondition: MINE. */
-int64_t fc_reply_request_attached(struct fc_endpoint *ep, uint32_t status, const char *body, uint32_t body_len,
+int64_t fc_reply_request_attached(struct fc_endpoint *ep, uint64_t status, const char *body, uint32_t body_len,
                                   const char *attach, uint32_t attach_len)
 {
     int64_t result = fc_enter(ep);
     if (result != FC_OK)
         return result;
-    result = reply(ep, status, body, body_len, attach, attach_len, false);
+    result = reply(ep, (uint32_t)status, body, body_len, attach, attach_len, false);
     if (result == FC_OK)
         result = fc_wait_frame(ep);
     fc_leave(ep);
@@ -141,7 +141,7 @@ int64_t fc_reply_request_attached(struct fc_endpoint *ep, uint32_t status, const
 
 int64_t fc_reply_request(struct fc_endpoint *ep, uint64_t status, const char *body, uint32_t body_len)
 {
-    return fc_reply_request_attached(ep, (uint32_t)status, body, body_len, NULL, 0);
+    return fc_reply_request_attached(ep, status, body, body_len, NULL, 0);
 }
 
 /* Server: answer, as fc_ask asks. It is metered while the client goes on already; not so in fc_reply_request, whose caller

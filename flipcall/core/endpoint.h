@@ -275,7 +275,7 @@ int64_t fc_request(struct fc_endpoint *ep);
 int64_t fc_ask(struct fc_endpoint *ep, uint64_t what, const char *body, uint32_t body_len);
 int64_t fc_answer(struct fc_endpoint *ep, uint64_t status, const char *body, uint32_t body_len);
 int64_t fc_reply_request(struct fc_endpoint *ep, uint64_t status, const char *body, uint32_t body_len);
-int64_t fc_reply_request_attached(struct fc_endpoint *ep, uint32_t status, const char *body, uint32_t body_len,
+int64_t fc_reply_request_attached(struct fc_endpoint *ep, uint64_t status, const char *body, uint32_t body_len,
                                   const char *attach, uint32_t attach_len);
 int64_t fc_exchange(struct fc_endpoint *ep, uint64_t what, const char *body, uint32_t body_len);
 int fc_hand(struct fc_endpoint *ep, uint64_t what);

@@ -16,17 +16,18 @@ static void unbind(PyObject *capsule)
 /* channel(endpoint, body, verbs, owners) -> capsule; addresses, but for the last */
 PyObject *fc_hot_channel(PyObject *self, PyObject *args)
 {
-    unsigned long long ep, body, give, glance, resume, exchange;
+    unsigned long long ep, body, give, glance, resume, exchange, attach;
     PyObject *owners;
     (void)self;
-    if (!PyArg_ParseTuple(args, "KK(KKKK)O", &ep, &body, &give, &glance, &resume, &exchange, &owners))
+    if (!PyArg_ParseTuple(args, "KK(KKKKK)O", &ep, &body, &give, &glance, &resume, &exchange, &attach, &owners))
         return NULL;
     struct channel *c = malloc(sizeof *c);
     if (!c)
         return PyErr_NoMemory();
     *c = (struct channel){.ep = (struct fc_endpoint *)(uintptr_t)ep, .body = (const char *)(uintptr_t)body,
                           .give = (sender)(uintptr_t)give, .glance = (verb)(uintptr_t)glance,
-                          .resume = (verb)(uintptr_t)resume, .exchange = (sender)(uintptr_t)exchange, .turns = LET_GO};
+                          .resume = (verb)(uintptr_t)resume, .exchange = (sender)(uintptr_t)exchange,
+                          .attach = (attacher)(uintptr_t)attach, .turns = LET_GO};
     PyObject *capsule = PyCapsule_New(c, NULL, unbind);
     if (!capsule) {
         free(c);

@@ -8,7 +8,8 @@
  *
  * In Python each of these steps costs its bytecodes, and each call of the core through cffi its argument tuple and its
  * result as an int: together more than the flip itself (docs/design.md). What is not plain (keywords, a pool that is
- * used up, errors, ticks, attachments) is left to Python, which is given what has come so far (stub.py, serving.py).
+ * used up, errors, ticks, attachments) is left to Python, which is given what has come so far (stub.py, serving.py). But
+ * bytes that a handler returns as a bulk result go from here, where no request's view has to outlive them.
  *
  * The GIL (fc_hot_exchange). To let it go and take it again costs both sides some 50 ns of each turn, and a quick peer
  * answers within a microsecond. So the turn is given and looked for (FC_BURST looks, no system call) with the GIL held;
@@ -46,12 +47,16 @@ struct fc_endpoint;
 typedef int64_t (*verb)(struct fc_endpoint *);
 typedef int64_t (*sender)(struct fc_endpoint *, uint64_t what, const char *body, uint32_t body_len);
 
+typedef int64_t (*attacher)(struct fc_endpoint *, uint64_t what, const char *body, uint32_t body_len, const char *attach,
+                            uint32_t attach_len);
+
 struct channel {
     struct fc_endpoint *ep;
     const char *body;    /* where a plain frame's body starts in the window */
     sender give;         /* fc_ask, fc_answer */
     verb glance, resume; /* fc_glance; fc_call_resume, fc_request */
     sender exchange;     /* fc_call, fc_reply_request: all three in one */
+    attacher attach;     /* the same with an attachment */
     int32_t turns;       /* this many more with the GIL held; not positive: that many, and one, without */
     PyObject *owners;
 };

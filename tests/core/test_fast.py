@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from flipcall._core import ffi, lib
-from flipcall.fast import FAILED, LARGE, UNDECODABLE, caller, server
+from flipcall.dispatch import Way
+from flipcall.fast import BULK, FAILED, LARGE, UNDECODABLE, caller, server
 from flipcall.outcome import State
 from flipcall.testing import pair
 
@@ -31,8 +32,10 @@ def test_its_numbers_are_the_cores() -> None:
         lib.FC_TICK, lib.FC_ERR_SIZE, lib.FC_ASLEEP,
     )  # fmt: skip
     assert lib.FC_PUBLISHED == 0
-    assert "enum why { UNDECODABLE, FAILED, LARGE }" in source
-    assert (UNDECODABLE, FAILED, LARGE) == (0, 1, 2)
+    assert "enum why { UNDECODABLE, FAILED, LARGE, BULK }" in source
+    assert (UNDECODABLE, FAILED, LARGE, BULK) == (0, 1, 2, 3)
+    assert "enum way { DECODE, HANDLER, BULK_RESULT }" in source
+    assert Way._fields == ("decode", "handler", "bulk")
 
 
 def test_a_call_and_its_answer() -> None:
@@ -57,13 +60,17 @@ def _raise(*args: Any) -> Any:
 @pytest.mark.parametrize(
     ("way", "why", "value"),
     [
-        ((_raise, len), UNDECODABLE, ValueError),
-        ((lambda body: (body,), _raise), FAILED, ValueError),
-        ((lambda body: (body,), lambda body: 5), FAILED, TypeError),
-        ((lambda body: (body,), lambda body: bytes(1 << 20)), LARGE, bytes),
+        (Way(_raise, len, False), UNDECODABLE, ValueError),
+        (Way(lambda body: (body,), _raise, False), FAILED, ValueError),
+        (Way(lambda body: (body,), lambda body: 5, False), FAILED, TypeError),
+        (Way(lambda body: (body,), lambda body: bytes(1 << 20), False), LARGE, bytes),
+        (Way(_raise, len, True), UNDECODABLE, ValueError),
+        (Way(lambda body: (body,), _raise, True), FAILED, ValueError),
+        (Way(lambda body: (body,), lambda body: 5, True), BULK, int),
+        (Way(lambda body: (body,), lambda body: bytes(1 << 20), True), BULK, bytes),
     ],
 )
-def test_what_serve_does_not_answer(way: tuple[Any, Any], why: int, value: type) -> None:
+def test_what_serve_does_not_answer(way: Way, why: int, value: type) -> None:
     """It is told with its reason, its method's number and the exception or the bytes, and control stays here."""
 
     def encode(result: Any) -> bytes:
