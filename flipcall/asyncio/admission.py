@@ -4,30 +4,19 @@ import asyncio
 import inspect
 import logging
 import socket
-from collections.abc import Callable
 from typing import Any
 
 from .. import admission
 from ..admission import HANDSHAKE_S
-from ..dispatch import Dispatcher
 from ..endpoint import Endpoint
 from ..liveness import Peer
 from ..service import Service
 from ..session import Session, Sessions
 from .control import Control
-from .interceptor import server_chain
+from .dispatch import LoopDispatcher
 from .serving import LoopServing
 
 _log = logging.getLogger("flipcall")
-
-
-class LoopDispatcher(Dispatcher):
-    """Handlers may be `async def` or plain."""
-
-    _chain = staticmethod(server_chain)
-
-    def _check(self, handler: Callable[..., Any]) -> None:
-        pass
 
 
 class LoopSessions(Sessions):
@@ -60,6 +49,7 @@ class LoopAdmission(admission.Admission):
 
     def _over_window(self, endpoint: Endpoint, session: Session, sock: socket.socket) -> LoopServing:
         assert isinstance(self.sessions, LoopSessions)  # of the loop; the session may be a built-in service's
+        assert isinstance(session.dispatcher, LoopDispatcher)
         assert isinstance(sock, Control)
         return LoopServing(
             endpoint, session.dispatcher, session.peer, self._message_max, sock, self.sessions.loop

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from contextlib import asynccontextmanager
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from ..bulk import octets
 from ..errors import ProtocolError
@@ -13,9 +13,28 @@ from ..frame import END, ITEMS, MORE, REPLY
 from ..items import Items, encode
 from ..method import Method
 from ..streams import UNREADABLE, asked_for_more, unreadable
-from .flow import LoopFlow
 
 T = TypeVar("T")
+
+
+class Flow(Protocol):
+    """A streaming call under way, on either side; see LoopFlow."""
+
+    items: list[Any]
+    mine: bool
+    kind: int
+    code: int
+    body: bytes
+    attachment: bytes
+
+    def open(self, number: int, timeout_us: int, body: bytes, attachment: Any) -> None: ...
+    async def publish(self, item: bytes) -> bool: ...
+    async def publish_bulk(self, data: memoryview) -> bool: ...
+    async def flip(self) -> None: ...
+    def hand(self, kind: int, code: int = 0) -> None: ...
+    async def take(self) -> None: ...
+    def drain(self) -> list[Any]: ...
+    async def regain(self) -> None: ...
 
 
 class Stream(AsyncIterator[T], Generic[T]):
@@ -61,7 +80,7 @@ async def _plain(source: Iterable[Any]) -> AsyncIterator[Any]:
 
 
 async def steps(
-    flow: LoopFlow, method: Method, requests: AsyncIterator[Any] | None
+    flow: Flow, method: Method, requests: AsyncIterator[Any] | None
 ) -> AsyncGenerator[list[Any], None]:
     """Everything between the request and the reply, a batch of results at a time."""
     try:
@@ -81,7 +100,7 @@ async def steps(
         raise ProtocolError(f"an item of {method.name} is not what its signature says: {e}") from e
 
 
-async def _produce(flow: LoopFlow, method: Method, requests: AsyncIterator[Any] | None) -> None:
+async def _produce(flow: Flow, method: Method, requests: AsyncIterator[Any] | None) -> None:
     """The server wants items. Not mine afterwards, unless its reply has come."""
     if requests is None or method.stream_in is None:
         raise ProtocolError(f"{method.name} has no items to give, and was asked for some")
@@ -97,7 +116,7 @@ async def _produce(flow: LoopFlow, method: Method, requests: AsyncIterator[Any] 
         flow.hand(END)
 
 
-async def give(flow: LoopFlow, kind: Items, item: Any) -> bool:
+async def give(flow: Flow, kind: Items, item: Any) -> bool:
     """Publish one item; whether more are wanted."""
     return await (flow.publish_bulk(octets(item)) if kind.bulk else flow.publish(encode(item)))
 
@@ -105,7 +124,7 @@ async def give(flow: LoopFlow, kind: Items, item: Any) -> bool:
 # ---- the handler's half ---------------------------------------------------------------------------------------
 
 
-async def received(flow: LoopFlow, name: str) -> AsyncGenerator[Any, None]:
+async def received(flow: Flow, name: str) -> AsyncGenerator[Any, None]:
     """What a handler iterates over: see flipcall.streams.received."""
     while True:
         if flow.items:
@@ -137,7 +156,7 @@ async def opened(results: Any) -> AsyncIterator[AsyncIterator[Any]]:
             close()
 
 
-async def give_all(flow: LoopFlow, results: Any, kind: Items) -> bool:
+async def give_all(flow: Flow, results: Any, kind: Items) -> bool:
     """Publish what a handler yields; whether the client wanted all of it. The handler's generator is closed."""
     async with opened(results) as items:
         async for item in items:
