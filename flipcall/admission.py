@@ -38,8 +38,9 @@ from .liveness import Liveness, Peer
 from .meter import Counts, Meters
 from .notify import NotifyLink
 from .outcome import Side, Stats
-from .serving import Serving, SocketServing, WindowServing
+from .serving import Served, WindowServing
 from .session import Session, Sessions
+from .socketserving import SocketServing
 from .stats import ChannelStats, Doing, Observed
 from .status import Status
 from .stream import FrameSocket
@@ -53,7 +54,7 @@ _MESSAGE_MAX = 8192  # characters of a refusal
 class Admitted(NamedTuple):
     """A new channel: what serves it, whose it is, and what it counts. endpoint: None on the socket transport."""
 
-    serving: Serving
+    serving: Served
     session: Session
     life: Liveness
     endpoint: Endpoint | None
@@ -70,11 +71,7 @@ class Admitted(NamedTuple):
     def observed(self) -> Observed:
         """The channel seen from outside. Any thread, before `last`."""
         counts, endpoint = self.counts(), self.endpoint
-        busy = (
-            self.serving.busy
-            if isinstance(self.serving, SocketServing)
-            else endpoint is not None and endpoint.serving
-        )
+        busy = self.serving.busy
         doing: Doing = "serving" if busy else "spinning"
         if not busy and (endpoint is None or endpoint.parked):
             doing = "parked"
@@ -203,10 +200,7 @@ class Admission:
         try:
             if hello.transport == "socket":
                 send_message(sock, self._welcome(session, 0))
-                takes_fds = any(m.fd_params for m in session.dispatcher.methods)
-                frames = FrameSocket(sock, self._message_max, takes_fds=takes_fds)
-                serving = SocketServing(frames, session.dispatcher, meters)
-                return Admitted(serving, session, life, None, meters)
+                return Admitted(self._over_socket(session, sock, meters), session, life, None, meters)
             window = self._allocator.allocate(hello.window)
             endpoint = Endpoint(
                 window,
@@ -231,8 +225,13 @@ class Admission:
             life.close()
             raise
 
-    def _over_window(self, endpoint: Endpoint, session: Session, sock: socket.socket) -> Serving:
+    def _over_window(self, endpoint: Endpoint, session: Session, sock: socket.socket) -> Served:
         return WindowServing(endpoint, session.dispatcher, session.peer, self._message_max, sock)
+
+    def _over_socket(self, session: Session, sock: socket.socket, meters: Meters | None) -> Served:
+        takes_fds = session.dispatcher.takes_fds
+        frames = FrameSocket(sock, self._message_max, takes_fds=takes_fds)
+        return SocketServing(frames, session.dispatcher, meters)
 
     def _welcome(self, session: Session, window: int) -> Welcome:
         dispatcher = session.dispatcher

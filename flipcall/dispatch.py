@@ -68,6 +68,7 @@ class Dispatcher:
         self.contract = contract = contract_of(type(service))
         self.name = contract.name
         self.methods = contract.methods
+        self.takes_fds = any(m.fd_params for m in self.methods)
         self._handlers = [getattr(service, m.name) for m in self.methods]
         for handler in self._handlers:
             self._check(handler)

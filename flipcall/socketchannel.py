@@ -101,7 +101,9 @@ class SocketChannel:
         if self.state is not State.ACTIVE:
             raise BusyError("this channel waits for an answer")
         self.call_id = self.call_id % 0xFFFFFFFF + 1
-        return SocketFlow(self._frames, incoming, self.call_id, None, client=True, step=self._step)
+        flow = SocketFlow(self._frames, incoming, self.call_id, None, client=True)
+        flow.step = self._step
+        return flow
 
     @contextmanager
     def _step(self, flow: SocketFlow) -> Iterator[None]:

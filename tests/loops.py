@@ -272,7 +272,6 @@ class LoopServer:
     """flipcall.asyncio.Server with the doors of flipcall.Server."""
 
     def __init__(self, loop: LoopThread, implementation: Any, path: str, **options: Any) -> None:
-        options.pop("transports", None)
         options["interceptors"] = _interceptors(options.pop("interceptors", ()))
         self._loop = loop
         self._server = loop.call(

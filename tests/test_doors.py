@@ -53,7 +53,7 @@ LAYERS = [
     ["failure", "service", "schema", "handshake"],
     ["context", "interceptor", "metadata"],
     ["control", "channel", "flow", "stream", "streams", "socketflow", "socketchannel"],
-    ["pool", "dispatch", "serving", "session", "listener"],
+    ["pool", "dispatch", "serving", "socketserving", "session", "listener"],
     ["agreement", "health", "reflection", "stats"],
     ["builtin", "terms", "stopping", "overview"],
     [

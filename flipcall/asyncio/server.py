@@ -35,7 +35,7 @@ class Server(Overview):
     coroutines; authorize is called in a thread. A handler whose caller gave up, is gone, or whose deadline has
     passed is cancelled. interceptors: wrapped around each handler, the first outermost, with `async def`
     (flipcall.asyncio.interceptor); with some every handler has a task. Other options as for
-    flipcall.Server. Clients connect over a window, of either kind.
+    flipcall.Server. Clients may be of either kind.
 
     workers: so many processes, each with a loop of its own (of asyncio.run(), by the policy that is set there).
     start() returns when they serve; this loop takes no part in it.
@@ -54,6 +54,7 @@ class Server(Overview):
         max_channels: int = 1024,
         max_channels_per_client: int | None = None,
         max_calls: int | None = None,
+        transports: Sequence[str] = ("window", "socket"),
         authorize: Callable[[Peer], bool] = same_user,
         tracebacks: bool = False,
         workers: int = 0,
@@ -70,7 +71,7 @@ class Server(Overview):
             max_channels=max_channels,
             max_channels_per_client=max_channels_per_client,
             max_calls=max_calls,
-            transports=("window",),
+            transports=tuple(transports),
             authorize=authorize,
             tracebacks=tracebacks,
             statistics=statistics,

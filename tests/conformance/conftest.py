@@ -24,7 +24,7 @@ class Room(NamedTuple):
     reply: int
 
 
-@pytest.fixture(params=["window", "socket", "loop client", "loop server"])
+@pytest.fixture(params=["window", "socket", "loop client", "loop server", "socket to loop server"])
 def kind(request: pytest.FixtureRequest) -> str:
     """How frames travel, and which side lives in an event loop."""
     return str(request.param)
@@ -33,7 +33,7 @@ def kind(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def transport(kind: str) -> str:
     """How frames travel."""
-    return "socket" if kind == "socket" else "window"
+    return "socket" if "socket" in kind else "window"
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ def serve(
     path: str, stack: ExitStack, kind: str, request: pytest.FixtureRequest
 ) -> Callable[..., flipcall.Server]:
     """Start a server in this process; it is stopped at the end of the test."""
-    loop = request.getfixturevalue("loop") if kind == "loop server" else None
+    loop = request.getfixturevalue("loop") if "loop server" in kind else None
 
     def start(implementation: Any, at: str = path, **options: Any) -> flipcall.Server:
         options = {"window_max": WINDOW, "message_max": WINDOW, **options}
