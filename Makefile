@@ -7,7 +7,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 BUILT := $(VENV)/.built-from
 # What the extension and the environment are made from: a change of any of these rebuilds them.
-SOURCES := pyproject.toml setup.py examples/gofer/pyproject.toml proto/flipcall.h $(wildcard flipcall/core/*.[ch]) $(wildcard flipcall/core/*.py) $(wildcard flipcall/hotpath/*.[ch])
+SOURCES := pyproject.toml setup.py examples/gofer/pyproject.toml examples/gofer/setup.py proto/flipcall.h $(wildcard flipcall/core/*.[ch]) $(wildcard flipcall/core/*.py) $(wildcard flipcall/hotpath/*.[ch]) \
+	$(wildcard examples/gofer/src/gofer/fuse/rows/*.[ch]) examples/gofer/src/gofer/fuse/rows/build.py
 
 comma := ,
 # pyfuse3 is built against libfuse3 (Debian: libfuse3-dev, pkg-config); without it there is no mount, and its tests skip.
@@ -163,5 +164,5 @@ pytest: venv
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
-	rm -f flipcall/_core*.so flipcall/_core.c flipcall/_core.o
+	rm -f flipcall/_core*.so flipcall/_core.c flipcall/_core.o examples/gofer/src/gofer/fuse/rows/_rows*.so
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -8,7 +8,6 @@ import time
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from ._core import lib
 from .agreement import agree
 from .allocator import MemfdAllocator
 from .endpoint import Endpoint
@@ -17,7 +16,6 @@ from .errors import (
     ClosedError,
     DeadlineExceeded,
     FlipcallError,
-    MisuseError,
     ProtocolError,
     UnsupportedError,
     WindowError,
@@ -95,10 +93,6 @@ class Admission:
     """
 
     def __init__(self, sessions: Sessions, builtins: Mapping[str, Sessions], terms: Terms) -> None:
-        """Raises MisuseError for a message_max too small."""
-        if terms.message_max < lib.FC_WINDOW_MIN:
-            what = f"message_max must be at least {lib.FC_WINDOW_MIN}, not {terms.message_max}"
-            raise MisuseError(what)
         self.sessions = sessions
         self._builtins = builtins
         self._terms = terms

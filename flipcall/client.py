@@ -15,6 +15,7 @@ from .handshake import (
 )
 from .interceptor import ClientCall, ClientInterceptor, ClientProceed, client_chain
 from .method import Method
+from .options import checked
 from .policy import WaitPolicy
 from .service import Contract, Service, contract_of
 from .status import Status
@@ -32,6 +33,7 @@ class Maker:
         raise NotImplementedError
 
 
+@checked()
 def connect(
     service: type[S],
     path: Path,
@@ -85,6 +87,7 @@ def connect(
         raise
 
 
+@checked()
 def with_options(client: S, *, timeout: float | None) -> S:
     """The same client, of either kind, with other options for calls made through it; channels are shared."""
     maker = getattr(client, "_flipcall", None)

@@ -14,7 +14,6 @@ from .errors import (
     CallError,
     ClosedError,
     DeadlineExceeded,
-    MisuseError,
     ProtocolError,
 )
 from .fds import close_fds
@@ -69,10 +68,6 @@ class Connection:
         service: str = "",
         interceptors: Sequence[ClientInterceptor] = (),
     ) -> None:
-        if transport not in ("window", "socket"):
-            raise MisuseError(f"transport is 'window' or 'socket', not {transport!r}")
-        if max_channels < 1:
-            raise MisuseError(f"max_channels must be at least 1, not {max_channels}")
         self.path = os.fspath(path)
         self.transport: Transport = transport
         self.policy = policy
@@ -230,7 +225,7 @@ def _reach(sock: socket.socket, path: str, deadline: float) -> None:
         except BlockingIOError:
             time.sleep(min(left, _BACKLOG_PAUSE_S))
         except (ConnectionRefusedError, FileNotFoundError) as e:
-            e.filename = path  # and so it is told from what a handler raises
+            e.filename = path
             raise
 
 

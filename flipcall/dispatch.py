@@ -9,7 +9,7 @@ of another connection, on which the handler is the client.
 
 import inspect
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import msgspec
 
@@ -34,6 +34,13 @@ NOTHING = b""
 def wants_loop(handler: Callable[..., Any]) -> bool:
     """Whether it is `async def`."""
     return inspect.iscoroutinefunction(handler) or inspect.isasyncgenfunction(handler)
+
+
+def _unimplemented(service: str, method: str) -> Callable[..., Any]:
+    def unimplemented(*args: Any, **named: Any) -> NoReturn:
+        raise CallError(Status.UNIMPLEMENTED, f"the server does not implement {service}.{method}")
+
+    return unimplemented
 
 
 class Opened(NamedTuple):
@@ -69,9 +76,7 @@ class Dispatcher:
         self.name = contract.name
         self.methods = contract.methods
         self.takes_fds = any(m.fd_params for m in self.methods)
-        self._handlers = [getattr(service, m.name) for m in self.methods]
-        for handler in self._handlers:
-            self._check(handler)
+        self._handlers = [self._handler(m) for m in self.methods]
         if gate is not None:
             self._handlers = [
                 gate.guard(handler, m.stream_out is not None)
@@ -96,6 +101,18 @@ class Dispatcher:
         if method.keyword_only:
             return Way(method.decode_args, lambda *args: method.call(handler, args), method.bare_result)
         return Way(method.decode_args, handler, method.bare_result)
+
+    def _handler(self, method: Method) -> Callable[..., Any]:
+        """What implements a method, or raises that nothing does. Raises MisuseError for what cannot be called."""
+        handler: Any = getattr(self.service, method.name)
+        if not callable(handler):
+            name = f"{type(self.service).__name__}.{method.name}"
+            raise MisuseError(f"{name} is a method of {self.name}'s contract, not {handler!r}")
+        self._check(handler)
+        declared = self.contract.declared.get(method.name)
+        if declared is not None and getattr(handler, "__func__", None) is declared:
+            return _unimplemented(self.name, method.name)
+        return handler  # type: ignore[no-any-return]
 
     def _check(self, handler: Callable[..., Any]) -> None:
         if wants_loop(handler):

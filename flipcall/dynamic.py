@@ -15,6 +15,7 @@ from .dialer import Connection
 from .errors import MisuseError
 from .handshake import Offered, Transport, Welcome
 from .method import Method
+from .options import checked
 from .policy import WaitPolicy
 from .stub import stub
 
@@ -25,6 +26,7 @@ class DynamicClient:
     Raises as flipcall.connect() does.
     """
 
+    @checked()
     def __init__(
         self,
         path: str | os.PathLike[str],

@@ -1,10 +1,11 @@
 """How an exception crosses: what a handler raises, as the body of a reply whose code is not OK.
 
-OSError keeps its errno, so a FileNotFoundError arrives as one. The built-in types below, and those given to
-register_error(), arrive as themselves with their arguments; anything else as RemoteError. Nothing is pickled:
-only plain arguments (str, bytes, int, float, bool, None) travel, others as their str().
+OSError keeps its errno, so a FileNotFoundError arrives as one, and its file names. The built-in types below, and
+those given to register_error(), arrive as themselves with their arguments; anything else as RemoteError. Nothing
+is pickled: only plain arguments (str, bytes, int, float, bool, None) travel, others as their str().
 """
 
+import os
 import traceback
 from typing import Any, TypeVar
 
@@ -36,6 +37,8 @@ class Failure(msgspec.Struct, omit_defaults=True):
     errno: int | None = None
     args: list[Any] | None = None
     traceback: str | None = None
+    filename: bytes | None = None  # as the kernel has it
+    filename2: bytes | None = None
 
 
 _statuses: dict[str, Status] = {}
@@ -147,10 +150,25 @@ def _describe(error: BaseException, tracebacks: bool) -> tuple[Status, bytes]:
     if isinstance(error, OSError) and error.errno is not None:
         status = _ERRNO_STATUS.get(type(error), Status.UNKNOWN)
         message = readable(error.strerror)
-        return status, encode(Failure(_name(OSError), message, errno=int(error.errno), traceback=trace))
+        failure = Failure(_name(OSError), message, errno=int(error.errno), traceback=trace)
+        failure.filename, failure.filename2 = _file_name(error.filename), _file_name(error.filename2)
+        return status, encode(failure)
     args = [_plain(a) for a in error.args[:16]]
     failure = Failure(name, readable(error), args=args, traceback=trace)
     return _statuses.get(name, Status.UNKNOWN), encode(failure)
+
+
+def _file_name(name: Any) -> bytes | None:
+    """A file's name as it travels: whole, or not at all where it is longer than any the kernel takes, or none of a
+    file. A descriptor's number says nothing elsewhere.
+    """
+    if not isinstance(name, (str, bytes, os.PathLike)):
+        return None
+    try:
+        raw = os.fsencode(name)
+    except UnicodeEncodeError:
+        return None
+    return raw if len(raw) <= _MESSAGE_MAX else None
 
 
 def _plain(argument: Any) -> Any:
@@ -164,10 +182,14 @@ def _plain(argument: Any) -> Any:
 
 
 def shortened(body: bytes, room: int) -> bytes:
-    """An error reply's body cut down towards `room` bytes: the type and errno stay, the details go first."""
+    """An error reply's body cut down towards `room` bytes: the type and errno stay, the details go first.
+
+    Of the details a file's name goes whole: a part of one is another file's.
+    """
     failure = _decode(body)
     failure.traceback = None
     if len(encode(failure)) > room:
+        failure.filename = failure.filename2 = None
         failure.args = [failure.message[:_LEAST]] if failure.args else None
         failure.message = failure.message[:_LEAST]
         failure.type = failure.type[:_LEAST]
@@ -175,6 +197,19 @@ def shortened(body: bytes, room: int) -> bytes:
 
 
 _decode = msgspec.msgpack.Decoder(Failure).decode
+
+
+def _os_error(errno: int, message: str, name: bytes | None, name2: bytes | None) -> OSError:
+    """The type that has this errno. Names are str, as os.fsdecode() makes them. Marked, so that retry.py can tell
+    it from one of this side's own.
+    """
+    error = OSError(errno, message)
+    vars(error)["remote"] = True
+    if name is not None:
+        error.filename = os.fsdecode(name)
+    if name2 is not None:
+        error.filename2 = os.fsdecode(name2)
+    return error
 
 
 def rebuild(code: int, body: bytes) -> Exception:
@@ -185,7 +220,7 @@ def rebuild(code: int, body: bytes) -> Exception:
     except (ValueError, msgspec.DecodeError, RecursionError) as e:
         raise ProtocolError(f"an error reply cannot be read: {e}") from e
     if failure.errno is not None:
-        return OSError(failure.errno, failure.message)
+        return _os_error(failure.errno, failure.message, failure.filename, failure.filename2)
     if failure.type == _name(CallError):
         return CallError(status, failure.message)
     if failure.type == _name(DeadlineExceeded):

@@ -13,11 +13,13 @@ One end hanging up tells the other that its process is gone. The pair is SOCK_SE
 words keep their order: after Go there is no Take.
 """
 
+import fcntl
 import itertools
 import queue
 import select
 import socket
 import struct
+import termios
 import threading
 import time
 from collections.abc import Callable
@@ -27,6 +29,7 @@ from .fds import close_fds, recv_fds, send_fds
 from .liveness import Peer
 
 _WORD = struct.Struct("=II")
+_SIZE = struct.Struct("=i")
 _DATA_MAX = 32768  # bytes with one word
 PATIENCE_S = 0.1  # of the dispatcher, for a worker that does not listen
 _SURVEY_S = 2.0
@@ -59,6 +62,12 @@ def say(
 ) -> None:
     """Say one word. Raises OSError: BlockingIOError when the other side does not listen, or it is gone."""
     send_fds(sock, _WORD.pack(word, number) + data, fds)
+
+
+def unheard(sock: socket.socket) -> bool:
+    """Whether the other side has not heard all yet that was said to it. Raises OSError."""
+    (size,) = _SIZE.unpack(fcntl.ioctl(sock, termios.TIOCOUTQ, bytes(_SIZE.size)))
+    return bool(size)
 
 
 def say_at_length(sock: socket.socket, number: int, data: bytes, patience: float | None) -> None:

@@ -47,12 +47,12 @@ class Items:
         self.kind = kind
         wire = bytes if kind in OCTETS else kind
         try:
+            if wire is not bytes and (bulk_of(kind) is not None or holds_fd(kind)):
+                raise MisuseError(f"{where}: arrays and descriptors cannot be items of a stream")
             self._decode: Callable[[bytes], list[Any]] = msgspec.msgpack.Decoder(list[wire]).decode  # type: ignore[valid-type]
             self._decode_one: Callable[[bytes], Any] = msgspec.msgpack.Decoder(wire).decode
         except TypeError as e:
             raise MisuseError(f"{where}: msgspec cannot decode {kind!r}: {e}") from e
-        if wire is not bytes and (bulk_of(kind) is not None or holds_fd(kind)):
-            raise MisuseError(f"{where}: arrays and descriptors cannot be items of a stream")
         self._convert = None if wire is kind else kind
         self.bulk = kind in OCTETS
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from functools import wraps
 from typing import Any
 
-from .errors import CallError, MisuseError
+from .errors import CallError
 from .liveness import Peer
 from .status import Status
 
@@ -41,18 +41,10 @@ def room_for(channels: int) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-def _positive(name: str, limit: int | None) -> None:
-    if limit is not None and limit < 1:
-        raise MisuseError(f"{name} must be at least 1, not {limit}")
-
-
 class Places:
     """The channels a server has room for. Any thread."""
 
     def __init__(self, most: int, most_per_client: int | None) -> None:
-        """Raises MisuseError for a limit below 1."""
-        _positive("max_channels", most)
-        _positive("max_channels_per_client", most_per_client)
         self._most = most
         self._most_per_client = most_per_client
         self._lock = threading.Lock()
@@ -85,8 +77,6 @@ class Gate:
     """Lets `most` calls be served at the same time, over all channels of this process. Any thread."""
 
     def __init__(self, most: int) -> None:
-        """Raises MisuseError for a limit below 1."""
-        _positive("max_calls", most)
         self._most = most
         self._free = threading.Semaphore(most)
 

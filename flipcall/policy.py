@@ -52,8 +52,11 @@ class WaitPolicy(msgspec.Struct, frozen=True):
     placement: Placement = FREE
 
     def __post_init__(self) -> None:
-        if not 0 <= self.spin_ns <= 10**12 or not 0 <= self.yields <= 10**6:
-            raise ValueError(f"spin_ns must be in 0..10**12 and yields in 0..10**6: {self}")
+        for name, value, most in ("spin_ns", self.spin_ns, 10**12), ("yields", self.yields, 10**6):
+            if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= most:
+                raise ValueError(f"{name} must be an int from 0 to {most}, not {value!r}")
+        if not isinstance(self.adaptive, bool):
+            raise ValueError(f"adaptive must be True or False, not {self.adaptive!r}")
         if self.placement not in (FREE, SAME_CPU):
             raise ValueError(f"placement must be 'free' or 'same-cpu', not {self.placement!r}")
 

@@ -176,7 +176,7 @@ class Pool:
             while not ticket.channels:
                 left = None if deadline is None else deadline - time.monotonic()
                 if left is not None and left <= 0:
-                    raise DeadlineExceeded(f"all {self.limit} channels were in use until the deadline")
+                    raise none_free(len(self._all), len(self._lent), self.limit)
                 patience = _LENT_S if self._lent else _PATIENCE_S
                 if not ticket.wait(patience if left is None else min(left, patience)):
                     self._stay(ticket)
@@ -217,6 +217,13 @@ class Pool:
             self.waiters[0].ring()
         except IndexError:
             pass
+
+
+def none_free(channels: int, lent: int, limit: int) -> DeadlineExceeded:
+    """For a caller that had no channel by its deadline. lent: those whose handler runs on, its call given up."""
+    busy = f"{channels} of at most {limit} (max_channels) are in use"
+    given_up = f", {lent} of them by handlers of calls that were given up" if lent else ""
+    return DeadlineExceeded(f"no channel was free in time: {busy}{given_up}")
 
 
 class _Ticket:

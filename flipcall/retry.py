@@ -99,6 +99,8 @@ def unavailable(error: Exception) -> bool:
     if isinstance(error, CallError):
         return error.status is Status.UNAVAILABLE
     return isinstance(error, (ClosedError, PeerDiedError)) or (
-        # With the socket's name: a handler's comes without.
-        isinstance(error, (ConnectionRefusedError, FileNotFoundError)) and error.filename is not None
+        # With the socket's name; of a handler's, failure.py says so.
+        isinstance(error, (ConnectionRefusedError, FileNotFoundError))
+        and error.filename is not None
+        and not getattr(error, "remote", False)
     )

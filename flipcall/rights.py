@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from . import unions
 from .errors import CallError
 from .fd import Fd
 from .fds import SCM_MAX_FD, close_fds
@@ -129,7 +130,10 @@ def holds_fd(kind: Any) -> bool:
 
 
 def foreign(kind: Any) -> set[type]:
-    """The classes in a type, at any depth, that msgspec does not know. Raises TypeError as it does."""
+    """The classes in a type, at any depth, that msgspec does not know. Raises TypeError as it does, and for a type
+    that crashes it.
+    """
+    unions.check(kind)
     found: set[type] = set()
     seen: set[int] = set()
     todo: list[Any] = [msgspec.inspect.type_info(kind)]

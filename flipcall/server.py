@@ -17,6 +17,7 @@ from .interceptor import ServerInterceptor
 from .limits import room_for
 from .listener import Listener
 from .liveness import Peer
+from .options import check, checked
 from .overview import Overview
 from .policy import WaitPolicy
 from .session import Implementation
@@ -59,6 +60,7 @@ class Server(Overview):
     Raises MisuseError for what cannot be served.
     """
 
+    @checked()
     def __init__(
         self,
         implementation: Implementation,
@@ -137,6 +139,7 @@ class Server(Overview):
         Handlers that run on after that keep their (daemon) thread until they return; their answer is lost. Called
         by a handler it returns at once: the server ends when that call has been answered.
         """
+        check(grace=grace)
         self._stopping = True
         self._asked.make()
         if self._begun:
@@ -149,6 +152,7 @@ class Server(Overview):
 
     def serve_forever(self, grace: float = 5.0, ready: Callable[[], None] | None = None) -> None:
         """Start, call ready() once it serves, wait for request_stop() or the parent's end, drain."""
+        check(grace=grace, ready=ready)
         self.start()
         try:
             if ready is not None:
@@ -203,6 +207,7 @@ def serve(
     ready: called once when it serves. options: as for Server. Signal handlers are those of before afterwards. The
     limit of open descriptors is raised to what max_channels needs (three each), as far as the hard limit allows.
     """
+    check(grace=grace, ready=ready)
     server = Server(implementation, path, **options)  # type: ignore[arg-type]
     room_for(server._max_channels)
     with called_on((signal.SIGTERM, signal.SIGINT), server.request_stop):

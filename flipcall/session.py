@@ -4,6 +4,7 @@ The first channel's Welcome carries a random token; a further channel that shows
 joins. The session ends with its last channel.
 """
 
+import inspect
 import logging
 import secrets
 import threading
@@ -21,6 +22,18 @@ Implementation = Service | Callable[[Peer], Service]
 
 
 _log = logging.getLogger("flipcall")
+
+
+def _check_factory(make: Callable[[Peer], Service]) -> None:
+    """Raises MisuseError for one that cannot be called with the peer, such as a class meant to be made once."""
+    try:
+        inspect.signature(make).bind(None)
+    except TypeError:
+        name = getattr(make, "__name__", repr(make))
+        what = f"{name} makes a service for each client, and is called with the Peer, which it does not take"
+        raise MisuseError(f"{what}; {name}() would be one service for all clients") from None
+    except ValueError:  # no signature to be had: its first call will tell
+        pass
 
 
 class Session:
@@ -51,6 +64,8 @@ class Sessions:
     ) -> None:
         if not isinstance(implementation, Service) and not callable(implementation):
             raise MisuseError(f"{implementation!r} is no service, nor makes one")
+        if not isinstance(implementation, Service):
+            _check_factory(implementation)
         self._implementation = implementation
         self._options = tracebacks, gate, interceptors
         self._lock = threading.Lock()

@@ -17,6 +17,7 @@ from .errors import (
     ClosedError,
     DeadlineExceeded,
     FlipcallError,
+    ForkedError,
     MisuseError,
     ProtocolError,
 )
@@ -42,7 +43,7 @@ class SocketChannel:
         self.call_id = 0
         self._inside = threading.Lock()  # so that no descriptor is closed under a system call
         self._state = State.ACTIVE
-        self._closed = False
+        self._closed = self._forked = False
 
     @property
     def state(self) -> State:
@@ -65,7 +66,7 @@ class SocketChannel:
     ) -> Reply:
         """See WindowChannel.bulk."""
         if self._closed:
-            raise ClosedError("this channel is closed")
+            raise self._shut()
         if self.state is not State.ACTIVE or not self._inside.acquire(blocking=False):
             raise BusyError("this channel waits for an answer")
         try:
@@ -109,9 +110,7 @@ class SocketChannel:
     def _step(self, flow: SocketFlow) -> Iterator[None]:
         """One read or write of a stream, by one thread. OVER, unless it ends well, as in _exchange()."""
         if self._closed or not self._inside.acquire(blocking=False):
-            raise (
-                ClosedError("this channel is closed") if self._closed else BusyError("this channel is in use")
-            )
+            raise self._shut() if self._closed else BusyError("this channel is in use")
         self._state = State.OVER
         try:
             yield
@@ -147,8 +146,14 @@ class SocketChannel:
     def _ended(self, error: Exception) -> Exception:
         """The error for a stream that has ended, or whose descriptor close() has taken away."""
         if self._closed:
-            return ClosedError("this channel is closed")
+            return self._shut()
         return hang_up(self._frames.peer, str(error)) if isinstance(error, ClosedError) else error
+
+    def _shut(self) -> FlipcallError:
+        """Why nothing goes over a closed channel."""
+        if self._forked:
+            return ForkedError("this channel belongs to the parent process: connect again after fork()")
+        return ClosedError("this channel is closed")
 
     def _leave(self) -> None:
         self._inside.release()
@@ -190,7 +195,7 @@ class SocketChannel:
 
     def abandon(self) -> None:
         """In a forked child: the stream is the parent's, and stays open for it."""
-        self._closed = True
+        self._closed = self._forked = True
         self._frames.socket.close()
 
     def close(self) -> None:

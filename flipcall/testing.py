@@ -17,6 +17,7 @@ from .endpoint import Endpoint
 from .interceptor import ClientInterceptor, ServerInterceptor
 from .liveness import Liveness, Peer
 from .named import NamedAllocator, NamedWindow
+from .options import checked
 from .outcome import Side
 from .policy import WaitPolicy
 from .service import Service
@@ -31,6 +32,7 @@ _LOOK_EVERY_S = 0.0005
 _BITS = {Side.CLIENT: lib.FC_SLEEPS_CLIENT, Side.SERVER: lib.FC_SLEEPS_SERVER}
 
 
+@checked()
 def local(
     implementation: S | Callable[[Peer], S],
     *,

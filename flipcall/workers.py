@@ -10,10 +10,10 @@
     Its place is filled again when it is LEAVING or gone: at once, or, when workers keep dying young, after a pause
     that doubles with each death up to half a minute.
 
-Who gets a connection: the worker with the fewest channels, in turn among equals. Where each client has an
-implementation of its own (Server's implementation is a factory), the worker that has this client's other channels:
-tokens of one worker mean nothing to another. What makes a client is what makes it one to sessions (session.py):
-process and user.
+Who gets a connection: of the workers that listen, the one with the fewest channels, in turn among equals. Where
+each client has an implementation of its own (Server's implementation is a factory), the worker that has this
+client's other channels: tokens of one worker mean nothing to another. What makes a client is what makes it one to
+sessions (session.py): process and user.
 
 Rejected: one listening socket that all workers accept from. The kernel wakes them all or the same one always,
 and a further channel of a session lands anywhere; it had to be passed on by a worker that does not want it.
@@ -70,13 +70,7 @@ class Crew:
         places: Places,
         sticky: bool,
     ) -> None:
-        """Raises MisuseError for a count or method that cannot be."""
-        if count < 1:
-            raise MisuseError(f"workers must be at least 1, not {count}")
-        try:
-            self._context: Any = multiprocessing.get_context(method)
-        except ValueError:
-            raise MisuseError(f"start_method is 'spawn', 'fork' or 'forkserver', not {method!r}") from None
+        self._context: Any = multiprocessing.get_context(method)
         self._count = count
         self._work = work
         self._recipe = recipe
@@ -183,7 +177,7 @@ class Crew:
             able = [w for w in self._workers if w.takes and not self._stopping]
             if self._sticky:
                 able = [w for w in able if w.clients[client]] or able
-            for worker in sorted(able, key=lambda w: len(w.channels)):
+            for worker in sorted(able, key=lambda w: (not w.listens(), len(w.channels))):
                 try:
                     say(worker.lane, Word.TAKE, 0, (sock.fileno(),))
                 except OSError:  # it does not listen, or is dying

@@ -161,7 +161,8 @@ class Channel:
         try:
             back = self.window.reclaim()
         except (FlipcallError, OSError):
-            back = True  # it is over, which its state says
+            self.window.close()  # its state says so then, also in a forked child, where it is the parent's
+            back = True
         if back:
             self.lent = False
             self._returned(self)

@@ -10,6 +10,7 @@ from ..channel import WindowChannel
 from ..client import Maker, Path, client_object
 from ..dialer import Connection
 from ..method import Method
+from ..options import checked
 from ..policy import WaitPolicy
 from ..service import Contract, Service, contract_of
 from ..switch import FUTEX
@@ -42,6 +43,7 @@ class Connecting(Generic[S]):
             client.close()
 
 
+@checked(loop=True)
 def connect(
     service: type[S],
     path: Path,

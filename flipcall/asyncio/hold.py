@@ -9,10 +9,11 @@ that makes one call after the other would keep the loop for ever:
 """
 
 import asyncio
+import os
 import time
 import weakref
 
-from ..errors import MisuseError
+from ..errors import ForkedError, MisuseError
 
 HOLD_S = (
     50e-6  # what a spin may take, policy.BALANCED_SPIN_NS: twenty calls, or one that is waited for in vain
@@ -22,10 +23,11 @@ HOLD_S = (
 class Hold:
     """See above. One a loop; only in its thread."""
 
-    __slots__ = ("__weakref__", "until")
+    __slots__ = ("__weakref__", "pid", "until")
 
     def __init__(self) -> None:
         self.until = 0.0  # time.monotonic() seconds; 0.0 when FREE
+        self.pid = os.getpid()  # the process in which the loop runs
 
     def over(self, loop: asyncio.AbstractEventLoop) -> bool:
         """Precondition: it is later than `until`. Whether the loop should run now; else a new hold has begun.
@@ -44,12 +46,15 @@ class Hold:
 
 
 def at_home(loop: asyncio.AbstractEventLoop) -> None:
-    """Raises MisuseError when another loop than `loop` runs here: for what only its tasks may do.
+    """Raises MisuseError when another loop than `loop` runs here: for what only its tasks may do. ForkedError, if
+    that is the parent process's.
 
-    None runs in a forked child, whose calls are refused as such.
+    Where a child was forked inside of a loop none runs; its calls are refused as such.
     """
     running = asyncio._get_running_loop()
     if running is not None and running is not loop:
+        if hold_of(loop).pid != os.getpid():
+            raise ForkedError("this client belongs to the parent process: connect again after fork()")
         raise MisuseError("this client belongs to another event loop: connect in the one that uses it")
 
 

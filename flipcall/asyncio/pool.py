@@ -18,8 +18,9 @@ from collections import deque
 from collections.abc import Callable
 
 from ..channel import WindowChannel
-from ..errors import ClosedError, DeadlineExceeded, ForkedError
+from ..errors import ClosedError, ForkedError
 from ..outcome import State
+from ..pool import none_free
 from .channel import Channel
 from .hold import at_home, hold_of
 from .thread import in_thread
@@ -154,8 +155,8 @@ class Pool:
 
     def _too_late(self, waiter: "asyncio.Future[Channel]") -> None:
         if not waiter.done():
-            what = f"all {len(self._all)} channels were in use until the deadline"
-            waiter.set_exception(DeadlineExceeded(what))
+            lent = sum(channel.lent for channel in self._all)
+            waiter.set_exception(none_free(len(self._all), lent, self.limit))
 
 
 def left(timeout: float | None, since: float) -> float | None:

@@ -15,6 +15,7 @@ from ..front import Front
 from ..limits import room_for
 from ..listener import Listener
 from ..liveness import Peer
+from ..options import check, checked
 from ..overview import Overview
 from ..policy import WaitPolicy
 from ..server import Path
@@ -43,6 +44,7 @@ class Server(Overview):
     Raises MisuseError for what cannot be served.
     """
 
+    @checked(loop=True)
     def __init__(
         self,
         implementation: Implementation,
@@ -112,6 +114,7 @@ class Server(Overview):
 
         Called by a handler it returns at once: the server ends when that call has been answered.
         """
+        check(grace=grace)
         self._stopping = True
         self._stop_asked.set()
         if self._listener is None:
@@ -123,6 +126,7 @@ class Server(Overview):
 
     async def serve_forever(self, grace: float = 5.0, ready: Callable[[], None] | None = None) -> None:
         """Start, call ready() once it serves, wait for request_stop() or to be cancelled, drain."""
+        check(grace=grace, ready=ready)
         await self.start()
         try:
             if ready is not None:
@@ -177,6 +181,7 @@ async def serve(
     ready: called once when it serves. options: as for Server. Signal handlers are those of before afterwards. The
     limit of open descriptors is raised as by flipcall.serve().
     """
+    check(grace=grace, ready=ready)
     server = Server(implementation, path, **options)  # type: ignore[arg-type]
     room_for(server._max_channels)
     loop = asyncio.get_running_loop()

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from .. import errors
-from . import call, demo, doctor, inspect, serve, top
+from . import bench, call, demo, doctor, inspect, serve, top
 from .text import one_line
 
 FAILED, USAGE, INTERNAL, INTERRUPTED = 1, 2, 70, 130
@@ -34,6 +34,7 @@ def commands() -> None:
 
 
 for _command in (
+    bench.command,
     call.command,
     demo.command,
     doctor.command,

@@ -1,61 +1,17 @@
 """flipcall demo: a typed call between two processes, and what it costs beside the same call over a socket."""
 
-import math
 import os
-import statistics
-import subprocess
-import sys
-import tempfile
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Any, Literal
+from functools import partial
+from typing import Any
 
 import click
 from rich.table import Table
 
 from .. import cpus, kernel
+from .measure import ROUNDS, TRANSPORTS, WARM_UP, echo_server, microseconds, stamped
 from .text import console, print_json
 
-ROUNDS = 5  # of each transport, alternating, so that a busy moment of the machine hits both
-WARM_UP = 200
-START_TIMEOUT_S = 10.0
 AWAKE_US = 20.0  # a call quicker than this cannot have woken a sleeping process on another CPU
-TRANSPORTS: tuple[Literal["window", "socket"], ...] = ("window", "socket")
-
-
-@contextmanager
-def _server() -> Iterator[str]:
-    """A server of Echo in a process of its own; yields its socket. Gone, with its directory, afterwards."""
-    with tempfile.TemporaryDirectory(prefix="flipcall-demo-") as directory:
-        path = os.path.join(directory, "echo.sock")
-        command = [sys.executable, "-m", "flipcall.cli.echo", path]
-        # In a session of its own: Ctrl-C is for this process, which then ends the other.
-        with subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True) as process:
-            try:
-                _wait_for(Path(path), process)
-                yield path
-            finally:
-                process.terminate()
-
-
-def _wait_for(path: Path, process: "subprocess.Popen[bytes]") -> None:
-    deadline = time.monotonic() + START_TIMEOUT_S
-    while not path.exists():
-        if process.poll() is not None or time.monotonic() > deadline:
-            raise click.ClickException(f"the demo's server did not start (exit status {process.returncode})")
-        time.sleep(0.005)
-
-
-def _microseconds(samples_ns: list[int]) -> dict[str, float]:
-    ordered = sorted(samples_ns)
-    at_99 = ordered[math.ceil(0.99 * len(ordered)) - 1]
-    return {
-        "p50_us": round(statistics.median(ordered) / 1000, 3),
-        "p99_us": round(at_99 / 1000, 3),
-        "mean_us": round(statistics.fmean(ordered) / 1000, 3),
-    }
 
 
 def measure(calls: int) -> dict[str, Any]:
@@ -66,7 +22,7 @@ def measure(calls: int) -> dict[str, Any]:
 
     item = Item(7, "sixteen-letters!", bytes(range(64)))
     samples: dict[str, list[int]] = {transport: [] for transport in TRANSPORTS}
-    with _server() as path:
+    with echo_server() as path:
         clients = {transport: flipcall.connect(Echo, path, transport=transport) for transport in TRANSPORTS}
         try:
             for client in clients.values():
@@ -75,15 +31,11 @@ def measure(calls: int) -> dict[str, Any]:
                         raise click.ClickException("the echo came back changed")
             for _ in range(ROUNDS):
                 for transport, client in clients.items():
-                    call, clock, add = client.echo, time.perf_counter_ns, samples[transport].append
-                    for _ in range(max(1, calls // ROUNDS)):
-                        start = clock()
-                        call(item)
-                        add(clock() - start)
+                    samples[transport] += stamped(partial(client.echo, item), max(1, calls // ROUNDS))
         finally:
             for client in clients.values():
                 client.close()
-    rows = {transport: _microseconds(taken) for transport, taken in samples.items()}
+    rows = {transport: microseconds(taken) for transport, taken in samples.items()}
     spins, reason = kernel.spinning_allowed()
     return {
         "calls": len(samples["window"]),

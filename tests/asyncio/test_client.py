@@ -9,6 +9,8 @@ import os
 import signal
 import threading
 import time
+from collections import deque
+from functools import partial
 from typing import Any
 
 import pytest
@@ -17,6 +19,7 @@ import flipcall
 import flipcall.asyncio
 from tests.asyncio.conftest import Post, Run, ThreadPost, until
 from tests.support import child
+from tests.window import forks
 
 connect = flipcall.asyncio.connect
 
@@ -349,6 +352,51 @@ def test_in_a_forked_child(path: str) -> None:
 
     server = ThreadPost()
     with flipcall.Server(server, path):
+        asyncio.run(main())
+
+
+def test_a_stream_in_a_forked_child(path: str) -> None:
+    """What had come before the fork is there; then it raises ForkedError, and the parent reads on."""
+
+    async def main() -> None:
+        async with connect(Post, path) as post:
+            numbers = post.count(100_000)
+            assert await numbers.__anext__() == 0
+
+            async def read_all() -> None:
+                async for _ in numbers:
+                    pass
+
+            def read_on() -> None:
+                reading = read_all()
+                with pytest.raises(flipcall.ForkedError):
+                    deque(
+                        iter(partial(reading.send, None), reading), 0
+                    )  # though no loop runs, it takes breath
+
+            assert forks.run(read_on) == 0
+            assert [n async for n in numbers] == list(range(1, 100_000))
+            assert await post.echo(1) == 1
+
+    with flipcall.Server(ThreadPost(), path):
+        asyncio.run(main())
+
+
+def test_in_a_forked_childs_own_loop(path: str) -> None:
+    """A client that was inherited is refused as such, not for the loop."""
+
+    async def main() -> None:
+        async with connect(Post, path) as post:
+            assert await post.echo(1) == 1
+
+            async def call() -> None:
+                with pytest.raises(flipcall.ForkedError):
+                    await post.echo(2)
+
+            assert await asyncio.to_thread(forks.run, lambda: asyncio.run(call())) == 0
+            assert await post.echo(3) == 3
+
+    with flipcall.Server(ThreadPost(), path):
         asyncio.run(main())
 
 

@@ -84,7 +84,6 @@ def test_an_abstract_contract(serve: Callable[..., Any], connect: Callable[..., 
         (lambda: {"f": _annotated("**xs: int")}, "xs"),
         (lambda: {"f": _annotated("x: int", "")}, "result"),
         (lambda: {"f": _annotated("x: Undefined")}, "Undefined"),
-        (lambda: {"close": _annotated("x: int")}, "close"),
         (dict, "no public method"),
     ],
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -78,6 +79,29 @@ def test_the_late_answer_is_not_the_next_calls(
         handler.go.set()
         assert desk.add(1) == 11
         handler.go.clear()
+
+
+@pytest.mark.parametrize("timeout", [0, 0.02])
+def test_no_channel_in_time(
+    jobs: Jobs, connect: Callable[..., Desk], handler: Handler, timeout: float
+) -> None:
+    """The caller is told how many there are and may be, and that a call that was given up has one, if so."""
+    desk = connect(Desk, max_channels=1)
+    with ThreadPoolExecutor(1) as threads:
+        call = threads.submit(desk.run, "wait")
+        assert handler.entered.wait(MARGIN)
+        with pytest.raises(flipcall.DeadlineExceeded) as info:
+            flipcall.with_options(desk, timeout=timeout).add(1)
+        assert str(info.value) == "no channel was free in time: 1 of at most 1 (max_channels) are in use"
+        handler.go.set()
+        assert call.result(MARGIN) == "late"
+    handler.go.clear()
+    with pytest.raises(flipcall.DeadlineExceeded):
+        flipcall.with_options(desk, timeout=SHORT).run("wait")
+    with pytest.raises(
+        flipcall.DeadlineExceeded, match=r"1 of them by handlers of calls that were given up$"
+    ):
+        flipcall.with_options(desk, timeout=timeout).add(1)
 
 
 def test_other_channels_go_on(desk: Desk, handler: Handler) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -95,10 +96,46 @@ def test_registered_types_arrive_as_themselves(desk: Desk, jobs: Jobs, error: Ex
 )
 def test_oserror_keeps_its_errno(desk: Desk, jobs: Jobs, number: int) -> None:
     """An OSError arrives with its errno, as the type that goes with it."""
-    got = caught(desk, jobs, OSError(number, "said so", "/some/file"))
+    got = caught(desk, jobs, OSError(number, "said so"))
     assert isinstance(got, OSError)
     assert type(got) is type(OSError(number, ""))
     assert (got.errno, got.strerror) == (number, "said so")
+
+
+@pytest.mark.parametrize("names", [("/some/file",), ("/some/file", None, "/other")])
+def test_oserror_keeps_its_file_names(desk: Desk, jobs: Jobs, names: tuple[Any, ...]) -> None:
+    """It reads here as it does there."""
+    raised = OSError(errno.EXDEV, "said so", *names)
+    got = caught(desk, jobs, raised)
+    assert isinstance(got, OSError)
+    assert (got.filename, got.filename2) == (raised.filename, raised.filename2)
+    assert (got.args, str(got)) == (raised.args, str(raised))
+
+
+@pytest.mark.parametrize(
+    ("name", "arrives"),
+    [
+        ("größer", "größer"),
+        ("lone \udcff", "lone \udcff"),
+        (b"raw \xff", "raw \udcff"),
+        (Path("/a/path"), "/a/path"),
+        ("", ""),
+        ("with\0zero", "with\0zero"),
+        ("x" * 4096, "x" * 4096),
+        ("ü" * 2049, None),
+        ("no name \ud800", None),
+        (7, None),
+        (object(), None),
+        (None, None),
+    ],
+)
+def test_file_names_arrive_whole_or_not_at_all(
+    desk: Desk, jobs: Jobs, name: Any, arrives: str | None
+) -> None:
+    """A str, as os.fsdecode() makes one; what names no file, or one longer than the kernel takes, is left out."""
+    got = caught(desk, jobs, FileNotFoundError(errno.ENOENT, "no", name))
+    assert isinstance(got, FileNotFoundError)
+    assert (got.errno, got.filename, got.filename2) == (errno.ENOENT, arrives, None)
 
 
 @pytest.mark.parametrize(

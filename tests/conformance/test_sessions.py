@@ -52,7 +52,6 @@ def test_all_channels_of_a_client_share_one(serve: Callable[..., Any], connect: 
     [
         (lambda peer: 1 / 0, "ZeroDivisionError"),
         (lambda peer: "no service", "MisuseError|not a subclass"),
-        (DeskServer, "TypeError"),
     ],
 )
 def test_a_factory_that_fails(

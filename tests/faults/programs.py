@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import flipcall
 
 
@@ -15,6 +17,7 @@ class Site(flipcall.Service):
     def wait(self, mark: str) -> None: ...
     def die(self) -> None: ...
     def size(self, data: bytes) -> int: ...
+    def count(self, n: int) -> Iterator[int]: ...
 
 
 class SiteServer(Site):
@@ -40,6 +43,9 @@ class SiteServer(Site):
 
     def size(self, data: bytes) -> int:
         return len(data)
+
+    def count(self, n: int) -> Iterator[int]:
+        yield from range(n)
 
 
 def serving(path: str) -> None:

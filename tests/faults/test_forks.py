@@ -146,6 +146,23 @@ def test_fork_amid_calls(serve: Callable[..., Any], connect: Callable[..., Site]
     assert site.add(1, 2) == 3
 
 
+@pytest.mark.parametrize("transport", ["window", "socket"])
+def test_a_stream_that_is_the_parents(serve: Callable[..., Any], connect: Callable[..., Site]) -> None:
+    """What had come before the fork is there; then it raises ForkedError, and the parent reads on."""
+    serve(SiteServer())
+    site = connect(Site)
+    numbers = site.count(100_000)
+    assert next(numbers) == 0
+
+    def read_on() -> None:
+        with pytest.raises(flipcall.ForkedError):
+            list(numbers)
+
+    assert forks.run(read_on) == 0
+    assert list(numbers) == list(range(1, 100_000))
+    assert site.add(1, 2) == 3
+
+
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_server_that_is_the_parents(
     serve: Callable[..., Any], connect: Callable[..., Site], path: str, workers: int

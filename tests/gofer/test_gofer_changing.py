@@ -231,6 +231,23 @@ def test_xattrs(session: Session, root: int, tree: Path) -> None:
             session.get_xattr(fid, b"user.a")
 
 
+def test_errors_name_no_file(session: Session, root: int) -> None:
+    """They cross to the client with what names they have, and the server's are none of its affair."""
+    fid = walk(session, root, b"hello")
+    attempts: list[Callable[[], object]] = [
+        lambda: session.get_xattr(fid, b"user.none"),
+        lambda: session.mkdir(Place(root, b"dir"), 0o755, None),
+        lambda: session.link(fid, Place(root, b"hello")),
+        lambda: session.open(fid, os.O_RDONLY | os.O_DIRECTORY),
+        lambda: session.rename(Place(root, b"none"), Place(root, b"other"), 0),
+    ]
+    for attempt in attempts:
+        with pytest.raises(OSError) as caught:  # noqa: PT011 - whatever it is
+            attempt()
+        assert caught.value.errno
+        assert (caught.value.filename, caught.value.filename2) == (None, None), attempt
+
+
 @pytest.mark.parametrize(
     "name", [b"security.capability", b"trusted.x", b"system.posix_acl_access", b"", b"x"]
 )

@@ -296,42 +296,6 @@ def test_statvfs(at: Path, host: Path) -> None:
     assert ours.f_namemax == theirs.f_namemax
 
 
-def test_posix_fallocate(at: Path, host: Path) -> None:
-    """Space is reserved, by writing: pyfuse3 has no fallocate, and libc makes up for it."""
-    with open(at / "file", "w+b") as file:
-        file.write(b"kept")
-        file.flush()
-        os.posix_fallocate(file.fileno(), 0, 1 << 16)
-        file.seek(0)
-        assert file.read(5) == b"kept\0"
-    assert (host / "file").stat().st_size == 1 << 16
-    assert (host / "file").stat().st_blocks * 512 >= 1 << 16
-
-
-def test_fallocate_is_not_there(at: Path, host: Path) -> None:
-    """fallocate(2) says that it is not supported and changes nothing, as docs/gofer-mount.md has it."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    length = ctypes.c_int64(1 << 16)
-    with open(at / "file", "w+b") as file:
-        for mode in (0, 1, 1 | 2, 16):  # none, KEEP_SIZE, PUNCH_HOLE, ZERO_RANGE
-            assert libc.fallocate(file.fileno(), mode, ctypes.c_int64(0), length) == -1
-            assert ctypes.get_errno() == errno.EOPNOTSUPP
-    assert (host / "file").stat().st_size == 0
-
-
-def test_holes_read_as_data(at: Path, host: Path) -> None:
-    """A sparse file stays sparse and is as long as its blocks say; where its holes are is not told."""
-    with open(at / "file", "w+b") as file:
-        file.seek(1 << 20)
-        file.write(b"end")
-        file.flush()
-        assert os.lseek(file.fileno(), 0, os.SEEK_DATA) == 0
-        assert os.lseek(file.fileno(), 0, os.SEEK_HOLE) == (1 << 20) + 3
-        with fails(errno.ENXIO):
-            os.lseek(file.fileno(), 1 << 21, os.SEEK_DATA)
-    assert (at / "file").stat().st_blocks == (host / "file").stat().st_blocks < 1 << 10
-
-
 def test_fifo(at: Path, host: Path) -> None:
     """A FIFO's node is made through the mount; what it carries is the kernel's business on this side."""
     os.mkfifo(at / "fifo", 0o600)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from gofer_support import fails
-from mount_support import Mounted, Program, mounted, needs_mount
+from mount_support import Mounted, Program, eventually, is_stopped, mounted, needs_mount
 
 pytestmark = [needs_mount, pytest.mark.timeout(40)]
 
@@ -153,12 +153,12 @@ def test_gofer_stopped(tmp_path: Path) -> None:
         (mount.at / "file").write_bytes(b"content")
         os.kill(mount.gofer.pid, signal.SIGSTOP)
         try:
-            _eventually(lambda: _is_stopped(mount.gofer.pid))
+            eventually(lambda: is_stopped(mount.gofer.pid))
             with fails(errno.EIO):
                 (mount.at / "file").stat()
         finally:
             os.kill(mount.gofer.pid, signal.SIGCONT)
-        _eventually(lambda: (mount.at / "file").read_bytes() == b"content")
+        eventually(lambda: (mount.at / "file").read_bytes() == b"content")
 
 
 def test_signals_while_the_gofer_hangs(mount: Mounted) -> None:
@@ -188,21 +188,6 @@ def outcome_of(action: Callable[[], object]) -> object:
         return action()
     except OSError as error:
         return error
-
-
-def _is_stopped(pid: int) -> bool:
-    """Whether every thread is: the signal takes its time to get to those that run."""
-    return all(stat.read_text().split(") ")[1][0] == "T" for stat in Path(f"/proc/{pid}/task").glob("*/stat"))
-
-
-def _eventually(true: Callable[[], bool]) -> None:
-    pause = threading.Event()
-    for _ in range(100):
-        with contextlib.suppress(OSError):
-            if true():
-                return
-        pause.wait(0.05)
-    pytest.fail("never came true")
 
 
 def test_more_objects_than_fids(tmp_path: Path) -> None:

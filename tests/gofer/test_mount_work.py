@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from gofer_support import ROOT
-from mount_support import Mounted, mounted, needs_mount
+from mount_support import Mounted, mounted, needs_mount, needs_rows
 
 pytestmark = [needs_mount, pytest.mark.timeout(60)]
 
@@ -175,11 +175,30 @@ verify=crc32c
 do_verify=1
 verify_fatal=1
 fsync=64
+fallocate=native
 [one]
 [two]
 """
     (at / "job").write_text(job)
     run("fio", "--minimal", "job", at=at)
+
+
+@needs_rows
+@needs("fio")
+def test_fio_reserves(at: Path, host: Path) -> None:
+    """Two jobs reserve a file each by fallocate, range by range, at random."""
+    job = """[global]
+ioengine=falloc
+rw=randwrite
+bs=16k
+size=4m
+[one]
+[two]
+"""
+    (at / "job").write_text(job)
+    run("fio", "--minimal", "job", at=at)
+    for name in ("one.0.0", "two.0.0"):
+        assert (host / name).stat().st_blocks * 512 >= (host / name).stat().st_size == 4 << 20
 
 
 @needs("cp", "rm", "mv", "cmp")

@@ -45,7 +45,7 @@ class ToldServer(Told):
         raise {
             "unavailable": flipcall.CallError(flipcall.Status.UNAVAILABLE, "not now"),
             "value": ValueError("no"),
-            "file": FileNotFoundError(2, "No such file or directory"),
+            "file": FileNotFoundError(2, "No such file or directory", "/nowhere"),
             "internal": flipcall.CallError(flipcall.Status.INTERNAL, "broken"),
         }[how]
 

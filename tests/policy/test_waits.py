@@ -18,7 +18,18 @@ MakePair = Callable[[WaitPolicy, WaitPolicy], Pair]
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"spin_ns": -1}, {"spin_ns": 10**12 + 1}, {"yields": -1}, {"yields": 10**6 + 1}, {"placement": "moon"}],
+    [
+        {"spin_ns": -1},
+        {"spin_ns": 10**12 + 1},
+        {"spin_ns": 1.5},
+        {"spin_ns": "50"},
+        {"spin_ns": None},
+        {"yields": -1},
+        {"yields": 10**6 + 1},
+        {"yields": True},
+        {"adaptive": 1},
+        {"placement": "moon"},
+    ],
 )
 def test_wrong_numbers_are_refused(wrong: dict[str, object]) -> None:
     """At once, with a ValueError that names what is allowed."""

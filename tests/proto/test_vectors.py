@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -117,6 +118,9 @@ def test_reply(path: str, transport: str, case: dict[str, Any]) -> None:
                 with pytest.raises((ValueError, OSError, flipcall.CallError)) as info:
                     client.add(1, 2)
                 assert type(info.value).__name__ == case["raises"]
+                for name in case.keys() & {"filename", "filename2"}:
+                    found = getattr(info.value, name)
+                    assert (None if found is None else os.fsencode(found).hex()) == case[name]
             else:
                 with pytest.raises(flipcall.ProtocolError):
                     client.add(1, 2)

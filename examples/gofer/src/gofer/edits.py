@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import socket
 import stat
+from collections.abc import Iterator
 
+from gofer import names
 from gofer.bound import BoundSocket
 from gofer.mounted import MountedTree, Path
 from gofer.protocol import NOW, Place, RenameFlag, SetStat
+from gofer.resolve import Resolved
 
 
 class Edits(MountedTree):
@@ -18,13 +23,13 @@ class Edits(MountedTree):
 
     def mkdir(self, path: Path, mode: int = 0o777) -> None:
         """As os.mkdir."""
-        with self._parent(path) as (found, name):
+        with self._parent(path, errno.EEXIST) as (found, name):
             self.release([self.gofer.mkdir(Place(found.inode.fid, name), mode, None).fid])
 
     def mknod(self, path: Path, mode: int = 0o600 | stat.S_IFREG) -> None:
         """As os.mknod, for regular files, FIFOs and sockets."""
-        with self._parent(path) as (found, name):
-            self.release([self.gofer.mknod(Place(found.inode.fid, name), mode, None).fid])
+        with self._new(path) as place:
+            self.release([self.gofer.mknod(place, mode, None).fid])
 
     def mkfifo(self, path: Path, mode: int = 0o666) -> None:
         """As os.mkfifo."""
@@ -32,33 +37,59 @@ class Edits(MountedTree):
 
     def symlink(self, target: Path, path: Path) -> None:
         """As os.symlink: the target is written down as it is given, and means something to who follows it."""
-        with self._parent(path) as (found, name):
-            self.release([self.gofer.symlink(Place(found.inode.fid, name), os.fsencode(target), None).fid])
+        with self._new(path) as place:
+            self.release([self.gofer.symlink(place, os.fsencode(target), None).fid])
 
     def link(self, old: Path, new: Path, *, follow_symlinks: bool = True) -> None:
         """As os.link."""
-        with self._at(old, follow_symlinks) as file, self._parent(new) as (found, name):
-            self.release([self.gofer.link(file.inode.fid, Place(found.inode.fid, name)).fid])
+        with self._at(old, follow_symlinks) as file, self._new(new) as place:
+            self.release([self.gofer.link(file.inode.fid, place).fid])
 
     def unlink(self, path: Path) -> None:
         """As os.unlink."""
-        self._remove(path, False)
+        with self._parent(path, errno.EISDIR) as (found, name):
+            if _slashed(path):
+                raise _error(errno.EISDIR if self._is_directory(found, name) else errno.ENOTDIR)
+            self._remove(found, name, False)
 
     def rmdir(self, path: Path) -> None:
         """As os.rmdir."""
-        self._remove(path, True)
+        with self._parent(path, errno.EINVAL) as (found, name):
+            self._remove(found, name, True)
 
-    def _remove(self, path: Path, directory: bool) -> None:
-        with self._parent(path) as (found, name):
-            self.close_fids([])
-            self.gofer.unlink(Place(found.inode.fid, name), directory)
+    def _remove(self, found: Resolved, name: bytes, directory: bool) -> None:
+        self.close_fids([])
+        self.gofer.unlink(Place(found.inode.fid, name), directory)
 
     def rename(self, old: Path, new: Path, *, exchange: bool = False, replace: bool = True) -> None:
         """As os.rename. `exchange`: both exist and trade names. `replace=False`: EEXIST when `new` exists."""
         flags = RenameFlag.EXCHANGE * exchange | RenameFlag.NOREPLACE * (not replace)
-        with self._parent(old) as (source, name), self._parent(new) as (target, new_name):
+        with (
+            self._parent(old, errno.EBUSY) as (source, name),
+            self._parent(new, errno.EBUSY) as (target, new_name),
+        ):
+            if (_slashed(old) or _slashed(new)) and not self._is_directory(source, name):
+                raise _error(errno.ENOTDIR)
+            if exchange and _slashed(new) and not self._is_directory(target, new_name):
+                raise _error(errno.ENOTDIR)
             self.close_fids([])
             self.gofer.rename(Place(source.inode.fid, name), Place(target.inode.fid, new_name), flags)
+
+    @contextlib.contextmanager
+    def _new(self, path: Path) -> Iterator[Place]:
+        """Where something that is no directory is to be made."""
+        with self._parent(path, errno.EEXIST) as (found, name):
+            if _slashed(path):  # a directory's name: ENOENT, but where something is
+                self._is_directory(found, name)
+                raise _error(errno.EEXIST)
+            yield Place(found.inode.fid, name)
+
+    def _is_directory(self, found: Resolved, name: bytes) -> bool:
+        """Whether an entry of a directory is one itself, not a link to one; FileNotFoundError."""
+        entry = self.gofer.walk_look(found.inode.fid, [], name).found
+        if entry is None:
+            raise _error(errno.ENOENT)
+        return stat.S_ISDIR(entry.mode)
 
     # ---- sockets, where the gofer allows them ----------------------------------------------------------
 
@@ -71,8 +102,8 @@ class Edits(MountedTree):
 
     def bind(self, path: Path, kind: int = socket.SOCK_STREAM, mode: int = 0o777) -> BoundSocket:
         """A new Unix socket in the tree."""
-        with self._parent(path) as (found, name):
-            return BoundSocket(self, self.gofer.bind(Place(found.inode.fid, name), kind, mode, None), kind)
+        with self._new(path) as place:
+            return BoundSocket(self, self.gofer.bind(place, kind, mode, None), kind)
 
     # ---- attributes ----------------------------------------------------------------------------------
 
@@ -123,3 +154,12 @@ class Edits(MountedTree):
         """As os.removexattr."""
         with self._at(path, follow_symlinks) as found:
             self.gofer.remove_xattr(found.inode.fid, os.fsencode(name))
+
+
+def _slashed(path: Path) -> bool:
+    """Whether a path says that its last name is a directory's."""
+    return names.encode(path).endswith(b"/")
+
+
+def _error(code: int) -> OSError:
+    return OSError(code, os.strerror(code))

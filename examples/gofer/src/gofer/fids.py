@@ -66,7 +66,13 @@ class Handle:
     def __enter__(self) -> Handle:
         return self
 
-    def __exit__(self, *exc: object) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if isinstance(
+            error, OSError
+        ):  # which crosses with its names: of /proc/self/fd, of one step of a walk
+            error.filename = error.filename2 = None
         with self._table._lock:
             self._pins -= 1
             last = self._closing and self._pins == 0

@@ -88,9 +88,9 @@ class MountedTree:
             yield found
 
     @contextlib.contextmanager
-    def _parent(self, path: Path) -> Iterator[tuple[Resolved, bytes]]:
+    def _parent(self, path: Path, nameless: int) -> Iterator[tuple[Resolved, bytes]]:
         with named(path):
-            found, name = self._resolver.parent(names.encode(path))
+            found, name = self._resolver.parent(names.encode(path), nameless)
             with found:
                 yield found, name
 
@@ -123,7 +123,9 @@ class MountedTree:
 
 
 def explain(path: Path, error: OSError) -> NoReturn:
-    """Raise a call's error again, saying which path it is about, as `os` does; the server knows no paths."""
+    """Raise a call's error again, saying which path it is about, as `os` does; the server knows no paths, and
+    sends no names.
+    """
     if isinstance(error, flipcall.FlipcallError) or error.errno is None or error.filename is not None:
         raise error
     raise OSError(error.errno, os.strerror(error.errno), names.decode(names.encode(path))) from error

@@ -40,7 +40,12 @@ class Opening(Looking):
             self._fids.require_room()
             # In one step where no device can be opened by mistake; what cannot be done twice is not tried so.
             if self._export.own_mount and names and not flags & os.O_TRUNC:
-                opened = self._at_once(start, names, flags | ALWAYS | os.O_NOFOLLOW)
+                try:
+                    opened = self._at_once(start, names, flags | ALWAYS | os.O_NOFOLLOW)
+                except NotADirectoryError:
+                    if not flags & os.O_DIRECTORY:
+                        raise
+                    opened = -1  # said of a symbolic link, too: which it is, is found out below
                 if opened >= 0:
                     return self._opened(opened, flags, ahead)
             with self._tree.here.lock:

@@ -119,18 +119,19 @@ class Resolver:
             return []
         return found
 
-    def parent(self, path: bytes) -> tuple[Resolved, bytes]:
+    def parent(self, path: bytes, nameless: int) -> tuple[Resolved, bytes]:
         """The directory a path's last name is in, and that name: for making, removing and renaming.
 
-        EINVAL for a path that ends in `.` or `..`, and for the root, which have no name to change.
+        OSError `nameless` for a path that ends in `.` or `..`, and for the root, which have no name to change.
         """
         head, _, name = path.rstrip(b"/").rpartition(b"/")
-        if name in (b"", b".", b".."):
-            raise _error(errno.ENOENT if not path else errno.EINVAL)
-        found = self.resolve(head + b"/.")
-        if found.missing is not None:
-            found.cut(0)
+        if not path:
             raise _error(errno.ENOENT)
+        found = self.resolve(head + b"/.")
+        if found.missing is not None or name in (b"", b".", b".."):
+            missing = found.missing is not None
+            found.cut(0)
+            raise _error(errno.ENOENT if missing else nameless)
         return found, name
 
     def _walk(self, found: Resolved, path: bytes, follow: bool) -> None:

@@ -51,11 +51,15 @@ def mount(
         print(f"gofer: mount needs pip install 'flipcall-gofer[fuse]' ({error})", file=sys.stderr)
         sys.exit(1)
     from gofer.fuse import passthrough
+    from gofer.fuse.rows import answers
 
     logging.basicConfig(level=logging.INFO, format="gofer: %(message)s")
-    announcement = (
-        f"gofer: mounted {socket_path} on {mountpoint}\ngofer: FUSE passthrough: {passthrough.report()}"
-    )
+
+    def announce() -> None:
+        print(f"gofer: mounted {socket_path} on {mountpoint}")
+        print(f"gofer: fallocate and holes: {answers.report()}")
+        print(f"gofer: FUSE passthrough: {passthrough.report()}", flush=True)
+
     try:
         fuse.mount(
             socket_path,
@@ -63,7 +67,7 @@ def mount(
             connect=lambda path: GoferClient(path, transport=transport, timeout=timeout),
             cache=cache,
             allow_other=allow_other,
-            ready=lambda: print(announcement, flush=True),
+            ready=announce,
         )
     except (flipcall.FlipcallError, OSError) as error:
         print(f"gofer: cannot mount {socket_path} on {mountpoint}: {error}", file=sys.stderr)

@@ -19,6 +19,7 @@ from gofer.client import GoferClient
 from gofer.fuse.connection import Connection
 from gofer.fuse.loop import Loop
 from gofer.fuse.operations import GoferOperations
+from gofer.fuse.rows import answers
 
 _TIDY_S = 1.0
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -50,8 +51,10 @@ def mount(
         if allow_other:
             options.add("allow_other")
         with Loop(lambda: _tidy_up(connection), _TIDY_S) as loop:
+            operations = GoferOperations(connection, cache, loop.in_thread)
             try:
-                pyfuse3.init(GoferOperations(connection, cache, loop.in_thread), mountpoint, options)
+                with answers.added(operations, loop.start):
+                    pyfuse3.init(operations, mountpoint, options)
             except RuntimeError as error:  # libfuse has said why on stderr
                 raise OSError(f"cannot mount on {mountpoint}: {error}") from error
             try:

@@ -83,7 +83,7 @@ class Loop:
 
     def run(self, main: Callable[[], Task]) -> None:
         """Run `main` and the tasks it starts to their end."""
-        self._start(main())
+        self.start(main())
         while self._tasks:
             if not self._ready:
                 self._wait()
@@ -110,7 +110,8 @@ class Loop:
         self._done.append((task, done))
         os.eventfd_write(self._wake, 1)
 
-    def _start(self, task: Task) -> None:
+    def start(self, task: Task) -> None:
+        """Run a task, too: it begins when the one that runs now suspends itself or has ended."""
         self._tasks += 1
         self._ready.append((task, None))
 
@@ -163,7 +164,7 @@ class Loop:
 
     def open_nursery(self) -> Nursery:
         """A group of tasks."""
-        return Nursery(self._start)
+        return Nursery(self.start)
 
     def current_trio_token(self) -> None:
         """Nobody calls into this loop from other threads."""

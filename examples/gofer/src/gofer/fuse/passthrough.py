@@ -66,4 +66,4 @@ def pyfuse3_libfuse() -> str:
 
 
 def _libfuse() -> ctypes.CDLL:
-    return ctypes.CDLL("libfuse3.so.3")
+    return ctypes.CDLL(pyfuse3.__file__)  # and what that is linked with: it is libfuse3.so.4 since 3.17

@@ -187,6 +187,32 @@ class Transfers(pyfuse3.Operations):
         return self.connection.gofer.write(file.fid, offset, data[: self.connection.client.max_write])
 
     @once
+    async def fallocate(self, fh: FileHandleT, mode: int, offset: int, length: int) -> None:
+        """Reserve room, make a hole or zeros; on another thread, as the host's file system may take its time."""
+        file = self.opened(self.files[fh])
+        gofer = self.connection.gofer
+        try:
+            await self._in_thread(gofer.fallocate, file.fid, mode, offset, length)
+        finally:
+            file.node.has_changed()
+
+    @retried
+    async def lseek(self, fh: FileHandleT, offset: int, whence: int) -> int:
+        """Where data or a hole is.
+
+        Of a file that is open for writing, nothing is said to be a hole: the kernel may have pages of it that were
+        written through a mapping, and does not send them before it asks.
+        """
+        file = self.opened(self.files[fh])
+        gofer = self.connection.gofer
+        if offset >= 0 and not any(other.writable for other in file.node.files):
+            return gofer.seek(file.fid, offset, whence)
+        size = gofer.stat(file.fid).size
+        if not 0 <= offset < size:
+            raise OSError(errno.ENXIO, os.strerror(errno.ENXIO))
+        return offset if whence == os.SEEK_DATA else size
+
+    @once
     async def fsync(self, fh: FileHandleT, datasync: bool) -> None:
         """To the disk; on another thread and channel, so that nothing else waits for it."""
         await self._sync(self.opened(self.files[fh]).fid, datasync)
