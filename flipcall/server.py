@@ -2,23 +2,20 @@
 that hands connections out to N processes, each with a floor of its own (front.py, workers.py).
 """
 
-import os
 import signal
 import threading
-import weakref
 from collections.abc import Callable, Sequence
 from types import TracebackType
 
 from ._core import lib
-from .errors import ForkedError, MisuseError
+from .errors import MisuseError
 from .floor import Floor, work
 from .front import Front
+from .host import Host, Path
 from .interceptor import ServerInterceptor
 from .limits import room_for
-from .listener import Listener
 from .liveness import Peer
 from .options import check, checked
-from .overview import Overview
 from .policy import WaitPolicy
 from .session import Implementation
 from .stopping import StopRequest, called_on
@@ -26,12 +23,8 @@ from .switch import NOTIFY
 from .terms import Terms, same_user
 from .workers import StartMethod
 
-Path = str | os.PathLike[str]
 
-_servers: "weakref.WeakSet[Server]" = weakref.WeakSet()
-
-
-class Server(Overview):
+class Server(Host):
     """Serves an implementation at a Unix socket: start() and stop(), or serve_forever(), or `with`.
 
     implementation: a service all clients share (its methods run in many threads at once), or a callable that
@@ -82,7 +75,6 @@ class Server(Overview):
         statistics: bool = True,
         interceptors: Sequence[ServerInterceptor] = (),
     ) -> None:
-        self.path = os.fspath(path)
         terms = Terms(
             policy=policy or WaitPolicy.balanced(),
             switch=switch,
@@ -103,15 +95,8 @@ class Server(Overview):
         self._inside: Floor | Front = Floor(implementation, terms)
         if workers:
             self._inside = Front(workers, start_method, work, implementation, terms)
-        super().__init__(self._inside)
-        self._parent = os.getppid() if stop_with_parent else None
-        self._max_channels = max_channels
-        self._listener: Listener | None = None
-        self._begun = False
-        self._stopping = False
-        self._inherited = False
+        super().__init__(path, self._inside, max_channels, stop_with_parent)
         self._asked = StopRequest()
-        _servers.add(self)
 
     def start(self) -> None:
         """Listen, and serve in the background; workers serve when it returns. Raises OSError (path in use, not
@@ -121,17 +106,6 @@ class Server(Overview):
         assert self._listener is not None
         self._begun = True
         self._inside.start(self._listener, self._stop_soon, self._parent)
-
-    def listen(self) -> None:
-        """Make the socket; clients can connect, and wait for start(), which else does this itself. For a program
-        that afterwards confines itself to what its handlers need. Idempotent. Raises OSError as start() does.
-        """
-        if self._inherited:
-            raise ForkedError("this server is the parent process's: make one after fork()")
-        if self._begun or self._stopping:
-            raise MisuseError("a server starts once")
-        if self._listener is None:
-            self._listener = Listener(self.path)
 
     def stop(self, grace: float = 5.0) -> None:
         """Drain and end: calls under way get `grace` seconds to be answered. Any thread, idempotent.
@@ -173,25 +147,6 @@ class Server(Overview):
         self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
     ) -> None:
         self.stop()
-
-    def _forked(self) -> None:
-        """In a forked child: this server is the parent's. Close what was inherited, tell nobody, do no more. One
-        that has not begun is as much the child's as the parent's.
-        """
-        if self._listener is None:
-            return
-        self._listener.disown()
-        self._inside.disown()
-        self._listener = None
-        self._begun, self._inherited, self._stopping = False, True, True
-
-
-def _after_fork() -> None:
-    for server in list(_servers):
-        server._forked()
-
-
-os.register_at_fork(after_in_child=_after_fork)
 
 
 def serve(

@@ -55,7 +55,7 @@ LAYERS = [
     ["control", "channel", "flow", "stream", "streams", "socketflow", "socketchannel"],
     ["pool", "dispatch", "serving", "socketserving", "session", "listener"],
     ["agreement", "health", "reflection", "stats"],
-    ["builtin", "terms", "stopping", "overview"],
+    ["builtin", "terms", "stopping", "host"],
     [
         "admission",
         "connection",

@@ -17,6 +17,7 @@ from ..switch import FUTEX
 from .interceptor import ClientInterceptor, client_chain
 from .pool import Pool
 from .stub import Call, maker, stub
+from .waits import loop_waits
 
 S = TypeVar("S", bound=Service)
 
@@ -54,6 +55,7 @@ def connect(
     max_channels: int = 64,
     message_max: int = lib.FC_MESSAGE_DEFAULT,
     policy: WaitPolicy | None = None,
+    switch: str | None = None,
     interceptors: Sequence[ClientInterceptor] = (),
 ) -> Connecting[S]:
     """A client of the server at socket `path`; it has the methods of `service`, which are `async def`.
@@ -79,7 +81,7 @@ def connect(
         window_size=window_size,
         max_channels=max_channels,
         message_max=message_max,
-        policy=policy or WaitPolicy.balanced(),
+        policy=loop_waits(policy, switch),
         switch=FUTEX,
     )
 

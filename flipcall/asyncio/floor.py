@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable
 from ..builtin import Builtins
 from ..limits import Places, room_for
 from ..listener import Source
-from ..liveness import Peer
+from ..liveness import Liveness, Peer
 from ..method import encode
 from ..service import Service
 from ..stats import ServerStats, of_workers
@@ -54,13 +54,35 @@ class Floor:
         self.workers: list[int] = []
         self._source: Source | None = None
         self._acceptor: Acceptor | None = None
+        self._parent: Liveness | None = None
 
-    def start(self, source: Source) -> None:
-        """Serve what comes from `source`, in the running loop."""
+    def start(self, source: Source, orphaned: Callable[[], None], parent: int | None) -> None:
+        """Serve what comes from `source`, in the running loop. `orphaned` is called when process `parent` ends,
+        this one's parent.
+
+        Raises as Liveness.of_parent() does; the source is closed then.
+        """
         self._source = source
         loop = self._sessions.loop = asyncio.get_running_loop()
+        if parent is not None:
+            try:
+                self._parent = Liveness.of_parent(parent)
+            except BaseException:
+                source.close()
+                raise
+            loop.add_reader(self._parent.pidfd, self._orphaned, orphaned)
         self._connections.attend(source, loop)
         self._acceptor = Acceptor(loop, source, self._connections.take)
+
+    def _orphaned(self, tell: Callable[[], None]) -> None:
+        self._leave_parent()
+        tell()
+
+    def _leave_parent(self) -> None:
+        parent, self._parent = self._parent, None
+        if parent is not None:
+            self._sessions.loop.remove_reader(parent.pidfd)
+            parent.close()
 
     async def stop(self, grace: float) -> None:
         """See Server.stop."""
@@ -71,6 +93,7 @@ class Floor:
             loop = asyncio.get_running_loop()
             self._stopper = loop.create_task(self.stop(grace))  # the loop itself holds tasks weakly
             return
+        self._leave_parent()
         self._acceptor.close()
         self._source.close()
         await self._connections.drain(grace)
@@ -87,7 +110,9 @@ class Floor:
             self._source.disown()
         if self._acceptor is not None:
             self._acceptor.disown()
-        self._acceptor = None
+        if self._parent is not None:
+            self._parent.close()
+        self._acceptor = self._parent = None
 
     async def work(self, lane: socket.socket) -> None:
         """A worker's life: see flipcall.floor.Floor.work()."""
@@ -101,7 +126,7 @@ class Floor:
         statistics.whole = whole  # type: ignore[assignment]  # a coroutine is awaited here, as any handler's
         loop.add_signal_handler(signal.SIGTERM, asked.set)
         loop.add_signal_handler(signal.SIGINT, lambda: None)
-        self.start(handover)
+        self.start(handover, asked.set, None)
         handover.ready()
         await asked.wait()
         await loop.run_in_executor(None, handover.leave)

@@ -3,32 +3,26 @@ with a loop each, to which a front hands connections out (flipcall.front).
 """
 
 import asyncio
-import os
 import signal
-import weakref
 from collections.abc import Callable, Sequence
 from types import TracebackType
 
 from .._core import lib
-from ..errors import MisuseError
 from ..front import Front
+from ..host import Host, Path
 from ..limits import room_for
-from ..listener import Listener
 from ..liveness import Peer
 from ..options import check, checked
-from ..overview import Overview
 from ..policy import WaitPolicy
-from ..server import Path
 from ..switch import FUTEX
 from ..terms import Terms, same_user
 from ..workers import StartMethod
 from .floor import Floor, Implementation, work
 from .interceptor import ServerInterceptor
+from .waits import loop_waits
 
-_servers: "weakref.WeakSet[Server]" = weakref.WeakSet()
 
-
-class Server(Overview):
+class Server(Host):
     """Serves an implementation at a Unix socket: start() and stop(), serve_forever(), or `async with`.
 
     implementation: as for flipcall.Server; its methods may be `async def`, which run as tasks, or plain, which are
@@ -36,7 +30,8 @@ class Server(Overview):
     coroutines; authorize is called in a thread. A handler whose caller gave up, is gone, or whose deadline has
     passed is cancelled. interceptors: wrapped around each handler, the first outermost, with `async def`
     (flipcall.asyncio.interceptor); with some every handler has a task. Other options as for
-    flipcall.Server. Clients may be of either kind.
+    flipcall.Server, but that neither `switch` (None, or "futex") nor the policy's placement can be chosen: a loop
+    sleeps for all its clients at once. Clients may be of either kind.
 
     workers: so many processes, each with a loop of its own (of asyncio.run(), by the policy that is set there).
     start() returns when they serve; this loop takes no part in it.
@@ -51,22 +46,23 @@ class Server(Overview):
         path: Path,
         *,
         policy: WaitPolicy | None = None,
+        switch: str | None = None,
         window_max: int = 64 * 1024 * 1024,
         message_max: int = lib.FC_MESSAGE_DEFAULT,
         max_channels: int = 1024,
         max_channels_per_client: int | None = None,
         max_calls: int | None = None,
+        workers: int = 0,
+        start_method: StartMethod = "spawn",
         transports: Sequence[str] = ("window", "socket"),
         authorize: Callable[[Peer], bool] = same_user,
         tracebacks: bool = False,
-        workers: int = 0,
-        start_method: StartMethod = "spawn",
+        stop_with_parent: bool = False,
         statistics: bool = True,
         interceptors: Sequence[ServerInterceptor] = (),
     ) -> None:
-        self.path = os.fspath(path)
         terms = Terms(
-            policy=policy or WaitPolicy.balanced(),
+            policy=loop_waits(policy, switch),
             switch=FUTEX,
             window_max=window_max,
             message_max=message_max,
@@ -83,31 +79,39 @@ class Server(Overview):
         self._inside: Floor | Front = Floor(implementation, terms)
         if workers:
             self._inside = Front(workers, start_method, work, implementation, terms)
-        super().__init__(self._inside)
-        self._max_channels = max_channels
-        self._listener: Listener | None = None
-        self._stopping = False
+        super().__init__(path, self._inside, max_channels, stop_with_parent)
         self._stop_asked = asyncio.Event()
-        _servers.add(self)
 
     async def start(self) -> None:
         """Listen, and serve in the running loop, or with workers. Raises OSError (path in use, not permitted),
         MisuseError (a worker cannot be started, too).
         """
-        if self._listener is not None or self._stopping:
-            raise MisuseError("a server starts once")
-        self._listener = listener = Listener(self.path)
+        self.listen()
+        assert self._listener is not None
+        self._begun = True
+        loop, listener, parent = asyncio.get_running_loop(), self._listener, self._parent
         if isinstance(self._inside, Floor):
-            self._inside.start(listener)
+            self._inside.start(listener, self._stop_soon, parent)
             return
-        loop = asyncio.get_running_loop()
-        started = loop.run_in_executor(None, self._inside.start, listener, lambda: None, None)
+
+        def orphaned() -> None:
+            try:
+                loop.call_soon_threadsafe(self._stop_soon)
+            except RuntimeError:
+                pass  # the loop is closed
+
+        started = loop.run_in_executor(None, self._inside.start, listener, orphaned, parent)
         try:
             await asyncio.shield(started)
         except asyncio.CancelledError:
             await asyncio.wait([started])  # a start cannot be broken off in the middle
             await self.stop(0.0)
             raise
+
+    def _stop_soon(self) -> None:
+        self._stopper = asyncio.get_running_loop().create_task(
+            self.stop()
+        )  # the loop itself holds tasks weakly
 
     async def stop(self, grace: float = 5.0) -> None:
         """Drain and end: calls under way get `grace` seconds to be answered. Idempotent.
@@ -117,15 +121,16 @@ class Server(Overview):
         check(grace=grace)
         self._stopping = True
         self._stop_asked.set()
-        if self._listener is None:
-            return
-        if isinstance(self._inside, Floor):
+        if not self._begun:
+            if self._listener is not None:
+                self._listener.close()
+        elif isinstance(self._inside, Floor):
             await self._inside.stop(grace)
         else:
             await asyncio.get_running_loop().run_in_executor(None, self._inside.stop, grace)
 
     async def serve_forever(self, grace: float = 5.0, ready: Callable[[], None] | None = None) -> None:
-        """Start, call ready() once it serves, wait for request_stop() or to be cancelled, drain."""
+        """Start, call ready() once it serves, wait for request_stop(), the parent's end or cancellation, drain."""
         check(grace=grace, ready=ready)
         await self.start()
         try:
@@ -147,25 +152,6 @@ class Server(Overview):
         self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
     ) -> None:
         await self.stop()
-
-    def _forked(self) -> None:
-        """In a forked child: this server is the parent's. Close what was inherited, tell nobody, do no more. One
-        that has not begun is as much the child's as the parent's.
-        """
-        if self._listener is None:
-            return
-        self._listener.disown()
-        self._inside.disown()
-        self._listener = None
-        self._stopping = True
-
-
-def _after_fork() -> None:
-    for server in list(_servers):
-        server._forked()
-
-
-os.register_at_fork(after_in_child=_after_fork)
 
 
 async def serve(
