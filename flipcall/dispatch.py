@@ -17,7 +17,7 @@ from .context import context
 from .errors import CallError, MisuseError, ProtocolError
 from .failure import describe
 from .fd import Fd
-from .interceptor import ServerInterceptor, server_chain
+from .interceptor import ServerInterceptor, came, server_chain
 from .items import Items
 from .limits import Gate
 from .method import Method, encode
@@ -84,7 +84,7 @@ class Dispatcher:
             ]
         if interceptors:
             self._handlers = [
-                self._chain(self.name, m, interceptors, handler, context)
+                self._chain(interceptors, m, handler, came(self.name, m, context))
                 for m, handler in zip(self.methods, self._handlers, strict=True)
             ]
         self.plain = [self._plain(m) for m in self.methods]

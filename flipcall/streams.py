@@ -28,8 +28,8 @@ from .status import Status
 T = TypeVar("T")
 
 
-class Flow(Protocol):
-    """A streaming call under way, on either side; see WindowFlow."""
+class Flowing(Protocol):
+    """A streaming call under way, on either side, in threads or a loop; see FlowState."""
 
     items: list[Any]
     mine: bool
@@ -38,13 +38,18 @@ class Flow(Protocol):
     body: bytes
     attachment: bytes
 
+    def hand(self, kind: int, code: int = 0) -> None: ...
+    def drain(self) -> list[Any]: ...
+
+
+class Flow(Flowing, Protocol):
+    """One in threads; see WindowFlow."""
+
     def open(self, number: int, timeout_us: int, body: bytes, attachment: Any) -> None: ...
     def give(self, item: Any) -> bool: ...
     def publish_bulk(self, data: memoryview) -> bool: ...
     def flip(self) -> None: ...
-    def hand(self, kind: int, code: int = 0) -> None: ...
     def take(self) -> None: ...
-    def drain(self) -> list[Any]: ...
     def regain(self) -> None: ...
 
 
@@ -119,23 +124,7 @@ def giver(flow: Flow, items: Items) -> Callable[[Any], bool]:
     return (lambda item: flow.publish_bulk(octets(item))) if items.bulk else flow.give
 
 
-class Asked(Protocol):
-    """A call whose handler wants items, of either kind of flow."""
-
-    mine: bool
-    kind: int
-
-    def hand(self, kind: int, code: int = 0) -> None: ...
-
-
-class Replied(Protocol):
-    """A call whose reply has come, of either kind of flow."""
-
-    code: int
-    body: bytes
-
-
-def outcome(flow: Replied) -> None:
+def outcome(flow: Flowing) -> None:
     """Raise what the reply says, if it is no OK."""
     if flow.code:
         raise rebuild(flow.code, flow.body)
@@ -169,7 +158,7 @@ def unreadable(name: str, error: Exception) -> CallError | BrokenRequest:
     return BrokenRequest(f"an item for {name} cannot be read: {error}")
 
 
-def asked_for_more(flow: Asked) -> bool:
+def asked_for_more(flow: Flowing) -> bool:
     """Before a handler waits for items: the client is asked for some; False when it has no more.
 
     Raises CallError (CANCELLED) once the caller has given up.

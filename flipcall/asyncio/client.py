@@ -9,12 +9,13 @@ from .._core import lib
 from ..channel import WindowChannel
 from ..client import Maker, Path, client_object
 from ..dialer import Connection
+from ..interceptor import called
 from ..method import Method
 from ..options import checked
 from ..policy import WaitPolicy
 from ..service import Contract, Service, contract_of
 from ..switch import FUTEX
-from .interceptor import ClientInterceptor, client_chain
+from .interceptor import ClientInterceptor, client_chain, looped
 from .pool import Pool
 from .stub import Call, maker, stub
 from .waits import loop_waits
@@ -129,8 +130,9 @@ class _Client(Maker):
         def make(method: Method, number: int) -> Call:
             if not self._interceptors:
                 return stub(method, number, self.pool, timeout)
-            last = maker(method, number, self.pool)
-            return client_chain(self._contract.name, method, self._interceptors, timeout, last)
+            call = called(self._contract.name, method, timeout)
+            proceed = looped(self._interceptors, maker(method, number, self.pool))
+            return client_chain(call, proceed, method.stream_out is not None)
 
         own = {"close": self.pool.close, "_flipcall": self}
         return client_object(self._contract, self._connection, make, own)

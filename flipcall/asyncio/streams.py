@@ -12,27 +12,18 @@ from ..errors import ProtocolError
 from ..frame import END, ITEMS, MORE, REPLY
 from ..items import Items, encode
 from ..method import Method
-from ..streams import UNREADABLE, asked_for_more, unreadable
+from ..streams import UNREADABLE, Flowing, asked_for_more, unreadable
 
 T = TypeVar("T")
 
 
-class Flow(Protocol):
-    """A streaming call under way, on either side; see LoopFlow."""
-
-    items: list[Any]
-    mine: bool
-    kind: int
-    code: int
-    body: bytes
-    attachment: bytes
+class Flow(Flowing, Protocol):
+    """One in a loop; see LoopFlow."""
 
     async def publish(self, item: bytes) -> bool: ...
     async def publish_bulk(self, data: memoryview) -> bool: ...
     async def flip(self) -> None: ...
-    def hand(self, kind: int, code: int = 0) -> None: ...
     async def take(self) -> None: ...
-    def drain(self) -> list[Any]: ...
     async def regain(self) -> None: ...
 
 
