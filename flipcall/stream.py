@@ -77,7 +77,7 @@ class FrameSocket:
         self.peer.pid = pid or self.peer.pid
         self._buffer = bytearray(_BUFFER)
         self._into = memoryview(self._buffer)
-        self._takes_fds = takes_fds
+        self.takes_fds = takes_fds
         self._fds: list[int] = []  # that came and belong to the frame under way, or the next
         self._fds_lost = False  # this process could not take all of them
         self._got = 0  # bytes of the frame under way: a timeout in its middle loses nothing
@@ -134,7 +134,7 @@ class FrameSocket:
                 fds = ()
             except BlockingIOError:
                 if deadline is None or time.monotonic() >= deadline:
-                    raise self._late() from None
+                    raise self.late() from None
 
     def _send(self, data: memoryview, fds: Sequence[Fd]) -> int:
         """Write what the peer has room for. Raises BlockingIOError when that is nothing, ClosedError."""
@@ -225,7 +225,7 @@ class FrameSocket:
             raise self.nonsense(f"frame kind {kind}, flags {flags:#x}, body_len {body_len}")
         if kind != REQUEST and timeout_us:
             raise self.nonsense(f"frame kind {kind}, timeout {timeout_us}")
-        rights = self._rights(bool(flags & FLAG_FDS), self._got > end) if self._takes_fds else NO_RIGHTS
+        rights = self._rights(bool(flags & FLAG_FDS), self._got > end) if self.takes_fds else NO_RIGHTS
         body = bytes(self._into[PREFIX:body_end])
         attachment = bytes(self._into[body_end:end]) if body_end < end else b""
         return Frame(kind, flags, code, call_id, timeout_us, body, attachment, rights)
@@ -250,13 +250,13 @@ class FrameSocket:
             self._fill()
         except BlockingIOError:
             if deadline is None or time.monotonic() >= deadline:  # else rounding: a moment is left
-                raise self._late() from None
+                raise self.late() from None
 
     def _fill(self) -> None:
         """Read more of the frame under way. Raises BlockingIOError, ClosedError."""
         into = self._into[self._got :]
         try:
-            n = self._collect(into) if self._takes_fds else self.socket.recv_into(into)
+            n = self._collect(into) if self.takes_fds else self.socket.recv_into(into)
         except ConnectionResetError:
             n = 0
         if n == 0:
@@ -276,7 +276,8 @@ class FrameSocket:
     def _gone(self) -> ClosedError:
         return ClosedError(f"the peer (process {self.peer.pid or '?'}) closed the stream")
 
-    def _late(self) -> DeadlineExceeded:
+    def late(self) -> DeadlineExceeded:
+        """The error for a peer that did not answer in time."""
         return DeadlineExceeded(f"process {self.peer.pid or '?'} did not answer before the deadline")
 
     def nonsense(self, what: str) -> ProtocolError:

@@ -256,7 +256,6 @@ class LoopView:
 
 def connect(loop: LoopThread, service: type[flipcall.Service], path: str, **options: Any) -> LoopClient:
     """See flipcall.connect."""
-    options.pop("transport", None)
     options["interceptors"] = _interceptors(options.pop("interceptors", ()))
 
     async def connected() -> Any:

@@ -67,6 +67,15 @@ class Channel:
             window.close()
             raise
 
+    @property
+    def unsent(self) -> bool:
+        """See WindowChannel.unsent."""
+        return self.window.unsent
+
+    def hurry(self) -> None:
+        """Do not spin in the next call: the loop has been held for long enough."""
+        self.ep.brief = 1
+
     def ask(self, what: int, body: bytes, attachment: Attachment, fds: Sequence[Fd]) -> tuple[int, int]:
         """Give a request, and wait for the spin budget: `what` and the C core's result, both for settle()."""
         window = self.window

@@ -9,14 +9,16 @@ from .._core import lib
 from ..channel import WindowChannel
 from ..client import Maker, Path, client_object
 from ..dialer import Connection
+from ..handshake import Transport
 from ..interceptor import called
 from ..method import Method
 from ..options import checked
 from ..policy import WaitPolicy
 from ..service import Contract, Service, contract_of
+from ..socketchannel import SocketChannel
 from ..switch import FUTEX
 from .interceptor import ClientInterceptor, client_chain, looped
-from .pool import Pool
+from .pool import Made, Pool
 from .stub import Call, maker, stub
 from .waits import loop_waits
 
@@ -52,6 +54,7 @@ def connect(
     *,
     timeout: float | None = 30.0,
     connect_timeout: float = 5.0,
+    transport: Transport = "window",
     window_size: int = lib.FC_WINDOW_DEFAULT,
     max_channels: int = 64,
     message_max: int = lib.FC_MESSAGE_DEFAULT,
@@ -78,7 +81,7 @@ def connect(
         contract,
         path,
         connect_timeout=connect_timeout,
-        transport="window",
+        transport=transport,
         window_size=window_size,
         max_channels=max_channels,
         message_max=message_max,
@@ -113,11 +116,11 @@ class _Client(Maker):
         self._contract = contract
         self._interceptors = interceptors
         self._connection = connection
-        self.pool = Pool(loop, self._window, limit)
+        self.pool = Pool(loop, self._made, limit)
 
-    def _window(self) -> WindowChannel:
+    def _made(self) -> Made:
         channel = self._connection.channel()
-        assert isinstance(channel, WindowChannel)
+        assert isinstance(channel, (WindowChannel, SocketChannel))
         return channel
 
     def again(self, client: Any, timeout: float | None) -> Any:

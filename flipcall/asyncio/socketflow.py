@@ -1,11 +1,12 @@
 """One streaming call over the socket in an event loop: flipcall.socketflow, its waits awaited."""
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Callable
+from typing import Any
 
-from ..errors import ClosedError, DeadlineExceeded
-from ..frame import CANCEL, ITEMS, MORE, STREAM
+from ..frame import CANCEL, ITEMS, MORE, REQUEST, STREAM, TIMEOUT_NONE
 from ..items import Items, encode
 from ..socketflow import AHEAD, EACH, EARLY, SocketFlowState
 from ..stream import Frame
@@ -16,7 +17,7 @@ _HELD = 2 * AHEAD  # bytes of items that nobody has taken yet: an honest peer wa
 
 
 class LoopSocketFlow(SocketFlowState):
-    """The server's side: every method is as SocketFlow's of the same name. Who reads the socket tells what comes.
+    """Every method is as SocketFlow's of the same name. Who reads the socket tells what comes.
 
     room: called when `full` no longer holds.
     """
@@ -29,13 +30,15 @@ class LoopSocketFlow(SocketFlowState):
         deadline_ns: int | None,
         loop: asyncio.AbstractEventLoop,
         room: Callable[[], None],
+        client: bool = False,
     ) -> None:
-        super().__init__(frames, incoming, call_id, deadline_ns)
+        super().__init__(frames, incoming, call_id, deadline_ns, client)
+        self.opened = False
         self._stream = frames
         self._room = room
         self._inbox: deque[Frame] = deque()
         self._held = 0
-        self._end = ""  # why nothing will come any more
+        self._fault: Exception | None = None  # why nothing will come any more
         self._waiter = Waiter(loop)
 
     # ---- for who reads the socket -------------------------------------------------------------------------
@@ -51,12 +54,21 @@ class LoopSocketFlow(SocketFlowState):
         self._held += len(frame.body)
         self._waiter.wake()
 
-    def ended(self, why: str) -> None:
+    def ended(self, error: Exception) -> None:
         """Nothing will come any more."""
-        self._end = why
+        self._fault = error
         self._waiter.wake()
 
     # ---- for the call's task ------------------------------------------------------------------------------
+
+    def open(self, number: int, timeout_us: int, body: bytes, attachment: Any) -> None:
+        """See WindowFlow.open."""
+        if timeout_us != TIMEOUT_NONE:
+            self._deadline = time.monotonic() + timeout_us / 1e6
+        self._stream.put(
+            REQUEST, number, self._call_id, body, attachment, flags=STREAM, timeout_us=timeout_us
+        )
+        self.opened, self.mine = True, False
 
     async def publish(self, item: bytes) -> bool:
         """See WindowFlow.publish."""
@@ -91,10 +103,10 @@ class LoopSocketFlow(SocketFlowState):
     async def take(self) -> None:
         """See WindowFlow.take."""
         while not self._inbox:
-            if self._end:
-                raise ClosedError(self._end)
+            if self._fault is not None:
+                raise self._fault
             if not await self._waiter.wait(self._deadline):
-                raise DeadlineExceeded("the deadline passed while the handler waited for the caller")
+                raise self._stream.late()
         self._came(self._next())
 
     async def regain(self) -> None:

@@ -139,7 +139,7 @@ class LoopSocketServing(SocketCalls):
         if self._failure is None:
             self._failure = error
         if self._flow is not None:
-            self._flow.ended(str(self._failure))
+            self._flow.ended(ClosedError(str(self._failure)))
         if self._task.running:
             self._task.cancel()
         elif not self._starting:

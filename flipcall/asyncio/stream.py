@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Sequence
 
 from ..channel import Attachment
+from ..errors import ForkedError
 from ..fd import Fd
 from ..stream import Frame, FrameSocket
 from .waiter import Waiter
@@ -20,9 +21,15 @@ class LoopFrames(FrameSocket):
     """
 
     def __init__(
-        self, sock: socket.socket, message_max: int, loop: asyncio.AbstractEventLoop, *, takes_fds: bool
+        self,
+        sock: socket.socket,
+        message_max: int,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        pid: int = 0,
+        takes_fds: bool,
     ) -> None:
-        super().__init__(sock, message_max, takes_fds=takes_fds)
+        super().__init__(sock, message_max, pid, takes_fds=takes_fds)
         sock.setblocking(False)
         self._loop = loop
         self._out: deque[Piece] = deque()
@@ -30,6 +37,12 @@ class LoopFrames(FrameSocket):
         self._waiter = Waiter(loop)
         self._over = False  # nothing can follow what has gone
         self._pid = os.getpid()
+
+    @classmethod
+    def of(cls, frames: FrameSocket, loop: asyncio.AbstractEventLoop) -> "LoopFrames":
+        """Takes the stream of `frames` over, before anything was sent or received, and leaves it without."""
+        sock = socket.socket(fileno=frames.socket.detach())
+        return cls(sock, frames.message_max, loop, pid=frames.peer.pid, takes_fds=frames.takes_fds)
 
     @property
     def held(self) -> bool:
@@ -58,13 +71,18 @@ class LoopFrames(FrameSocket):
         body: bytes = b"",
         attachment: Attachment = b"",
         flags: int = 0,
+        timeout_us: int = 0,
         fds: Sequence[Fd] = (),
     ) -> None:
-        """Send a frame, after those that were put before; see drained(). Raises as FrameSocket.send() does."""
+        """Send a frame, after those that were put before; see drained(). Raises as FrameSocket.send() does, and
+        ForkedError.
+        """
+        if self._pid != os.getpid():
+            raise ForkedError("this channel belongs to the parent process: connect again after fork()")
         if self._over:
             raise self._gone()
         pieces: deque[Piece] = deque()
-        for part in self._parts(kind, flags, code, call_id, 0, body, attachment, bool(fds)):
+        for part in self._parts(kind, flags, code, call_id, timeout_us, body, attachment, bool(fds)):
             if len(part):
                 pieces.append((memoryview(part), fds))
                 fds = ()
@@ -83,7 +101,7 @@ class LoopFrames(FrameSocket):
         """
         while self._out:
             if not await self._waiter.wait(deadline):
-                raise self._late()
+                raise self.late()
         if self._over:
             raise self._gone()
 
@@ -114,6 +132,11 @@ class LoopFrames(FrameSocket):
         if fd >= 0 and self._pid == os.getpid() and not self._loop.is_closed():
             self._loop.remove_writer(fd)
         self._waiter.wake()
+
+    def shutdown(self) -> None:
+        """See FrameSocket.shutdown. In a forked child nothing: the stream is the parent's."""
+        if self._pid == os.getpid():
+            super().shutdown()
 
     def close(self) -> None:
         """Send no more. Before the socket is closed; idempotent."""

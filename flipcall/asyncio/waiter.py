@@ -1,7 +1,11 @@
 """Waiter: where one task at a time waits for something that is told in the loop."""
 
 import asyncio
+import os
 import time
+
+from ..errors import ForkedError
+from .hold import at_home, hold_of
 
 
 class Waiter:
@@ -12,7 +16,13 @@ class Waiter:
         self._waiter: asyncio.Future[None] | None = None
 
     async def wait(self, deadline: float | None = None) -> bool:
-        """Until wake(), or the deadline, time.monotonic() seconds: whether that has not come yet."""
+        """Until wake(), or the deadline, time.monotonic() seconds: whether that has not come yet.
+
+        Raises MisuseError in another loop, which this one would never wake, ForkedError in a forked child.
+        """
+        at_home(self._loop)
+        if hold_of(self._loop).pid != os.getpid():
+            raise ForkedError("this channel belongs to the parent process: connect again after fork()")
         if deadline is not None and time.monotonic() >= deadline:
             return False
         self._waiter = self._loop.create_future()

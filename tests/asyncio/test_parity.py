@@ -21,7 +21,6 @@ Server = flipcall.asyncio.Server
 # Whatever a door of one kind has that the other's has not, or has with another default, and the reason.
 DIFFERENT = {
     "connect": {
-        "transport": "the socket is for peers that share no memory: a synchronous client in a thread takes it",
         "max_channels": "calls at a time: threads are few, tasks are many (8, 64)",
         "interceptors": "the same option, with coroutines",
     },

@@ -1,4 +1,4 @@
-"""Clients of the socket transport at a server in a loop: what is not in the conformance suite."""
+"""The socket transport with one side in a loop, or both: what is not in the conformance suite."""
 
 # mypy: disable-error-code="empty-body"
 
@@ -16,9 +16,10 @@ import pytest
 import flipcall
 import flipcall.asyncio
 from flipcall.frame import HEADER, ITEMS, LENGTH, REQUEST, STREAM
+from flipcall.handshake import send_message
 from flipcall.method import encode
-from tests.asyncio.conftest import LoopPost, PlainPost, Run, until
-from tests.faults.raw import RawClient
+from tests.asyncio.conftest import LoopPost, PlainPost, Post, Run, until
+from tests.faults.raw import RawClient, RawServer
 from tests.support import child
 
 Server = flipcall.asyncio.Server
@@ -296,3 +297,111 @@ def test_a_server_without(run: Run, path: str, room: Room) -> None:
                 await room.do(room.client)
 
     run(main)
+
+
+# ---- a client in a loop -------------------------------------------------------------------------------------
+
+ANSWERS = {
+    "another call's": numbered({"kind": 2, "call_id": 7, "timeout": 0}, encode(1)),
+    "a request": numbered({}, encode(1)),
+    "an item": numbered({"kind": ITEMS, "timeout": 0}, encode(1)),
+    "none": LENGTH.pack(3) + b"abc",
+    "of another type": numbered({"kind": 2, "timeout": 0}, encode("one")),
+}
+
+
+@pytest.mark.parametrize("what", ANSWERS)
+def test_a_server_that_lies(run: Run, path: str, what: str) -> None:
+    """What is no answer to the call is a ProtocolError, and the channel ends unless it was one in form."""
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        with RawServer(path) as server:
+            connecting = asyncio.ensure_future(_connected(path))
+            sock, _ = await loop.run_in_executor(None, server.take)
+            send_message(sock, server.welcome(Post, 0))
+            post = await connecting
+            call = asyncio.ensure_future(post.echo(1))
+            assert await loop.run_in_executor(None, sock.recv, 65536)
+            sock.sendall(ANSWERS[what])
+            with pytest.raises(flipcall.ProtocolError):
+                await call
+            pool = post._flipcall.pool  # type: ignore[attr-defined]
+            assert len(pool.channels()) == (what == "of another type")
+            post.close()
+
+    run(main)
+
+
+async def _connected(path: str) -> Post:
+    return await flipcall.asyncio.connect(Post, path, transport="socket", timeout=20.0)
+
+
+def test_items_that_the_client_does_not_take(run: Run, path: str) -> None:
+    """A server that sends items without end fills the socket, not the client's memory."""
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        with RawServer(path) as server:
+            connecting = asyncio.ensure_future(_connected(path))
+            sock, _ = await loop.run_in_executor(None, server.take)
+            send_message(sock, server.welcome(Post, 0))
+            post = await connecting
+            numbers = post.count(5)
+            first = asyncio.ensure_future(anext(numbers))
+            assert await loop.run_in_executor(None, sock.recv, 65536)
+            item = numbered({"kind": ITEMS, "code": 1, "flags": STREAM, "timeout": 0}, encode(1))
+            sock.setblocking(False)
+            sent = 0
+            (channel,) = post._flipcall.pool.channels()  # type: ignore[attr-defined]
+
+            def full() -> bool:
+                nonlocal sent
+                try:
+                    while sent < 64 << 20:
+                        sent += sock.send((item * 4096)[sent % len(item) :])
+                except BlockingIOError:
+                    pass
+                return not channel._reading
+
+            await until(full)
+            assert await first == 1
+            assert sent < 16 << 20
+            await numbers.aclose()  # type: ignore[attr-defined]
+            post.close()
+
+    run(main)
+
+
+def test_a_request_that_does_not_go(run: Run, path: str) -> None:
+    """A server that does not read: the call ends at its deadline, the loop runs meanwhile; none goes half."""
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        with RawServer(path) as server:
+            connecting = asyncio.ensure_future(_connected(path))
+            sock, _ = await loop.run_in_executor(None, server.take)
+            send_message(sock, server.welcome(Post, 0, message_max=64 << 20))
+            post = await connecting
+            rounds = 0
+            call = asyncio.ensure_future(flipcall.with_options(post, timeout=0.2).size(bytes(8 << 20)))
+            while not call.done():
+                await asyncio.sleep(0)
+                rounds += 1
+            with pytest.raises(flipcall.DeadlineExceeded):
+                await call
+            assert rounds > 10
+            whole = LENGTH.size + HEADER.size + len(encode([0])) + (8 << 20)
+            reading = loop.run_in_executor(None, _read, sock, whole - 4)
+            assert len(await reading) == whole - 4  # what had begun goes on: the stream is not cut in a frame
+            post.close()
+
+    run(main)
+
+
+def _read(sock: socket.socket, size: int) -> bytes:
+    sock.settimeout(10)
+    data = bytearray()
+    while len(data) < size:
+        data += sock.recv(min(1 << 20, size - len(data)))
+    return bytes(data)

@@ -24,7 +24,16 @@ class Room(NamedTuple):
     reply: int
 
 
-@pytest.fixture(params=["window", "socket", "loop client", "loop server", "socket to loop server"])
+@pytest.fixture(
+    params=[
+        "window",
+        "socket",
+        "loop client",
+        "loop server",
+        "socket to loop server",
+        "loop client over socket",
+    ]
+)
 def kind(request: pytest.FixtureRequest) -> str:
     """How frames travel, and which side lives in an event loop."""
     return str(request.param)
@@ -82,7 +91,7 @@ def connect(
     path: str, transport: str, stack: ExitStack, kind: str, request: pytest.FixtureRequest
 ) -> Callable[..., Any]:
     """Connect a client over the transport; it is closed at the end of the test."""
-    loop = request.getfixturevalue("loop") if kind == "loop client" else None
+    loop = request.getfixturevalue("loop") if "loop client" in kind else None
 
     def made(service: type[S], at: str = path, **options: Any) -> S:
         options = {"transport": transport, "window_size": WINDOW, **options}
