@@ -7,6 +7,7 @@
     single, among_1000   a client alone, and among a thousand connected ones          (thousand.py)
     echo        64 KiB and 1 MiB of bytes                                             (bulk.py)
     download    1 MiB one way: as bytes, into a buffer, as a view                     (views.py)
+    upload      1 MiB the other way: as bytes, filled in place                        (uploads.py)
     stream      items one after another                                               (streams.py)
     idle        what a server costs while nobody asks                                 (idle.py)
 
@@ -23,7 +24,7 @@ from tempfile import TemporaryDirectory
 import msgspec
 from msgspec.structs import replace
 
-from bench import bulk, crowd, eventloop, idle, streams, thousand, views, workers
+from bench import bulk, crowd, eventloop, idle, streams, thousand, uploads, views, workers
 from bench.calls import BACK_TO_BACK, PACED, POLICIES, EchoCall
 from bench.echo import ITEM
 from bench.measure import Effort
@@ -54,7 +55,7 @@ def measure_family(effort: Effort, progress: Progress) -> tuple[list[Row], dict[
                 cases.insert(1, _asyncio_case(cases[0].labels, directory))
             rows += measure_group(cases, effort, progress)
         found |= ratios(rows)
-        for part in (crowd, workers, bulk, views, streams, idle, thousand):
+        for part in (crowd, workers, bulk, views, uploads, streams, idle, thousand):
             more, named = part.measure_part(effort, progress, directory)
             rows += more
             found |= named

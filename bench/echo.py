@@ -1,4 +1,4 @@
-"""The services of the `call` family: they echo an item or bytes, stream items, or hand out bytes they have."""
+"""The services of the `call` family: they echo an item or bytes, stream items, hand bytes out, take some."""
 
 from __future__ import annotations
 
@@ -81,10 +81,14 @@ class FeedServer(Feed):
 
 
 class Store(flipcall.Service):
-    """The contract of the download."""
+    """The contract of downloads and uploads."""
 
     def read(self, n: int) -> bytes:
         """The first `n` bytes there are."""
+        raise NotImplementedError
+
+    def write(self, data: memoryview) -> int:
+        """How many bytes came."""
         raise NotImplementedError
 
 
@@ -96,6 +100,9 @@ class StoreServer(Store):
 
     def read(self, n: int) -> bytes:
         return self._data[:n]  # all of it: no copy
+
+    def write(self, data: memoryview) -> int:
+        return len(data)
 
 
 ITEM = Item(id=1_000_001, name="sixteen letters!", payload=bytes(range(64)))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import mmap
 import os
 import time
+from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from functools import partial
 from pathlib import Path
@@ -29,8 +30,8 @@ WINDOW = 2 * MIB
 WAYS = ("download_view", "download_into", "download")
 
 
-class Download:
-    """One way to download, this process from a server process of its own."""
+class Transfer:
+    """One way to move MIB bytes, between this process and a server process of its own."""
 
     def __init__(self, labels: Labels, directory: Path) -> None:
         self.labels = labels
@@ -39,12 +40,35 @@ class Download:
             address = Address(transport="flipcall", path=path, content="store")
             self.peer = stack.enter_context(PeerProcess(ServeConfig(address=address, cpu=-1)))
             client = flipcall.connect(Store, path, window_size=WINDOW, policy=policy_named("balanced"))
-            self._read = stack.enter_context(client).read
-            self._buffer = bytearray(MIB)
-            self._call = {"download_view": self._view, "download_into": self._into, "download": self._bytes}[
-                labels.case
-            ]
+            self._call = self.way(stack.enter_context(client))
             self._open = stack.pop_all()
+
+    def way(self, store: Store) -> Callable[[], None]:
+        """What moves them once, as the labels say."""
+        raise NotImplementedError
+
+    def run(self, effort: Effort) -> Sample:
+        """One run."""
+        return sample_calls(self._call, effort.seconds, self.peer.cpu_times)
+
+    def __enter__(self) -> Transfer:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        self._open.close()
+
+
+class Download(Transfer):
+    """One way to download."""
+
+    def way(self, store: Store) -> Callable[[], None]:
+        """See Transfer."""
+        self._read = store.read
+        self._buffer = bytearray(MIB)
+        ways = {"download_view": self._view, "download_into": self._into, "download": self._bytes}
+        return ways[self.labels.case]
 
     def _view(self) -> None:
         with flipcall.view(self._read, MIB) as data:
@@ -59,21 +83,9 @@ class Download:
         if len(self._read(MIB)) != MIB:
             raise AssertionError("too few bytes came")
 
-    def run(self, effort: Effort) -> Sample:
-        """One run."""
-        return sample_calls(self._call, effort.seconds, self.peer.cpu_times)
-
-    def __enter__(self) -> Download:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
-    ) -> None:
-        self._open.close()
-
 
 class Memcpy:
-    """The one copy of a download, without a download."""
+    """The one copy that a transfer cannot do without, without a transfer."""
 
     def __init__(self, labels: Labels) -> None:
         self.labels = labels

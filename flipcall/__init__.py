@@ -22,6 +22,7 @@ from .errors import (
 )
 from .failure import register_error
 from .fd import Fd
+from .filled import filled
 from .liveness import Peer
 from .policy import WaitPolicy
 from .server import Server, serve
@@ -52,6 +53,7 @@ __all__ = [
     "WindowError",
     "connect",
     "context",
+    "filled",
     "into",
     "register_error",
     "serve",

@@ -1,8 +1,8 @@
-"""Memory to receive into: made once, written by the C core, then immutable.
+"""Memory to receive into: made once, written by the C core, then immutable; and views, let go.
 
 bytes(n) is zeroed memory that nobody has seen yet, and is filled in place before anybody does: what CPython's own
 PyBytes_FromStringAndSize(NULL, n) is for. Rejected: a bytearray, which costs one more copy of every large message
-to become the bytes that a signature promises. Only fill() may write, and only what fresh() has just made.
+to become the bytes that a signature promises. Only who called fresh() may write, before anybody else sees it.
 """
 
 from typing import Any
@@ -20,3 +20,11 @@ def fresh(n: int) -> bytes:
 def address(made: bytes) -> Any:
     """Where the C core writes what fresh() made; holds it."""
     return ffi.from_buffer("char[]", made)
+
+
+def release(view: memoryview) -> None:
+    """Release it, unless something was made upon it, which keeps the memory, though not its content."""
+    try:
+        view.release()
+    except BufferError:
+        pass

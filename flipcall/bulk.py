@@ -11,6 +11,7 @@ from typing import Annotated, Any, Protocol
 
 import msgspec
 
+from .filled import Filled
 from .landing import Fresh, Landing
 
 OCTETS: tuple[type, ...] = (bytes, bytearray, memoryview)
@@ -28,6 +29,10 @@ class Bulk(Protocol):
 
     def pack(self, value: Any) -> tuple[Any, bytes | memoryview]:
         """The slot and the bytes of a value, not copied where they lie in one piece. Raises TypeError."""
+        ...
+
+    def promised(self, value: Filled) -> Any:
+        """The slot of bytes that are to come. Raises TypeError."""
         ...
 
     def size(self, slot: Any) -> int:
@@ -59,6 +64,10 @@ class Octets:
         """See Bulk.pack."""
         data = value if type(value) is bytes else octets(value)
         return len(data), data
+
+    def promised(self, value: Filled) -> int:
+        """See Bulk.promised."""
+        return value.size
 
     def size(self, slot: int) -> int:
         """See Bulk.size."""

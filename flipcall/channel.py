@@ -18,6 +18,7 @@ from .errors import CallError, ClosedError, MisuseError, ProtocolError
 from .failure import rebuild
 from .fast import caller
 from .fd import Fd
+from .filled import Filling
 from .flow import WindowFlow, too_large
 from .items import Items
 from .landing import PRIVATE, Landing
@@ -29,6 +30,7 @@ _TICK: int = lib.FC_TICK
 SPLIT: int = lib.FC_FLAG_SPLIT << lib.FC_FRAME_FLAGS_SHIFT
 FDS_SENT: int = lib.FC_FLAG_FDS << lib.FC_WHAT_FLAGS_SHIFT
 FDS_CAME: int = lib.FC_FLAG_FDS << lib.FC_FRAME_FLAGS_SHIFT
+_FRAME_END: int = lib.FC_PACKET_HEADER + lib.FC_FRAME_HEADER
 PLAIN_MAX = (1 << lib.FC_FRAME_CODE_SHIFT) - 1  # a result up to here: code OK, no attachment
 
 
@@ -90,6 +92,19 @@ class WindowChannel:
         if fds:
             return self._bulk_with_fds(what, body, attachment, fds, landing)
         return self._bulk(what, body, attachment, landing)
+
+    def filled(self, filling: Filling, body: bytes, streaming: bool = False) -> Attachment:
+        """The attachment of a request with this body, written now: where it goes from, if it fits the window.
+
+        Raises as Filling.write() does, CallError as bulk() does. A view of the window that is left closes it.
+        """
+        before = len(body) + (lib.FC_STREAM_START - _FRAME_END if streaming else 0)
+        room = self.endpoint.data_cap + lib.FC_PACKET_HEADER
+        if before + len(filling) > room or (start := lib.fc_attach_offset(before)) + len(filling) > room:
+            self.check_size(body, filling)
+            return filling.private()
+        filling.write(self.window, start, self.close)
+        return memoryview(ffi.buffer(self.window))[start : start + len(filling)]
 
     def _bulk(self, what: int, body: bytes, attachment: Attachment, landing: Landing | None) -> Reply:
         return self.settle(self.ask(what, body, attachment), what, body, attachment, landing)
@@ -198,7 +213,7 @@ class WindowChannel:
                 result = lib.fc_call_resume(self.ep)
         return result
 
-    def check_size(self, body: bytes, attachment: Attachment) -> None:
+    def check_size(self, body: bytes, attachment: Attachment | Filling) -> None:
         if len(body) + len(attachment) > self.message_max:
             raise too_large("a request", len(body) + len(attachment), self.message_max)
 

@@ -224,7 +224,8 @@ class Endpoint:
                     lib.fc_condemn(self._ep)
 
     def retire(self) -> bool:
-        """Shut down if no datagram is on its way: only while the peer is active. Whether it is shut down now.
+        """Shut down if no datagram is on its way and no call under way: only while the peer is active. Whether it
+        is shut down now.
 
         Any thread. A peer that was about to send finds out before it does, so nothing is lost; one that has not
         looked at our last datagram yet still receives it.

@@ -2,7 +2,8 @@
 
 OSError keeps its errno, so a FileNotFoundError arrives as one, and its file names. The built-in types below, and
 those given to register_error(), arrive as themselves with their arguments; anything else as RemoteError. Nothing
-is pickled: only plain arguments (str, bytes, int, float, bool, None) travel, others as their str().
+is pickled: plain arguments (str, bytes, int, float, bool, None) travel, those that the type's constructor
+annotates (details.py), and others as their str().
 """
 
 import os
@@ -11,6 +12,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from .details import Details
 from .errors import (
     CallError,
     ClosedError,
@@ -43,6 +45,8 @@ class Failure(msgspec.Struct, omit_defaults=True):
 
 _statuses: dict[str, Status] = {}
 _types: dict[str, type[Exception]] = {}
+_details: dict[str, Details] = {}
+_UNTYPED = Details(Exception)
 
 
 def _name(kind: type[BaseException]) -> str:
@@ -50,15 +54,18 @@ def _name(kind: type[BaseException]) -> str:
 
 
 def register_error(kind: E, status: Status = Status.UNKNOWN) -> E:
-    """Let `kind` cross as itself, rebuilt from its plain arguments as kind(*args). Usable as a decorator.
+    """Let `kind` cross as itself, rebuilt from its arguments as kind(*args). Usable as a decorator.
 
-    Both sides must register it. Raises ValueError for a second type of the same qualified name.
+    Arguments are typed as the constructor annotates them: structs and all else that msgspec carries arrive as what
+    they are. Without an annotation only plain ones do (str, bytes, int, float, bool, None), others as their str().
+    Both sides must register the type. Raises ValueError for a second type of the same qualified name, MisuseError
+    for annotations that cannot be used.
     """
     name = _name(kind)
     if _types.get(name, kind) is not kind:
         raise ValueError(f"another type is registered as {name}")
-    _types[name] = kind
-    _statuses[name] = status
+    details = Details(kind)
+    _types[name], _details[name], _statuses[name] = kind, details, status
     return kind
 
 
@@ -153,7 +160,7 @@ def _describe(error: BaseException, tracebacks: bool) -> tuple[Status, bytes]:
         failure = Failure(_name(OSError), message, errno=int(error.errno), traceback=trace)
         failure.filename, failure.filename2 = _file_name(error.filename), _file_name(error.filename2)
         return status, encode(failure)
-    args = [_plain(a) for a in error.args[:16]]
+    args = _details.get(name, _UNTYPED).pack(error.args, _plain)
     failure = Failure(name, readable(error), args=args, traceback=trace)
     return _statuses.get(name, Status.UNKNOWN), encode(failure)
 
@@ -228,7 +235,7 @@ def rebuild(code: int, body: bytes) -> Exception:
     kind = _types.get(failure.type)
     if kind is not None and failure.args is not None:
         try:
-            made: Exception = kind(*failure.args)
+            made: Exception = kind(*_details[failure.type].unpack(failure.args))
             return made
         except Exception:  # its constructor wants something else: still an answer
             pass

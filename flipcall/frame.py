@@ -33,3 +33,8 @@ def timeout_us(seconds: float | None) -> int:
     if not seconds >= 0:
         raise ValueError(f"a timeout cannot be {seconds}")
     return min(int(min(seconds, 4294.0) * 1e6 + 0.999), TIMEOUT_NONE - 1)
+
+
+def seconds(timeout: int) -> float | None:
+    """The reverse of timeout_us()."""
+    return None if timeout == TIMEOUT_NONE else timeout / 1e6

@@ -23,6 +23,7 @@ from .errors import ClosedError, DeadlineExceeded
 from .failure import rebuild
 from .fd import Fd
 from .fds import close_fds
+from .filled import Filling
 from .frame import CANCEL, END, ITEMS, MORE, REPLY, TIMEOUT_NONE
 from .handshake import VERSION, Offered, Welcome
 from .interceptor import ClientInterceptor, ServerInterceptor
@@ -105,6 +106,10 @@ class LocalChannel:
         if landing is not None:
             landed = landing.copied(ffi.from_buffer("char[]", data), 0, len(data))
         return Reply(out, landed, _duplicates(given))
+
+    def filled(self, filling: Filling, body: bytes, streaming: bool = False) -> Attachment:
+        """See WindowChannel.filled."""
+        return filling.private()
 
     def flow(self, incoming: Items | None) -> "LocalFlow":
         """A streaming call, not opened yet."""

@@ -20,6 +20,7 @@ from typing import Any
 
 from .context import Context
 from .method import Method
+from .observed import Inside, Observation, ObservedAsyncItems, ObservedItems
 
 
 class ClientCall:
@@ -27,33 +28,45 @@ class ClientCall:
 
     service, method: their names. args: in the order of the parameters; trailing ones with defaults may be missing.
     metadata: to go along, str by str; the handler sees it as context().metadata. timeout: seconds, None for ever.
+    streaming: its result is an iterator.
     """
 
-    __slots__ = ("args", "metadata", "method", "service", "timeout")
+    __slots__ = ("args", "metadata", "method", "service", "streaming", "timeout")
 
-    def __init__(self, service: str, method: str, args: tuple[Any, ...], timeout: float | None) -> None:
+    def __init__(
+        self,
+        service: str,
+        method: str,
+        args: tuple[Any, ...],
+        timeout: float | None,
+        streaming: bool = False,
+    ) -> None:
         self.service = service
         self.method = method
         self.args = args
         self.metadata: dict[str, str] = {}
         self.timeout = timeout
+        self.streaming = streaming
 
 
 class ServerCall:
     """A call that has come. What is changed of its args is what the handler gets.
 
     service, method: their names. args: in the order of the parameters. metadata: what came along. context: the
-    call's, with the peer and the deadline.
+    call's, with the peer and the deadline. streaming: its result is an iterator.
     """
 
-    __slots__ = ("args", "context", "metadata", "method", "service")
+    __slots__ = ("args", "context", "metadata", "method", "service", "streaming")
 
-    def __init__(self, service: str, method: str, args: tuple[Any, ...], context: Context) -> None:
+    def __init__(
+        self, service: str, method: str, args: tuple[Any, ...], context: Context, streaming: bool = False
+    ) -> None:
         self.service = service
         self.method = method
         self.args = args
         self.metadata = context.metadata
         self.context = context
+        self.streaming = streaming
 
 
 ClientProceed = Callable[[ClientCall], Any]
@@ -65,18 +78,34 @@ ServerInterceptor = Callable[[ServerCall, ServerProceed], Any]
 class Observer:
     """An interceptor of clients and servers of either kind, around whose calls `around(call)` is entered.
 
-    It sees what they raise. Of a streaming method it is left when the iterator is returned.
+    It sees what they raise. Of a streaming method it is left when the iterator ends (observed.py).
     """
 
     def __init__(self, around: Callable[[Any], AbstractContextManager[object]]) -> None:
         self._around = around
 
     def __call__(self, call: Any, proceed: Callable[[Any], Any]) -> Any:
+        if call.streaming:
+            observation = Observation(self._around(call))
+            try:
+                return ObservedItems(observation, observation.context.run(proceed, call))
+            except BaseException as e:
+                observation.end(e)
+                raise
         with self._around(call):
             return proceed(call)
 
     async def asynchronous(self, call: Any, proceed: Callable[[Any], Awaitable[Any]]) -> Any:
         """The same in an event loop."""
+        if call.streaming:
+            observation = Observation(self._around(call))
+            try:
+                items = await Inside(observation.context, proceed, call)
+                kind: Any = ObservedAsyncItems if hasattr(items, "__aiter__") else ObservedItems
+                return kind(observation, items)
+            except BaseException as e:
+                observation.end(e)
+                raise
         with self._around(call):
             return await proceed(call)
 
@@ -85,16 +114,16 @@ def called(
     service: str, method: Method, timeout: float | None
 ) -> Callable[[tuple[Any, ...], dict[str, Any]], ClientCall]:
     """What makes a ClientCall of the arguments that a method of a client is called with."""
-    name, bind = method.name, method.bind
-    return lambda args, kwargs: ClientCall(service, name, bind(args, kwargs), timeout)
+    name, bind, streaming = method.name, method.bind, method.stream_out is not None
+    return lambda args, kwargs: ClientCall(service, name, bind(args, kwargs), timeout, streaming)
 
 
 def came(
     service: str, method: Method, current: Callable[[], Context]
 ) -> Callable[[tuple[Any, ...], dict[str, Any]], ServerCall]:
     """What makes a ServerCall of the arguments that a handler is called with, as method.call() would."""
-    name = method.name
-    return lambda args, named: ServerCall(service, name, (*args, *named.values()), current())
+    name, streaming = method.name, method.stream_out is not None
+    return lambda args, named: ServerCall(service, name, (*args, *named.values()), current(), streaming)
 
 
 def client_chain(call: Callable[..., ClientCall], proceed: ClientProceed) -> Callable[..., Any]:

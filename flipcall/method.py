@@ -16,6 +16,7 @@ import msgspec
 from .bulk import Bulk, bulk_of
 from .errors import CallError, MisuseError, ProtocolError
 from .fd import Fd
+from .filled import Filled, Filling
 from .items import ONCE, Items, is_asynchronous, item_type
 from .items import encode as encode
 from .rights import decoder, foreign, holds_fd
@@ -155,19 +156,28 @@ class Method:
         bound.apply_defaults()
         return (*bound.args, *bound.kwargs.values())[: last + 1]
 
-    def split(self, args: tuple[Any, ...]) -> tuple[Sequence[Any], bytes | bytearray | memoryview]:
-        """Arguments for the array, and the attachment of the bulk ones among them. One copy when several.
+    def split(self, args: tuple[Any, ...]) -> tuple[Sequence[Any], bytes | bytearray | memoryview | Filling]:
+        """Arguments for the array, and the attachment of the bulk ones among them. One copy when several; none yet
+        when there is a Filled among them.
 
         Raises TypeError for what is none, such as a buffer with holes.
         """
         if not self.bulk_params:
             return args, b""
         slots = list(args)
-        parts = []
+        parts: list[Any] = []
+        later = False
         for i, bulk in self.bulk_params:
-            if i < len(slots):
-                slots[i], part = bulk.pack(slots[i])
-                parts.append(part)
+            if i >= len(slots):
+                continue
+            if isinstance(part := slots[i], Filled):
+                slots[i] = bulk.promised(part)
+                later = True
+            else:
+                slots[i], part = bulk.pack(part)
+            parts.append(part)
+        if later:
+            return slots, Filling(parts)
         return slots, parts[0] if len(parts) == 1 else b"".join(parts)
 
     def join(self, slots: tuple[Any, ...], attachment: memoryview) -> tuple[Any, ...]:

@@ -8,6 +8,7 @@ shape could announce 10**18 in no bytes. The shape is multiplied in Python's int
 """
 
 import math
+import operator
 import re
 import typing
 from typing import Annotated, Any
@@ -15,6 +16,8 @@ from typing import Annotated, Any
 import msgspec
 import numpy as np
 
+from .errors import MisuseError
+from .filled import Filled, unasked
 from .landing import Fresh, Landing
 
 # dtype.str: byte order, kind, bytes of an element; of datetime64 and timedelta64 its unit.
@@ -60,6 +63,16 @@ class Array:
         # As numbers of one byte, because a buffer cannot say datetime64.
         return slot, np.ascontiguousarray(value).reshape(-1).view(np.uint8).data
 
+    def promised(self, value: Filled) -> Slot:
+        """See Bulk.promised."""
+        if not isinstance(value, FilledArray):
+            raise TypeError(f"Expected `ndarray`, got {value!r}: filled(shape, fill, dtype) makes one")
+        try:
+            self._checked(value.slot)
+        except ValueError as e:
+            raise TypeError(str(e)) from None
+        return value.slot
+
     def size(self, slot: Slot) -> int:
         """See Bulk.size."""
         return math.prod(slot.shape) * self._checked(slot).itemsize
@@ -83,6 +96,27 @@ class Array:
         if math.prod(n for n in slot.shape if n) * dtype.itemsize > _LARGEST:
             raise ValueError(f"an array of shape {slot.shape} is too large")
         return dtype
+
+
+class FilledArray(Filled):
+    """What filled() returns for an array: fill gets one that lies in its place."""
+
+    __slots__ = ("slot",)
+
+    def __init__(self, shape: Any, fill: Any, dtype: Any) -> None:
+        sizes = [operator.index(n) for n in (shape if isinstance(shape, tuple) else (shape,))]
+        self.slot = Slot(np.dtype(dtype).str, sizes)
+        if any(n < 0 for n in sizes):
+            raise MisuseError(f"there is no array of shape {shape}")
+        if not _PLAIN.fullmatch(self.slot.dtype):
+            raise TypeError(f"an array of {self.slot.dtype!r} cannot be sent")
+        super().__init__(math.prod(sizes) * np.dtype(dtype).itemsize, fill)
+
+    def write(self, place: memoryview) -> None:
+        """See Filled.write."""
+        result = self._fill(np.ndarray(self.slot.shape, self.slot.dtype, place))
+        if hasattr(result, "__await__"):
+            raise unasked(result, "anything else")
 
 
 def _scalar(annotation: Any) -> Any:

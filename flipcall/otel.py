@@ -6,7 +6,7 @@
 The trace goes along in the call's metadata (traceparent, or what the propagator that is set writes): a server's
 span is a child of its caller's. Spans are named Service/method; durations are the histograms
 rpc.client.call.duration and rpc.server.call.duration, in seconds, with bounds that begin at a microsecond. Of a
-streaming method both end when its iterator is returned.
+streaming method both end with its iterator; closing that early is no failure.
 """
 
 import time

@@ -9,7 +9,7 @@ import socket
 from typing import Any, Protocol
 
 from ._core import ffi, lib
-from .buffers import address, fresh
+from .buffers import address, fresh, release
 from .channel import FDS_CAME, FDS_SENT, PLAIN_MAX
 from .context import NO_METADATA, Context, clear_context, set_context
 from .control import hand_over, take
@@ -100,7 +100,7 @@ class WindowServing:
     def retire(self) -> bool:
         """See Serving.retire. An answer just given stays given: the state says so (proto/window.md)."""
         self._endpoint.drain()
-        return not self._ep.call and self._endpoint.retire()
+        return self._endpoint.retire()
 
     def close(self) -> None:
         """See Serving.close. Unmaps now: an exception of a handler that is kept has this object in its frames."""
@@ -269,10 +269,3 @@ class WindowServing:
         if n > len(self._buffer):
             self._buffer = bytearray(n)
         return memoryview(self._buffer)[:n]
-
-
-def release(view: memoryview) -> None:
-    try:
-        view.release()
-    except BufferError:
-        pass  # the handler built something upon it, which keeps the memory, though not its content

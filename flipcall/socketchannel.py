@@ -23,6 +23,8 @@ from .errors import (
 )
 from .failure import rebuild
 from .fd import Fd
+from .filled import Filling
+from .flow import too_large
 from .frame import CANCEL, FLAG_FDS, HEADER, REPLY, REQUEST, TIMEOUT_NONE
 from .items import Items
 from .landing import Landing
@@ -43,6 +45,13 @@ def reply_of(frame: Frame, landing: Landing | None) -> Reply:
     if landing is not None:
         landed = landing.copied(ffi.from_buffer("char[]", landed), 0, len(landed))
     return Reply(frame.body, landed, frame.rights)
+
+
+def filled(frames: FrameSocket, filling: Filling, body: bytes) -> Attachment:
+    """See WindowChannel.filled."""
+    if len(body) + len(filling) > frames.message_max:
+        raise too_large("a message", len(body) + len(filling), frames.message_max)
+    return filling.private()
 
 
 class SocketChannel:
@@ -84,6 +93,10 @@ class SocketChannel:
         finally:
             self._leave()
         return reply_of(frame, landing)
+
+    def filled(self, filling: Filling, body: bytes, streaming: bool = False) -> Attachment:
+        """See WindowChannel.filled."""
+        return filled(self.frames, filling, body)
 
     def _exchange(
         self, number: int, timeout_us: int, body: bytes, attachment: Attachment, fds: Sequence[Fd]

@@ -20,6 +20,7 @@ import msgspec
 from .bulk import octets
 from .errors import CallError, ProtocolError
 from .failure import rebuild
+from .filled import Filled, Filling
 from .frame import END, ITEMS, MORE, REPLY
 from .items import Items
 from .method import Method
@@ -121,7 +122,12 @@ def _produce(flow: Flow, method: Method, requests: Iterator[Any] | None) -> None
 
 def giver(flow: Flow, items: Items) -> Callable[[Any], bool]:
     """What publishes one item of this kind."""
-    return (lambda item: flow.publish_bulk(octets(item))) if items.bulk else flow.give
+    return (lambda item: flow.publish_bulk(item_octets(item))) if items.bulk else flow.give
+
+
+def item_octets(item: Any) -> memoryview:
+    """The bytes of a bulk item. Raises TypeError for what has none."""
+    return octets(Filling([item]).private() if isinstance(item, Filled) else item)
 
 
 def outcome(flow: Flowing) -> None:

@@ -23,7 +23,8 @@ from .errors import (
     ProtocolError,
 )
 from .fd import Fd
-from .frame import timeout_us
+from .filled import Filling
+from .frame import TIMEOUT_NONE, seconds, timeout_us
 from .landing import Landing
 from .metadata import WITH_METADATA, wrapped
 from .method import Method, encode
@@ -102,7 +103,7 @@ class BulkRequest:
 
     def _request(
         self, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[bytes, Attachment, Sequence[Fd]]:
+    ) -> tuple[bytes, Attachment | Filling, Sequence[Fd]]:
         method = self.method
         if kwargs or len(args) != self._count:
             args = method.bind(args, kwargs)
@@ -165,15 +166,17 @@ def stream_stub(
         number |= WITH_METADATA
 
     def results(
-        body: bytes, attachment: Attachment, requests: Iterator[Any] | None, last: list[Any]
+        body: bytes, attachment: Attachment | Filling, requests: Iterator[Any] | None, last: list[Any]
     ) -> Iterator[Any]:
         limit = inherited(timeout) if serving else timeout
         started = time.monotonic()
         channel: Any = pool.take(limit)
         try:
-            left = None if limit is None else max(0.0, limit - (time.monotonic() - started))
+            left = timeout_us(None if limit is None else max(0.0, limit - (time.monotonic() - started)))
+            if type(attachment) is Filling:
+                attachment, left = written(channel, attachment, body, left, streaming=True)
             flow = channel.flow(method.stream_out)
-            flow.open(number, timeout_us(left), body, attachment)
+            flow.open(number, left, body, attachment)
             for batch in steps(flow, method, requests):
                 yield from batch
         except BaseException:  # GeneratorExit: the caller wants no more
@@ -223,19 +226,23 @@ def _ask(
     timeout: float | None,
     number: int,
     body: bytes,
-    attachment: Attachment,
+    attachment: Attachment | Filling,
     fds: Sequence[Fd] = _NO_FDS,
     landing: Landing | None = None,
     unsent: ClosedError | None = None,
 ) -> tuple[Channel, Reply]:
     """See ask(). A channel that ended while it was idle (its worker was renewed, its server restarted) is no
-    reason for a call to fail: it was not given, so it is tried over another one, until there is none.
+    reason for a call to fail: it was not given, so it is tried over another one, until there is none. What was
+    written for the first is not written again, but copied.
     """
     if serving:
         timeout = inherited(timeout)
     for _ in range(pool.limit + 1):
         channel, limit = _taken(pool, timeout, unsent)
         try:
+            if type(attachment) is Filling:
+                attachment, limit = written(channel, attachment, body, limit)
+                timeout = seconds(limit)
             return channel, channel.bulk(number, limit, body, attachment, fds, landing)
         except BaseException as e:
             pool.mend(channel)
@@ -260,6 +267,22 @@ def _taken(pool: Pool, timeout: float | None, unsent: ClosedError | None) -> tup
         raise e if unsent is None else unsent from e
     left = None if timeout is None else max(0.0, timeout - (time.monotonic() - started))
     return channel, timeout_us(left)
+
+
+def written(
+    channel: Any, filling: Filling, body: bytes, limit: int, *, streaming: bool = False
+) -> tuple[Attachment, int]:
+    """The attachment of a request, written now, and what is left of its `limit` microseconds.
+
+    Raises as channel.filled() does; DeadlineExceeded when nothing is left: nothing was sent then.
+    """
+    started = time.monotonic()
+    made = channel.filled(filling, body, streaming)
+    if limit != TIMEOUT_NONE:
+        limit -= int((time.monotonic() - started) * 1e6)
+        if limit <= 0:
+            raise DeadlineExceeded("the deadline has passed while an argument was being filled")
+    return made, limit
 
 
 def decoded(method: Method, body: bytes) -> Any:

@@ -36,6 +36,7 @@ EVERYDAY = {
     "WindowError",
     "connect",
     "context",
+    "filled",
     "into",
     "register_error",
     "serve",
@@ -49,9 +50,9 @@ LAYERS = [
     ["buffers", "fast", "fd", "fds", "unions", "rights", "window", "allocator", "named", "liveness"],
     ["handover", "survey", "limits"],
     ["policy", "switch", "options", "notify", "placement", "outcome", "greeting", "endpoint"],
-    ["frame", "meter", "landing", "bulk", "ndarray", "items", "shape", "compat", "method"],
-    ["failure", "service", "schema", "handshake"],
-    ["context", "interceptor", "metadata"],
+    ["frame", "meter", "filled", "landing", "bulk", "ndarray", "items", "shape", "compat", "method"],
+    ["details", "failure", "service", "schema", "handshake"],
+    ["observed", "context", "interceptor", "metadata"],
     ["control", "channel", "flow", "stream", "streams", "socketflow", "socketchannel"],
     ["pool", "dispatch", "serving", "socketserving", "session", "listener"],
     ["agreement", "health", "reflection", "stats"],
@@ -102,7 +103,7 @@ def _imports(path: Path) -> set[str]:
 def test_the_everyday_door_has_these_names_and_no_more() -> None:
     """A name is added on purpose, and the door stays small."""
     assert sorted(flipcall.__all__) == sorted(EVERYDAY)
-    assert len(EVERYDAY) <= 27
+    assert len(EVERYDAY) <= 28
 
 
 @pytest.mark.parametrize("door", [flipcall, flipcall.asyncio, flipcall.lowlevel], ids=lambda d: d.__name__)

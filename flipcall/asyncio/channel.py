@@ -18,6 +18,7 @@ from ..control import hand_over
 from ..errors import FlipcallError
 from ..failure import rebuild
 from ..fd import Fd
+from ..filled import Filling
 from ..items import Items
 from ..landing import Landing
 from ..outcome import State
@@ -71,6 +72,10 @@ class Channel:
     def unsent(self) -> bool:
         """See WindowChannel.unsent."""
         return self.window.unsent
+
+    def filled(self, filling: Filling, body: bytes, streaming: bool = False) -> Attachment:
+        """See WindowChannel.filled."""
+        return self.window.filled(filling, body, streaming)
 
     def hurry(self) -> None:
         """Do not spin in the next call: the loop has been held for long enough."""

@@ -69,11 +69,10 @@ def connect(
     their answer at the same time (more queue, first come, first served). A call spins for its answer for up
     to the policy's spin_ns, during which the loop stands still, and then suspends its task; calls that are
     all answered at once let the loop run every 50 us. Cancelling a task cancels its call. interceptors: as
-    of flipcall.connect(), with `async def` (flipcall.asyncio.interceptor). Only for tasks of the loop it was
-    made in.
+    of flipcall.connect(), with `async def` (flipcall.asyncio.interceptor). switch: None or "futex", and no
+    placement, as in flipcall.asyncio.Server. Only for tasks of the loop it was made in.
 
-    Raises MisuseError for a service with
-    methods that are not `async def`.
+    Raises MisuseError for a service with methods that are not `async def`.
     """
     contract = contract_of(service)
     contract.for_clients(asynchronous=True)

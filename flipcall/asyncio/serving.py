@@ -21,7 +21,7 @@ from types import CoroutineType
 from typing import Any
 
 from .._core import ffi, lib
-from ..buffers import address
+from ..buffers import address, release
 from ..channel import FDS_CAME, PLAIN_MAX
 from ..context import NO_METADATA, Context, set_context
 from ..control import take
@@ -32,7 +32,7 @@ from ..liveness import Liveness, Peer
 from ..metadata import unwrapped
 from ..method import Method, encode
 from ..rights import NO_RIGHTS, Rights
-from ..serving import WindowServing, release
+from ..serving import WindowServing
 from .bell import Bell
 from .control import Control
 from .dispatch import LoopDispatcher

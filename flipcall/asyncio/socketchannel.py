@@ -14,12 +14,13 @@ from .._core import lib
 from ..channel import Attachment, Reply
 from ..errors import BusyError, ClosedError, FlipcallError
 from ..fd import Fd
+from ..filled import Filling
 from ..frame import CANCEL, REPLY, REQUEST, TIMEOUT_NONE
 from ..items import Items
 from ..landing import Landing
 from ..liveness import hang_up
 from ..outcome import State
-from ..socketchannel import reply_of
+from ..socketchannel import filled, reply_of
 from ..stream import Frame
 from .socketflow import LoopSocketFlow
 from .stream import LoopFrames
@@ -103,6 +104,10 @@ class LoopSocketChannel:
         )
         self._wait()
         return self._flow
+
+    def filled(self, filling: Filling, body: bytes, streaming: bool = False) -> Attachment:
+        """See WindowChannel.filled."""
+        return filled(self._frames, filling, body)
 
     def hurry(self) -> None:
         """See Channel.hurry: it never spins."""

@@ -7,12 +7,11 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from typing import Any, Generic, Protocol, TypeVar
 
-from ..bulk import octets
 from ..errors import ProtocolError
 from ..frame import END, ITEMS, MORE, REPLY
 from ..items import Items, encode
 from ..method import Method
-from ..streams import UNREADABLE, Flowing, asked_for_more, unreadable
+from ..streams import UNREADABLE, Flowing, asked_for_more, item_octets, unreadable
 
 T = TypeVar("T")
 
@@ -108,7 +107,7 @@ async def _produce(flow: Flow, method: Method, requests: AsyncIterator[Any] | No
 
 async def give(flow: Flow, kind: Items, item: Any) -> bool:
     """Publish one item; whether more are wanted."""
-    return await (flow.publish_bulk(octets(item)) if kind.bulk else flow.publish(encode(item)))
+    return await (flow.publish_bulk(item_octets(item)) if kind.bulk else flow.publish(encode(item)))
 
 
 # ---- the handler's half ---------------------------------------------------------------------------------------

@@ -14,13 +14,14 @@ from ..channel import Attachment, Reply
 from ..context import NO_METADATA, inherited, serving
 from ..errors import ClosedError, DeadlineExceeded, FlipcallError, ForkedError, ProtocolError
 from ..fd import Fd
+from ..filled import Filling
 from ..frame import timeout_us
 from ..interceptor import ClientCall
 from ..landing import Landing
 from ..metadata import WITH_METADATA, wrapped
 from ..method import Method, encode
 from ..streams import outcome
-from ..stub import UNDECODABLE, BulkRequest, decoded, garbled, positions, unpacked
+from ..stub import UNDECODABLE, BulkRequest, decoded, garbled, positions, unpacked, written
 from .interceptor import ClientProceed
 from .pool import AnyChannel, Pool, left
 from .streams import Stream, as_items, steps
@@ -128,14 +129,17 @@ def _stream_stub(
         number |= WITH_METADATA
 
     async def results(
-        body: bytes, attachment: Attachment, requests: AsyncIterator[Any] | None, last: list[Any]
+        body: bytes, attachment: Attachment | Filling, requests: AsyncIterator[Any] | None, last: list[Any]
     ) -> AsyncGenerator[Any, None]:
         limit = inherited(timeout) if serving else timeout
         started = time.monotonic()
         channel = await pool.take(limit)
         try:
+            us = timeout_us(left(limit, started))
+            if type(attachment) is Filling:
+                attachment, us = written(channel, attachment, body, us, streaming=True)
             flow = channel.flow(method.stream_out)
-            flow.open(number, timeout_us(left(limit, started)), body, attachment)
+            flow.open(number, us, body, attachment)
             async for batch in steps(flow, method, requests):
                 for item in batch:
                     yield item
@@ -170,7 +174,7 @@ async def ask(
     timeout: float | None,
     number: int,
     body: bytes,
-    attachment: Attachment,
+    attachment: Attachment | Filling,
     fds: Sequence[Fd] = (),
     landing: Landing | None = None,
     unsent: str | None = None,
@@ -188,7 +192,7 @@ async def _ask(
     timeout: float | None,
     number: int,
     body: bytes,
-    attachment: Attachment,
+    attachment: Attachment | Filling,
     fds: Sequence[Fd],
     landing: Landing | None,
     unsent: str | None,
@@ -208,6 +212,8 @@ async def _ask(
         channel = pool.free.pop() if at_once else await _taken(pool, left(timeout, started), unsent)
         limit = timeout_us(timeout if at_once and unsent is None else left(timeout, started))
         try:
+            if type(attachment) is Filling:
+                attachment, limit = written(channel, attachment, body, limit)
             if over and at_once:
                 channel.hurry()
             what, result = channel.ask(number | limit << lib.FC_CALL_TIMEOUT_SHIFT, body, attachment, fds)

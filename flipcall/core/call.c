@@ -179,8 +179,10 @@ int64_t fc_exchange(struct fc_endpoint *ep, uint64_t what, const char *body, uin
         result = FC_ERR_TURN;
     else
         result = fc_put_frame(ep, frame, body, NULL, 0);
-    if (result >= 0)
+    if (result >= 0) {
+        fc_still_busy(ep);
         result = fc_give(ep, (uint32_t)result, true);
+    }
     if (result == FC_OK)
         result = fc_wait_frame(ep);
     fc_leave(ep);
@@ -194,6 +196,7 @@ int fc_give_kind(struct fc_endpoint *ep, uint8_t kind, uint16_t code, bool then_
     if (ep->call == FC_CALL_STREAM)
         frame.flags = FC_FLAG_STREAM;
     int64_t len = fc_put_frame(ep, frame, NULL, NULL, 0);
+    fc_still_busy(ep);
     return len < 0 ? (int)len : fc_give(ep, (uint32_t)len, then_wait);
 }
 

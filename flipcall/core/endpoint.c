@@ -1,6 +1,8 @@
 /* endpoint.c: an endpoint's beginning and end. */
 #include "endpoint.h"
 
+#include <sched.h>
+#include <stdbool.h>
 #include <string.h>
 
 _Static_assert(sizeof(_Atomic uint32_t) == sizeof(uint32_t), "the window's words are plain u32 in memory");
@@ -141,18 +143,36 @@ int fc_ended(const struct fc_endpoint *ep)
     return atomic_load(&ep->stop) != 0;
 }
 
-/* Shut down, but only while the peer is active, that is, while it has sent nothing: it then fails to give, and
- * knows that its datagram was not delivered. Nonzero when the connection is over now. */
+/* Shut down, but only while the peer is active and no call is under way, that is, while it has sent nothing: it then
+ * fails to give, and knows that its datagram was not delivered. Nonzero when the connection is over now.
+ *
+ * Within a call a server gives control away, too (streams, messages in parts). Were one to come, and go so far, between
+ * the look for a call and the end, it would be cut off. So whoever retires says so first and then looks, and a call is
+ * known before its thread looks whether somebody retires (fc_still_busy): one of the two sees the other. */
 int fc_retire(struct fc_endpoint *ep)
 {
     uint32_t seen = ep->theirs, none = 0;
     if (inherited(ep))
         return 0;
-    if (!atomic_compare_exchange_strong(fc_word(&ep->packet->conn_state), &seen, end_given(ep)))
-        return fc_is_over(seen);
+    atomic_fetch_add(&ep->retiring, 1);
+    bool idle = __atomic_load_n(&ep->call, __ATOMIC_SEQ_CST) == FC_CALL_NONE;
+    bool ended = idle && atomic_compare_exchange_strong(fc_word(&ep->packet->conn_state), &seen, end_given(ep));
+    atomic_fetch_sub(&ep->retiring, 1);
+    if (!ended)
+        return idle && fc_is_over(seen);
     atomic_compare_exchange_strong(&ep->stop, &none, -FC_ERR_SHUTDOWN);
     wake_all(ep);
     return 1;
+}
+
+/* Server, within a call, before it gives control away: who took the channel for idle has looked at the word by now. */
+void fc_still_busy(struct fc_endpoint *ep)
+{
+    if (ep->mine != FC_SERVER_ACTIVE)
+        return;
+    atomic_thread_fence(memory_order_seq_cst);
+    while (atomic_load(&ep->retiring))
+        sched_yield();
 }
 
 /* Server: retire as soon as the call under way has been answered (call.c). From outside alone, a client that calls

@@ -218,7 +218,7 @@ struct fc_endpoint {
     uint32_t timeout_us;     /* not yet turned into a deadline, or FC_TIMEOUT_NONE */
     uint32_t call_id;
     struct fc_frame_in received;
-    uint32_t call; /* enum fc_call_state; other threads may look (retire) */
+    uint32_t call; /* enum fc_call_state; other threads may look (fc_retire) */
     struct fc_outgoing out;
     struct fc_incoming in;
     struct fc_flow flow;
@@ -231,6 +231,7 @@ struct fc_endpoint {
     _Atomic uint32_t busy;
     _Atomic uint32_t sealed; /* fc_seal succeeded: busy for ever */
     _Atomic uint32_t draining; /* this answer is the last one */
+    _Atomic uint32_t retiring; /* so many threads are between finding no call and ending the connection */
     _Atomic uint32_t stop; /* 0, or the result every wait must end with, as a positive number */
     _Atomic uint32_t hung_up; /* the peer has closed the socket it rings on, or its process has ended */
 };
@@ -242,6 +243,7 @@ void fc_leave(struct fc_endpoint *ep);
 void fc_shutdown(struct fc_endpoint *ep);
 void fc_condemn(struct fc_endpoint *ep);
 int fc_retire(struct fc_endpoint *ep);
+void fc_still_busy(struct fc_endpoint *ep);
 void fc_drain(struct fc_endpoint *ep);
 int fc_ended(const struct fc_endpoint *ep);
 int fc_seal(struct fc_endpoint *ep);

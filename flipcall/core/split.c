@@ -56,6 +56,7 @@ static int give_part(struct fc_endpoint *ep, struct fc_frame frame)
     if (ep->out.reply && ep->out.at == ep->out.end)
         ep->call = FC_CALL_NONE; /* with its last part the answer is given */
     memcpy((char *)ep->packet + FC_PACKET_HEADER, &frame, sizeof frame);
+    fc_still_busy(ep);
     return fc_give(ep, FC_STREAM_START - FC_PACKET_HEADER + n, true);
 }
 

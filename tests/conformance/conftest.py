@@ -13,6 +13,7 @@ import flipcall
 from tests import loops
 from tests.conformance.plain import WINDOW
 from tests.conformance.services import Bulk, BulkServer, Desk, DeskServer, Echo, EchoServer
+from tests.conformance.shelf import MESSAGE, Shelf, ShelfServer
 
 S = TypeVar("S", bound=flipcall.Service)
 
@@ -128,3 +129,16 @@ def jobs(serve: Callable[..., Any]) -> dict[str, Callable[[], Any]]:
 def desk(jobs: dict[str, Callable[[], Any]], connect: Callable[..., Desk]) -> Desk:
     """A client of DeskServer, whose jobs are the fixture `jobs`."""
     return connect(Desk)
+
+
+@pytest.fixture
+def shelf_server() -> ShelfServer:
+    """The implementation."""
+    return ShelfServer()
+
+
+@pytest.fixture
+def shelf(shelf_server: ShelfServer, serve: Callable[..., Any], connect: Callable[..., Any]) -> Any:
+    """A client of it with one channel, so that one not given back is missed; messages of four windows."""
+    serve(shelf_server, message_max=MESSAGE)
+    return connect(Shelf, message_max=MESSAGE, max_channels=1)

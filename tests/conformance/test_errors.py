@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import datetime
 import errno
 import sys
 from collections.abc import Callable
+from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import msgspec
 import pytest
 
 import flipcall
@@ -38,6 +41,24 @@ class Picky(Exception):
         super().__init__(f"{a}{b}")
 
 
+class Order(msgspec.Struct):
+    """A detail."""
+
+    number: int
+    due: datetime.date
+    lines: dict[str, list[Decimal]] = {}
+
+
+class Rejected(Exception):
+    """Registered, with details."""
+
+    def __init__(
+        self, order: Order, reason: str, more: frozenset[int] = frozenset(), note: object = None
+    ) -> None:
+        super().__init__(order, reason, more, note)
+
+
+flipcall.register_error(Rejected, flipcall.Status.FAILED_PRECONDITION)
 flipcall.register_error(Known, flipcall.Status.ABORTED)
 flipcall.register_error(Picky)
 
@@ -89,6 +110,47 @@ def test_registered_types_arrive_as_themselves(desk: Desk, jobs: Jobs, error: Ex
     got = caught(desk, jobs, error)
     assert type(got) is type(error)
     assert got.args == error.args
+
+
+def test_typed_details(desk: Desk, jobs: Jobs) -> None:
+    """Arguments arrive as what the constructor's annotations say, structs too; what has none, as its str()."""
+    order = Order(7, datetime.date(2026, 11, 25), {"a": [Decimal("1.50")]})
+    got = caught(desk, jobs, Rejected(order, "late", frozenset({1, 2}), note=Path("/x")))
+    assert type(got) is Rejected
+    assert got.args == (order, "late", frozenset({1, 2}), "/x")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [Rejected("no order", "late"), Rejected(Order("seven", None), "late"), Rejected(Order(7, 8), object())],  # type: ignore[arg-type]
+    ids=["another type", "another field", "not to be encoded"],
+)
+def test_details_that_are_not_what_they_should_be(desk: Desk, jobs: Jobs, wrong: Exception) -> None:
+    """Of another type than annotated they are not for the constructor: a RemoteError with the words."""
+    got = caught(desk, jobs, wrong)
+    assert isinstance(got, flipcall.RemoteError)
+    assert got.type_name.endswith(".Rejected")
+
+
+def test_details_that_are_too_large(desk: Desk, jobs: Jobs) -> None:
+    """They do not cross, and the caller is told all the same."""
+    order = Order(7, datetime.date(2026, 11, 25), {"a": [Decimal(1)] * 20_000})
+    got = caught(desk, jobs, Rejected(order, "late"))
+    assert isinstance(got, flipcall.RemoteError)
+
+
+def test_annotations_that_cannot_be_used() -> None:
+    """They are told when the type is registered."""
+
+    class Crash(Exception):
+        def __init__(self, a: Annotated[int, msgspec.Meta(gt=0)] | tuple[int]) -> None: ...
+
+    class Lost(Exception):
+        def __init__(self, a: Nowhere) -> None: ...  # type: ignore[name-defined] # noqa: F821
+
+    for kind, what in ((Crash, "crashes msgspec"), (Lost, "Nowhere")):
+        with pytest.raises(flipcall.MisuseError, match=what):
+            flipcall.register_error(kind)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import abc
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
@@ -105,11 +105,15 @@ def test_a_server_in_a_loop(path: str) -> None:
         async def refusing(self) -> int:
             raise NotImplementedError
 
+        def items(self) -> AsyncIterator[int]: ...
+
         async def default(self) -> int:
             return 1
 
     async def main() -> None:
         async with flipcall.asyncio.Server(Loop(), path), flipcall.asyncio.connect(Loop, path) as loop:
+            with pytest.raises(flipcall.CallError, match=r"not implement Loop\.items$"):
+                await anext(aiter(loop.items()))
             for name in ("dots", "documented", "refusing"):
                 with pytest.raises(flipcall.CallError, match=rf"not implement Loop\.{name}$") as info:
                     await getattr(loop, name)()

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import re
+import sys
+import threading
 import weakref
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from flipcall import fast
 from flipcall._core import ffi, lib
 from flipcall.dispatch import Way
 from flipcall.fast import BULK, FAILED, LARGE, UNDECODABLE, caller, server
@@ -112,3 +118,63 @@ def test_it_keeps_endpoint_and_window() -> None:
     assert call(1, b"x") < 0
     del call
     gc.collect()
+
+
+@pytest.fixture
+def unforced() -> Iterator[None]:
+    """Who waits for the GIL gets it when it is let go, and not because time is up."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1000.0)
+    yield
+    sys.setswitchinterval(before)
+
+
+@pytest.mark.parametrize("side", ["client", "server"])
+def test_other_threads_run_beside_answers_that_come_at_once(
+    side: str, unforced: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However quick the peer is, so that no wait lets the GIL go, it is let go after so many turns. The peer is
+    libc here: a turn without the GIL is sem_wait(), which goes on when another thread has run.
+    """
+    libc = ctypes.CDLL(None)
+    semaphore = ffi.new("char[64]")
+    address = ctypes.c_void_p(int(ffi.cast("uintptr_t", semaphore)))
+    libc.sem_init(address, 0, 0)
+    given = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_void_p] * 4)(lambda *_: lib.FC_TICK)
+    looked = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p)(lambda _: 0)  # a plain frame without a body
+    peer = {
+        "fc_ask": given, "fc_answer": given, "fc_glance": looked,
+        "fc_call": libc.sem_wait, "fc_reply_request": libc.sem_wait,
+    }  # fmt: skip
+
+    def verb(name: str) -> int:
+        return ctypes.cast(peer.get(name, given), ctypes.c_void_p).value or 0
+
+    monkeypatch.setattr(fast, "_verb", verb)
+    go, ran = threading.Event(), threading.Event()
+
+    def other() -> None:
+        go.wait()
+        ran.set()
+        libc.sem_post(address)
+
+    def turn(*_: object) -> bytes:
+        turns.append(ran.is_set())
+        if ran.is_set() or len(turns) > 1000:
+            raise StopIteration
+        return b""
+
+    turns: list[bool] = []
+    thread = threading.Thread(target=other)
+    thread.start()
+    go.set()
+    if side == "server":
+        serve = server(semaphore, ffi.new("char[64]"), [Way(lambda _: (), turn, False)], bytes)
+        assert isinstance(serve(0), tuple)
+    else:
+        call = caller(semaphore, ffi.new("char[64]"))
+        with suppress(StopIteration):
+            while True:
+                turn(call(0, b""))
+    assert turns[-1], "no other thread has run"
+    thread.join()

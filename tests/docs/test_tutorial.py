@@ -82,8 +82,12 @@ class Reader:
     def before_bulk_data_1(self) -> None:
         class Store(flipcall.Service):
             def read(self, fd: int, n: int, offset: int) -> bytes: ...  # type: ignore[empty-body]
+            def write(self, data: bytes) -> None: ...
 
-        store = type("StoreServer", (Store,), {"read": self.names["read"]})()
+        written: list[bytes] = []
+        methods = {"read": self.names["read"], "write": lambda self, data: written.append(data)}
+        store = type("StoreServer", (Store,), methods)()
+        self.names["written"] = written
         Path("a").write_bytes(b"content")
         store.files = {3: os.open("a", os.O_RDONLY)}
         self.stack.callback(os.close, store.files[3])
@@ -92,6 +96,10 @@ class Reader:
 
     def after_bulk_data_1(self) -> None:
         assert (self.names["size"], self.names["buffer"][:7]) == (7, b"content")
+        Path("prices.bin").write_bytes(b"12.5")
+
+    def after_bulk_data_2(self) -> None:
+        assert self.names["written"] == [b"12.5"]
 
     def before_file_descriptors_1(self) -> None:
         files = self.names["FilesServer"]

@@ -49,6 +49,20 @@ def test_kill_server_while_the_handler_runs(server: Child, connect: Callable[...
     assert error.pid == server.pid
 
 
+def test_kill_server_while_an_argument_is_filled(server: Child, connect: Callable[..., Site]) -> None:
+    """What the fill writes to is there all the same; the call says that the server has died."""
+    site = connect(Site)
+
+    def fill(place: memoryview) -> None:
+        server.kill()
+        place[:] = b"1" * len(place)
+        assert bytes(place) == b"1" * len(place)
+
+    for size in (5000, 500_000):
+        with pytest.raises((flipcall.PeerDiedError, ConnectionRefusedError)):
+            site.size(flipcall.filled(size, fill))
+
+
 def test_server_kills_itself_in_the_handler(server: Child, connect: Callable[..., Site]) -> None:
     """Isolating code that crashes: the caller is told, and lives."""
     site = connect(Site)

@@ -6,6 +6,7 @@
 #include <fuse_lowlevel.h>
 
 #undef fuse_session_new
+struct libfuse_version;
 
 struct given {
     const void *ops;

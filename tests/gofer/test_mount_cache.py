@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from mount_support import Mounted, mounted, needs_mount
+from mount_support import Mounted, fallocate, mounted, needs_mount, why_no_rows
 
 pytestmark = [needs_mount, pytest.mark.timeout(60)]
 
@@ -140,12 +140,20 @@ def actions(rng: random.Random) -> Callable[[Path], object]:
     """Something to do with some names below a directory."""
     one, two = (Path(*rng.choices(NAMES, k=rng.choice([1, 1, 2]))) for _ in range(2))
     data, size = rng.randbytes(rng.choice([0, 10, 5000, 20000])), rng.randrange(6000)
+    mode = rng.choice([0, 1, 1 | 2, 16, 1 | 16])  # none, KEEP_SIZE, PUNCH_HOLE, ZERO_RANGE
     flags = rng.choice([os.O_TRUNC, os.O_APPEND, 0, os.O_EXCL]) | os.O_CREAT
 
     def write(at: Path) -> object:
         fd = os.open(at / one, os.O_WRONLY | flags, 0o644)
         try:
             return os.write(fd, data)
+        finally:
+            os.close(fd)
+
+    def reserve(at: Path) -> object:
+        fd = os.open(at / one, os.O_WRONLY)
+        try:
+            return fallocate(fd, mode, size // 2, size)
         finally:
             os.close(fd)
 
@@ -171,6 +179,7 @@ def actions(rng: random.Random) -> Callable[[Path], object]:
         [
             write,
             write,
+            reserve if why_no_rows() is None else write,
             look,
             look,
             read_twice,

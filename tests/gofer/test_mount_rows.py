@@ -128,7 +128,7 @@ def caller(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pytest.skip("no C compiler, or no libfuse3 headers")
     directory = tmp_path_factory.mktemp("caller")
     for name, more in (("libfake", []), ("libold", ["-DNO_LSEEK"]), ("caller", ["-DCALLER"])):
-        made = [compiler, "-shared", "-fPIC", "-Wl,-z,lazy", *flags.stdout.split(), *more]
+        made = [compiler, "-shared", "-fPIC", "-Wall", "-Werror", "-Wl,-z,lazy", *flags.stdout.split(), *more]
         made += ["-o", str(directory / f"{name}.so"), str(Path(__file__).with_name("rows_caller.c"))]
         if name == "caller":
             made += [f"-L{directory}", "-lfake", "-Wl,-rpath,$ORIGIN"]

@@ -92,7 +92,7 @@ def test_one_after_the_other(at: Path, host: Path) -> None:
     )
     ours = outcome(at / "mounted", *steps)
     assert ours == outcome(host / "direct", *steps)
-    assert ours[0] == ["done"] * 5
+    assert ours[0][:4] == ["done"] * 4  # the last, not every host's file system has
 
 
 @pytest.mark.parametrize("mode", [COLLAPSE_RANGE, INSERT_RANGE, UNSHARE_RANGE])

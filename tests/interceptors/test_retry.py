@@ -131,3 +131,25 @@ def test_what_makes_no_sense(wrong: dict[str, Any]) -> None:
         Retry({"add"}, **wrong)
     with pytest.raises(flipcall.MisuseError):
         Retry("add")
+
+
+def test_each_attempt_fills_its_argument(serve: Serve, connect: Serve) -> None:
+    """It is written anew for each, and arrives whole; interceptors see what stands for it."""
+    serve(ToldServer())
+    written: list[int] = []
+    seen: list[str] = []
+
+    def fill(place: memoryview) -> None:
+        written.append(len(place))
+        place[:] = bytes([len(written)]) * 5
+        if len(written) < 3:
+            raise flipcall.CallError(flipcall.Status.UNAVAILABLE, "not now")
+
+    def look(call: ClientCall, proceed: ClientProceed) -> Any:
+        seen.append(repr(call.args[0]))
+        return proceed(call)
+
+    told = connect(Told, interceptors=[look, Retry({"echo"}, pause=0)])
+    assert told.echo(flipcall.filled(5, fill)) == b"\3" * 5
+    assert written == [5, 5, 5]
+    assert seen == ["<5 bytes to be filled>"]

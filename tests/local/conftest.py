@@ -11,9 +11,9 @@ import pytest
 
 import flipcall
 from flipcall.testing import local
-from tests.conformance.conftest import bulk, desk, echo, jobs, path, stack
+from tests.conformance.conftest import bulk, desk, echo, jobs, path, shelf, shelf_server, stack
 
-__all__ = ["bulk", "desk", "echo", "jobs", "path", "stack"]
+__all__ = ["bulk", "desk", "echo", "jobs", "path", "shelf", "shelf_server", "stack"]
 
 SERVER_OPTIONS = ("tracebacks",)
 
@@ -53,7 +53,7 @@ def connect(served: dict[str, Any], stack: ExitStack) -> Callable[..., Any]:
 
     def made(service: type[flipcall.Service], at: str = "", **options: Any) -> Any:
         given = {k: v for k, v in served["options"].items() if k in SERVER_OPTIONS}
-        options = {k: v for k, v in options.items() if k not in ("transport", "window_size")}
+        options = {k: v for k, v in options.items() if k not in ("transport", "window_size", "message_max")}
         return stack.enter_context(local(served["implementation"], **given, **options))
 
     return made

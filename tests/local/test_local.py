@@ -15,11 +15,12 @@ from tests.conformance import test_streams
 from tests.conformance.services import Desk, DeskServer
 from tests.conformance.test_arguments import *
 from tests.conformance.test_errors import *
+from tests.conformance.test_filled import *
 from tests.conformance.test_streams import *
 from tests.conformance.test_types import *
 
 # Of a server's socket, and of its limits: here is neither.
-del test_items_too_large, test_the_server_stops  # noqa: F821
+del test_items_too_large, test_the_server_stops, test_bytes_too_many_are_refused_before  # noqa: F821
 
 
 def test_a_plain_call_runs_here() -> None:

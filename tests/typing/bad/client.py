@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
+from numpy.typing import NDArray
+
 import flipcall
 
 
@@ -15,6 +18,7 @@ class Geo(flipcall.Service):
     def log(self, to: flipcall.Fd) -> None: ...
     def scan(self, near: float) -> Iterator[float]: ...
     def total(self, xs: Iterator[float]) -> float: ...
+    def scale(self, grid: NDArray[np.float32]) -> None: ...
 
 
 class Wrong(Geo):
@@ -22,6 +26,18 @@ class Wrong(Geo):
 
     def distance(self, a: str, b: float) -> float:  # error
         return b
+
+
+def ones(place: memoryview) -> None:
+    """What fills a place."""
+
+
+async def later(place: memoryview) -> None:
+    """What nobody awaits."""
+
+
+def doubles(place: NDArray[np.float64]) -> None:
+    """What fills an array."""
 
 
 geo = flipcall.connect(Geo, "s")
@@ -38,6 +54,16 @@ flipcall.view(geo.raw, "a")  # error
 flipcall.view(geo.raw)  # error
 flipcall.view(geo.distance, 1.0, 2.0)  # error
 flipcall.into(bytearray(1), geo.raw, data=1)  # error
+geo.raw(flipcall.filled("3", ones))  # error
+geo.raw(flipcall.filled(3))  # error
+geo.raw(flipcall.filled((3,), ones))  # error
+geo.raw(flipcall.filled(3, str))  # error
+geo.raw(flipcall.filled(3, lambda place: "a"))  # error
+geo.raw(flipcall.filled(3, later))  # error
+geo.raw(flipcall.filled(3, ones, np.float32))  # error
+geo.raw(flipcall.filled(3, doubles, np.float64))  # error
+geo.scale(flipcall.filled(3, doubles, np.float64))  # error
+geo.scale(flipcall.filled(3, doubles, np.float32))  # error
 geo.log(3)  # error
 flipcall.Fd("a")  # error
 flipcall.connect(Geo, "s", transport="pigeon")  # error

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 import flipcall
 from flipcall.calllog import log_calls
@@ -29,6 +32,9 @@ class Geo(flipcall.Service):
     def open(self, name: str, log: flipcall.Fd | None = None) -> flipcall.Fd: ...
     def scan(self, near: Point) -> Iterator[Point]: ...
     def total(self, points: Iterator[Point]) -> float: ...
+    def merge(self, a: bytearray, b: memoryview, c: bytes = b"") -> bytes: ...
+    def scale(self, by: float, grid: NDArray[np.float32]) -> NDArray[np.float32]: ...
+    def send(self, parts: Iterator[bytes]) -> int: ...
 
 
 class GeoServer(Geo):
@@ -53,6 +59,15 @@ class GeoServer(Geo):
 
     def total(self, points: Iterator[Point]) -> float:
         return sum(p.x for p in points)
+
+    def merge(self, a: bytearray, b: memoryview, c: bytes = b"") -> bytes:
+        return bytes(a) + bytes(b) + c
+
+    def scale(self, by: float, grid: NDArray[np.float32]) -> NDArray[np.float32]:
+        return grid
+
+    def send(self, parts: Iterator[bytes]) -> int:
+        return sum(map(len, parts))
 
 
 @flipcall.register_error
@@ -91,6 +106,29 @@ def watched() -> None:
     with local(GeoServer()) as alone:
         near: Point | None = alone.nearest(Point(0, 0))
         print(near)
+
+
+def ones(place: memoryview) -> None:
+    """What fills a place."""
+    place[:] = b"1" * len(place)
+
+
+def halve(grid: NDArray[np.float32]) -> object:
+    """What fills an array; its result is nobody's."""
+    return np.divide(grid, 2, out=grid)
+
+
+def uploads(geo: Geo, source: io.BufferedReader) -> None:
+    """Arguments that are written in place, each of the type of its parameter."""
+    geo.raw(flipcall.filled(3, ones))
+    geo.raw(flipcall.filled(3, source.readinto))
+    geo.merge(flipcall.filled(3, ones), flipcall.filled(3, ones), c=flipcall.filled(3, ones))
+    grid: NDArray[np.float32] = geo.scale(2.0, flipcall.filled((3, 4), halve, dtype=np.float32))
+    geo.scale(2.0, flipcall.filled(3, lambda a: a.fill(1.0), np.dtype(np.float32)))
+    later: bytes = flipcall.filled(3, lambda place: None)
+    with flipcall.view(geo.raw, later) as seen:
+        print(seen[0] + grid.size)
+    print(flipcall.into(bytearray(3), geo.raw, flipcall.filled(3, ones)))
 
 
 def main() -> None:

@@ -1,6 +1,7 @@
 """Right programs for flipcall.asyncio: every line passes, strictly."""
 
 import asyncio
+import io
 from collections.abc import AsyncIterator
 
 import flipcall
@@ -19,6 +20,7 @@ class Rates(flipcall.Service):
     async def total(self, amounts: AsyncIterator[float]) -> float: ...
     def ticks(self, symbol: str) -> AsyncIterator[float]: ...
     async def chart(self, symbol: str) -> bytes: ...
+    async def load(self, data: bytes) -> int: ...
 
 
 class RatesServer(Rates):
@@ -26,6 +28,9 @@ class RatesServer(Rates):
 
     async def chart(self, symbol: str) -> bytes:
         return symbol.encode()
+
+    async def load(self, data: bytes) -> int:
+        return len(data)
 
     async def convert(self, amount: float, *, to: str = "EUR") -> float:
         return amount * len(to)
@@ -83,6 +88,7 @@ async def main() -> None:
         async for tick in rates.ticks("EUR"):
             print(tick + 1)
         async with flipcall.asyncio.view(rates.chart, "EUR") as seen:
+            print(await rates.load(flipcall.filled(3, io.BytesIO(seen).readinto)))
             print(seen.nbytes + await flipcall.asyncio.into(bytearray(9), rates.chart, symbol="EUR"))
     own: Rates = await flipcall.asyncio.connect(Rates, "s")
     own.close()

@@ -33,6 +33,7 @@ class RemoteFile(io.RawIOBase):
     ) -> None:
         """`release` is called with the FID when the file is closed."""
         self._gofer = tree.gofer
+        self._read_into = tree.read_into
         self.fid = fid
         self._flags = flags
         self._max_read = tree.max_read
@@ -79,8 +80,8 @@ class RemoteFile(io.RawIOBase):
         """One call's worth into `buffer`; 0 at the end."""
         view = memoryview(buffer).cast("B")
         self._check_readable()
-        count = flipcall.into(
-            view[: self._max_read], self._gofer.read, self.fid, self._position, min(len(view), self._max_read)
+        count = self._read_into(
+            view[: self._max_read], self.fid, self._position, min(len(view), self._max_read)
         )
         self._position += count
         return count

@@ -41,8 +41,8 @@ class MountedTree:
         **options: Any,
     ) -> None:
         """`timeout`: seconds a call, None for ever; `options` go to flipcall.connect (max_channels, ...)."""
-        self.gofer: Gofer = flipcall.connect(
-            Gofer, os.fspath(path), transport=transport, window_size=window_size, timeout=timeout, **options
+        self.gofer: Gofer = self._connect(
+            os.fspath(path), transport=transport, window_size=window_size, timeout=timeout, **options
         )
         try:
             self.limits = self.gofer.mount()
@@ -59,6 +59,13 @@ class MountedTree:
         # A deque (its methods are atomic) and no lock: a file may be finalised, and so closed, at any moment.
         self._released: deque[int] = deque()
         self._batch = min(_RELEASE_BATCH, max(1, self.limits.max_fids // 8))
+
+    def _connect(self, path: str, **options: Any) -> Gofer:
+        return flipcall.connect(Gofer, path, **options)
+
+    def read_into(self, buffer: memoryview, fid: int, offset: int, length: int) -> int:
+        """The operation `read` with its answer in `buffer`; how many bytes that was."""
+        return flipcall.into(buffer, self.gofer.read, fid, offset, length)
 
     def close(self) -> None:
         """End the session; the gofer closes every FID of it. Idempotent."""

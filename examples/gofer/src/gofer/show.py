@@ -9,7 +9,7 @@ import pwd
 import stat
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from gofer import names
 from gofer.protocol import Stat
@@ -24,11 +24,20 @@ def name(raw: bytes) -> str:
 
 
 def prepare_stdout() -> None:
-    """Let names that are not UTF-8 through to pipes and files byte for byte."""
+    """Let names that are not UTF-8 through to pipes and files byte for byte.
+
+    Where there is no standard output, nothing else becomes it, and writing to it is an error, not forgotten.
+    """
+    if sys.stdout is None:
+        sys.stdout = open(os.open(os.devnull, os.O_RDONLY), "w")  # noqa: SIM115 - for as long as the process
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
             reconfigure(encoding="utf-8", errors="surrogateescape")
+
+
+def _pointing(raw: bytes, target: bytes | None) -> str:
+    return name(raw) + (f" -> {name(target)}" if target is not None else "")
 
 
 def long_listing(entries: Iterable[tuple[bytes, Stat, bytes | None]]) -> Iterator[str]:
@@ -41,7 +50,7 @@ def long_listing(entries: Iterable[tuple[bytes, Stat, bytes | None]]) -> Iterato
             _group(info.gid),
             _size(info),
             _when(info.mtime_ns),
-            name(raw) + (f" -> {name(target)}" if target is not None else ""),
+            _pointing(raw, target),
         )
         for raw, info, target in entries
     ]
@@ -53,13 +62,13 @@ def long_listing(entries: Iterable[tuple[bytes, Stat, bytes | None]]) -> Iterato
         )
 
 
-def tree(found: Iterable[Found]) -> Iterator[str]:
-    """Lines as of tree(1), without the first and the last."""
+def tree(found: Iterable[Found], target: Callable[[Found], bytes | None]) -> Iterator[str]:
+    """Lines as of tree(1), without the first and the last; `target` says where a link points."""
     open_levels: list[bool] = []  # of each level above: whether something follows there
     for entry in found:
         del open_levels[entry.depth :]
         bars = "".join("│   " if more else "    " for more in open_levels)
-        yield f"{bars}{'└── ' if entry.last else '├── '}{name(entry.name)}"
+        yield f"{bars}{'└── ' if entry.last else '├── '}{_pointing(entry.name, target(entry))}"
         open_levels.append(not entry.last)
 
 
@@ -68,10 +77,12 @@ def stat_lines(path: bytes, info: Stat, target: bytes | None) -> Iterator[str]:
     kind = _KINDS.get(stat.S_IFMT(info.mode), "weird file")
     if stat.S_ISREG(info.mode) and info.size == 0:
         kind = "regular empty file"
-    yield f"  File: {name(path)}" + (f" -> {name(target)}" if target is not None else "")
-    yield f"  Size: {info.size:<15} Blocks: {info.blocks:<10} IO Block: {info.blksize:<6} {kind}"
+    yield f"  File: {_pointing(path, target)}"
+    yield f"  Size: {info.size:<10}\tBlocks: {info.blocks:<10} IO Block: {info.blksize:<6} {kind}"
     device = f"{os.major(info.dev)},{os.minor(info.dev)}"
-    yield f"Device: {device:<15} Inode: {info.ino:<11} Links: {info.nlink}"
+    special = stat.S_ISCHR(info.mode) or stat.S_ISBLK(info.mode)
+    what = f" Device type: {os.major(info.rdev)},{os.minor(info.rdev)}" if special else ""
+    yield f"Device: {device}\tInode: {info.ino:<10}  Links: {f'{info.nlink:<5}' if special else info.nlink}{what}"
     yield (
         f"Access: ({stat.S_IMODE(info.mode):04o}/{stat.filemode(info.mode)})"
         f"  Uid: ({info.uid:5}/{_user(info.uid):>8})   Gid: ({info.gid:5}/{_group(info.gid):>8})"
@@ -81,6 +92,7 @@ def stat_lines(path: bytes, info: Stat, target: bytes | None) -> Iterator[str]:
         local = time.localtime(seconds)
         date, zone = time.strftime("%Y-%m-%d %H:%M:%S", local), time.strftime("%z", local)
         yield f"{label}: {date}.{nanoseconds:09} {zone}"
+    yield " Birth: -"  # which the protocol does not tell, like some file systems
 
 
 def room(blocks: int, human: bool) -> str:
@@ -92,7 +104,7 @@ def room(blocks: int, human: bool) -> str:
     while number > 1023:
         number, unit = -(-number // 1024), unit + 1
     tenths = -(-kib * 10 // 1024**unit)
-    text = f"{tenths / 10:.1f}" if tenths < 100 and unit else str(-(-tenths // 10))
+    text = f"{tenths / 10:.1f}" if tenths < 100 else str(-(-tenths // 10))
     return text + "KMGTP"[unit]
 
 

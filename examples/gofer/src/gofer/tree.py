@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from gofer.client import GoferClient
@@ -34,19 +34,45 @@ def children(client: GoferClient, path: bytes) -> list[tuple[Dent, Stat]]:
     return [(entry, entry.stat) for entry in entries if entry.stat is not None]
 
 
-def walk(client: GoferClient, top: bytes = b"/") -> Iterator[Found]:
-    """Everything below `top`, depth first, in the order of names. Symbolic links are found, not followed."""
+Unreadable = Callable[[bytes, OSError], None]
+"""Told of a directory that cannot be listed, by its path from the root of the tree."""
+
+
+def walk(
+    client: GoferClient,
+    top: bytes = b"/",
+    *,
+    hidden: bool = True,
+    unreadable: Unreadable | None = None,
+) -> Iterator[Found]:
+    """Everything below `top`, depth first, in the order of names. Symbolic links are found, not followed.
+
+    Without `hidden`, nothing whose name begins with a dot. A directory that cannot be listed is told to
+    `unreadable` and passed over, or an OSError where there is no such function.
+    """
+
+    def below(path: bytes, depth: int) -> list[Found]:
+        try:
+            return _below(client, top, path, depth, hidden)
+        except OSError as error:
+            if unreadable is None:
+                raise
+            unreadable(os.path.join(top, path) if path else top, error)
+            return []
+
     # A stack of what is still to be shown, rather than recursion: a tree may be deeper than Python's.
-    todo = _below(client, top, b"", 0)
+    todo = below(b"", 0)
     while todo:
         found = todo.pop()
         yield found
         if stat.S_ISDIR(found.stat.mode):
-            todo.extend(_below(client, top, found.path, found.depth + 1))
+            todo.extend(below(found.path, found.depth + 1))
 
 
-def _below(client: GoferClient, top: bytes, path: bytes, depth: int) -> list[Found]:
+def _below(client: GoferClient, top: bytes, path: bytes, depth: int, hidden: bool) -> list[Found]:
     listed = children(client, os.path.join(top, path))
+    if not hidden:
+        listed = [one for one in listed if not one[0].name.startswith(b".")]
     prefix = path + b"/" if path else b""
     found = [Found(prefix + dent.name, info, depth, False) for dent, info in listed]
     if found:

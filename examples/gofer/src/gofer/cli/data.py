@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 import stat
 import sys
 from collections.abc import Callable, Iterator
@@ -22,9 +21,11 @@ from rich.progress import (
 )
 
 from gofer import names
-from gofer.cli.common import connected, on_gofer, quoted
+from gofer.cli.common import Failures, connected, on_gofer, quoted, say_no_directory, writing
 from gofer.client import Transport
-from gofer.copy import REMOTE, Local, Remote, Side, copy_file, copy_tree
+from gofer.copy import REMOTE, copy_file, copy_tree
+from gofer.quoting import quote_if_needed
+from gofer.sides import Local, Remote, Side
 
 _LONG_COPY = 32 << 20
 """Bytes from which on a copy shows its progress (on a terminal)."""
@@ -42,13 +43,12 @@ def cat(paths: tuple[str, ...], socket_path: str, transport: Transport) -> None:
         out = sys.stdout.buffer
         for path in paths:
             try:
-                with client.open(path, "rb", buffering=client.max_read) as file:
-                    shutil.copyfileobj(file, out, client.max_read)
-            except BrokenPipeError:
-                raise
+                with client.open_raw(path) as file:
+                    while data := file.read(client.max_read):
+                        with writing():
+                            out.write(data)
             except OSError as error:
-                failures.report(names.show(names.encode(path)), error)
-        out.flush()
+                failures.report(quote_if_needed(names.encode(path)), error)
 
 
 @click.command()
@@ -79,7 +79,8 @@ def cp(
         to_side: Side = here if outwards else there
         into = _is_directory(to_side, _path(target))
         if len(sources) > 1 and not into:
-            raise click.UsageError(f"target {quoted(target)} is not a directory")
+            say_no_directory(failures, target, lambda: to_side.info(_path(target), True))
+            return
         for source in sources:
             path = _path(source)
             try:
@@ -89,7 +90,7 @@ def cp(
                 continue
             name = os.path.basename(path.rstrip(b"/"))
             whole = name in (b"", b".", b"..")  # `cp -r a/. b`: what is in it, not it
-            final = os.path.join(_path(target), name) if into and not whole else _path(target)
+            final = os.path.join(target, os.fsdecode(name)) if into and not whole else target
             if not stat.S_ISDIR(info.mode):
                 size = info.size
             elif recursive:
@@ -99,18 +100,49 @@ def cp(
                 continue
             with _progress(name, size) as advance:
                 if recursive:
-                    for done in copy_tree(from_side, path, to_side, final, advance, preserve=preserve):
+                    for done in copy_tree(from_side, path, to_side, _path(final), advance, preserve=preserve):
                         if done.error is not None:
-                            failures.report(f"cannot copy {quoted(os.fsdecode(done.path))}", done.error)
+                            old, new = _below(source, path, done.path), _below(final, _path(final), done.to)
+                            _say_why_not(failures, old, new, done.error)
+                elif _dangles(to_side, _path(final)):
+                    failures.say(f"not writing through dangling symlink {quoted(final)}")
                 else:
                     try:
-                        copy_file(from_side, path, to_side, final, advance, preserve=preserve)
+                        copy_file(from_side, path, to_side, _path(final), advance, preserve=preserve)
                     except OSError as error:
-                        there_name = target if not into else os.path.join(target, os.fsdecode(name))
-                        if error.errno in _CANNOT_CREATE:  # the source was there just now
-                            failures.report(f"cannot create regular file {quoted(there_name)}", error)
-                        else:
-                            failures.report(f"cannot copy {quoted(source)} to {quoted(there_name)}", error)
+                        _say_why_not(failures, source, final, error)
+
+
+def _below(given: str, top: bytes, path: bytes) -> str:
+    """A path as the user would have written it who gave `given` for `top`."""
+    return given + os.fsdecode(path.removeprefix(top))
+
+
+def _dangles(side: Side, path: bytes) -> bool:
+    """Whether a symbolic link is there that leads nowhere: a file would be made where nobody said."""
+    try:
+        link = stat.S_ISLNK(side.info(path, False).mode)
+    except OSError:
+        return False  # what is wrong with it, opening it will say
+    try:
+        side.info(path, True)
+    except FileNotFoundError:
+        return link
+    except OSError:
+        pass
+    return False
+
+
+def _say_why_not(failures: Failures, source: str, target: str, error: OSError) -> None:
+    """What cp says of a copy that failed."""
+    if isinstance(error, IsADirectoryError) and not target.endswith("/"):
+        failures.say(f"cannot overwrite directory {quoted(target)} with non-directory")
+    elif isinstance(error, NotADirectoryError) and error.filename == os.fsdecode(_path(target).rstrip(b"/")):
+        failures.say(f"cannot overwrite non-directory {quoted(target)} with directory {quoted(source)}")
+    elif error.errno in _CANNOT_CREATE:  # the source was there just now
+        failures.report(f"cannot create regular file {quoted(target)}", error)
+    else:
+        failures.report(f"cannot copy {quoted(source)} to {quoted(target)}", error)
 
 
 def _is_remote(path: str) -> bool:

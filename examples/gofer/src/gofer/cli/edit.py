@@ -9,8 +9,9 @@ import stat
 import click
 
 from gofer import names
-from gofer.cli.common import Failures, connected, on_gofer, quoted
+from gofer.cli.common import Failures, connected, is_directory, on_gofer, quoted, say_no_directory
 from gofer.client import GoferClient, Transport
+from gofer.protocol import Stat
 from gofer.tree import walk
 
 
@@ -24,17 +25,18 @@ def rm(paths: tuple[str, ...], recursive: bool, force: bool, socket_path: str, t
     with connected("rm", socket_path, transport) as (client, failures):
         for path in paths:
             raw = names.encode(path)
-            if os.path.basename(raw.rstrip(b"/")) in (b"", b".", b".."):
-                failures.say(f"refusing to remove '.' or '..' or '/': skipping {quoted(path)}")
+            if recursive and raw and not raw.strip(b"/"):
+                failures.say(f"it is dangerous to operate recursively on {quoted(path)}")
+                continue
+            if recursive and os.path.basename(raw.rstrip(b"/")) in (b".", b".."):
+                failures.say(f"refusing to remove '.' or '..' directory: skipping {quoted(path)}")
                 continue
             try:
-                directory = stat.S_ISDIR(client.lstat(raw.rstrip(b"/")).mode)
-            except FileNotFoundError as error:
-                if not force:
-                    failures.report(f"cannot remove {quoted(path)}", error)
-                continue
+                # A `/` at the end follows no link here: what it leads to keeps what is in it.
+                directory = stat.S_ISDIR(client.lstat(raw.rstrip(b"/") or raw).mode)
             except OSError as error:
-                failures.report(f"cannot remove {quoted(path)}", error)
+                if not (force and isinstance(error, FileNotFoundError | NotADirectoryError)):
+                    failures.report(f"cannot remove {quoted(path)}", error)
                 continue
             if directory and not recursive:
                 failures.say(f"cannot remove {quoted(path)}: Is a directory")
@@ -45,18 +47,27 @@ def rm(paths: tuple[str, ...], recursive: bool, force: bool, socket_path: str, t
 def _remove(client: GoferClient, top: bytes, directory: bool, failures: Failures) -> None:
     """What is in a directory before the directory; what cannot be removed is said, and the rest removed."""
     doomed = [(top, directory)]
+    kept: set[bytes] = set()  # directories that keep something, of which that is not said again
+
+    def failed(path: bytes, error: OSError) -> None:
+        if isinstance(error, FileNotFoundError):
+            return  # somebody else was quicker
+        failures.report(f"cannot remove {quoted(path)}", error)
+        while path not in kept and path != top:
+            kept.add(path)
+            path = os.path.dirname(path)
+        kept.add(top)
+
     if directory:
+        for found in walk(client, top, unreadable=failed):
+            doomed.append((os.path.join(top, found.path), stat.S_ISDIR(found.stat.mode)))
+    for path, holds in reversed(doomed):
+        if path in kept:
+            continue
         try:
-            for found in walk(client, top):
-                doomed.append((os.path.join(top, found.path), stat.S_ISDIR(found.stat.mode)))
+            (client.rmdir if holds else client.unlink)(path)
         except OSError as error:
-            failures.report(f"cannot remove {quoted(names.decode(top))}", error)
-            return
-    for path, is_directory in reversed(doomed):
-        try:
-            (client.rmdir if is_directory else client.unlink)(path)
-        except OSError as error:
-            failures.report(f"cannot remove {quoted(names.decode(path))}", error)
+            failed(path, error)
 
 
 @click.command()
@@ -72,23 +83,37 @@ def mv(
     if keep and exchange:
         raise click.UsageError("-n and --exchange exclude each other")
     with connected("mv", socket_path, transport) as (client, failures):
-        into = not exchange and _is_directory(client, target)
+        into = not exchange and is_directory(client, target)
         if len(sources) > 1 and not into:
-            raise click.UsageError(f"target {quoted(target)} is not a directory")
+            say_no_directory(failures, target, lambda: client.stat(target))
+            return
         for source in sources:
             final = os.path.join(target, os.path.basename(source.rstrip("/"))) if into else target
             try:
-                client.lstat(source.rstrip("/") or "/")
+                info = client.lstat(source)
             except OSError as error:
                 failures.report(f"cannot stat {quoted(source)}", error)
                 continue
             try:
-                client.rename(source, final, exchange=exchange, replace=not keep)
+                if exchange or not _same(client, info, source, final, failures):
+                    client.rename(source, final, exchange=exchange, replace=not keep)
             except FileExistsError:
                 if not keep:
                     raise
             except OSError as error:
                 _say_why_not(client, source, final, error, failures)
+
+
+def _same(client: GoferClient, info: Stat, source: str, final: str, failures: Failures) -> bool:
+    """Whether both names are one file's already, of which rename(2) would keep both; that is said."""
+    try:
+        there = client.lstat(final)
+    except OSError:
+        return False
+    if (there.dev, there.ino) != (info.dev, info.ino) or stat.S_ISDIR(info.mode):
+        return False
+    failures.say(f"{quoted(source)} and {quoted(final)} are the same file")
+    return True
 
 
 def _say_why_not(client: GoferClient, source: str, final: str, error: OSError, failures: Failures) -> None:
@@ -111,10 +136,3 @@ def _is_there(client: GoferClient, path: str) -> bool:
     except OSError:
         return False
     return True
-
-
-def _is_directory(client: GoferClient, path: str) -> bool:
-    try:
-        return stat.S_ISDIR(client.stat(path).mode)
-    except OSError:
-        return False

@@ -5,76 +5,105 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator
-from typing import Any
+from enum import Enum
 
 import click
 
 from gofer import names, show
-from gofer.cli.common import connected, on_gofer, quoted
+from gofer.cli.common import Failures, connected, on_gofer, put, quoted
 from gofer.client import GoferClient, Transport
 from gofer.protocol import Stat
-from gofer.tree import children, walk
+from gofer.tree import Found, children, walk
+
+Entry = tuple[bytes, Stat]
+"""A name, and what is there."""
 
 
 @click.command()
 @click.argument("paths", nargs=-1)
 @click.option("-l", "long", is_flag=True, help="Attributes too.")
-@click.option("-a", "hidden", is_flag=True, help="Names that begin with a dot too.")
+@click.option("-a", "every", is_flag=True, help="Names that begin with a dot too.")
+@click.option("-A", "hidden", is_flag=True, help="The same without `.` and `..`.")
+@click.option("-d", "itself", is_flag=True, help="Directories themselves, not what is in them.")
 @click.option("-R", "recursive", is_flag=True, help="Directories below too.")
+@click.option("-1", "_one", is_flag=True, help="One name a line, which it is always.")
 @on_gofer
 def ls(
     paths: tuple[str, ...],
     long: bool,
+    every: bool,
     hidden: bool,
+    itself: bool,
     recursive: bool,
+    _one: bool,
     socket_path: str,
     transport: Transport,
 ) -> None:
     """List directories (the root by default), and files."""
-    with connected("ls", socket_path, transport) as (client, failures):
-        files: list[tuple[bytes, Stat]] = []
+    with connected("ls", socket_path, transport, write_error=2) as (client, failures):
+        files: list[Entry] = []
         directories: list[bytes] = []
         for path in paths or ("/",):
             try:
-                info = client.stat(path, follow_symlinks=not long)
+                info = _argument(client, path, follow=not long)
             except OSError as error:
                 failures.report(f"cannot access {quoted(path)}", error, status=2)
                 continue
             raw = names.encode(path)
-            if stat.S_ISDIR(info.mode):
+            if stat.S_ISDIR(info.mode) and not itself:
                 directories.append(raw)
             else:
                 files.append((raw, info))
-        _print_entries(client, b"", files, long)
-        titled = recursive or len(paths) > 1
+        _put_entries(client, b"", sorted(files), long)
+        todo = [(path, True) for path in sorted(directories, reverse=True)]
         first = not files
-        todo = directories[::-1]
         while todo:
-            top = todo.pop()
+            top, argument = todo.pop()
             try:
-                entries = [(dent.name, info) for dent, info in children(client, top)]
+                entries = _entries(client, top, every or hidden, every)
             except OSError as error:
-                failures.report(f"cannot open directory {quoted(names.decode(top))}", error)
+                failures.report(f"cannot open directory {quoted(top)}", error, 2 if argument else 1)
                 continue
-            if not hidden:
-                entries = [entry for entry in entries if not entry[0].startswith(b".")]
-            if titled:
-                print(("" if first else "\n") + show.name(top) + ":")
+            if recursive or len(paths) > 1:
+                put(("" if first else "\n") + show.name(top) + ":")
             first = False
-            _print_entries(client, top, entries, long)
+            if long:
+                put(f"total {-(-sum(info.blocks for _, info in entries) // 2)}")
+            _put_entries(client, top, entries, long)
             if recursive:
-                below = [os.path.join(top, name) for name, info in entries if stat.S_ISDIR(info.mode)]
-                todo.extend(below[::-1])
+                below = [name for name, info in entries if stat.S_ISDIR(info.mode) and name not in _HERE]
+                todo.extend((os.path.join(top, name), False) for name in reversed(below))
 
 
-def _print_entries(client: GoferClient, top: bytes, entries: list[tuple[bytes, Stat]], long: bool) -> None:
+_HERE = (b".", b"..")
+
+
+def _entries(client: GoferClient, top: bytes, hidden: bool, here: bool) -> list[Entry]:
+    """What is in a directory, by name; with `here`, the directory and the one above it, too."""
+    entries = [(dent.name, info) for dent, info in children(client, top)]
+    if not hidden:
+        return [entry for entry in entries if not entry[0].startswith(b".")]
+    if here:
+        entries += [(name, client.stat(os.path.join(top, name))) for name in _HERE]
+    return sorted(entries)
+
+
+def _argument(client: GoferClient, path: str, follow: bool) -> Stat:
+    """What ls shows of an argument: a link that leads nowhere is shown itself."""
+    try:
+        return client.stat(path, follow_symlinks=follow)
+    except FileNotFoundError:
+        return client.lstat(path)
+
+
+def _put_entries(client: GoferClient, top: bytes, entries: list[Entry], long: bool) -> None:
     if not long:
         for name, _ in entries:
-            print(show.name(name))
+            put(show.name(name))
         return
     rows = [(name, info, _target(client, os.path.join(top, name), info)) for name, info in entries]
     for line in show.long_listing(rows):
-        print(line)
+        put(line)
 
 
 def _target(client: GoferClient, path: bytes, info: Stat) -> bytes | None:
@@ -97,32 +126,34 @@ def stat_command(paths: tuple[str, ...], socket_path: str, transport: Transport)
                 info = client.lstat(path)
                 raw = names.encode(path)
                 for line in show.stat_lines(raw, info, _target(client, raw, info)):
-                    print(line)
+                    put(line)
             except OSError as error:
-                failures.report(f"cannot stat {quoted(path)}", error)
+                failures.report(f"cannot statx {quoted(path)}", error)
 
 
 @click.command()
 @click.argument("path", default="/")
+@click.option("-a", "hidden", is_flag=True, help="Names that begin with a dot too.")
 @on_gofer
-def tree(path: str, socket_path: str, transport: Transport) -> None:
+def tree(path: str, hidden: bool, socket_path: str, transport: Transport) -> None:
     """Draw everything below PATH."""
     with connected("tree", socket_path, transport) as (client, failures):
+        top = names.encode(path)
         counts = {True: 0, False: 0}
-        print(show.name(names.encode(path)))
 
-        def counted() -> Iterator[Any]:
-            for found in walk(client, names.encode(path)):
+        def unreadable(below: bytes, error: OSError) -> None:
+            failures.report(quoted(below), error)
+
+        def counted() -> Iterator[Found]:
+            for found in walk(client, top, hidden=hidden, unreadable=unreadable):
                 counts[stat.S_ISDIR(found.stat.mode)] += 1
                 yield found
 
-        try:
-            for line in show.tree(counted()):
-                print(line)
-        except OSError as error:
-            failures.report(quoted(path), error)
+        put(show.name(top))
+        for line in show.tree(counted(), lambda one: _target(client, os.path.join(top, one.path), one.stat)):
+            put(line)
         directories = f"{counts[True]} director{'y' if counts[True] == 1 else 'ies'}"
-        print(f"\n{directories}, {counts[False]} file{'' if counts[False] == 1 else 's'}")
+        put(f"\n{directories}, {counts[False]} file{'' if counts[False] == 1 else 's'}")
 
 
 @click.command()
@@ -138,48 +169,71 @@ def du(
     if every and summary:
         raise click.UsageError("cannot both summarize and show all entries")
     with connected("du", socket_path, transport) as (client, failures):
-        seen: set[tuple[int, int]] = set()  # files with several names count once
+        usage = _Usage(client, failures)
         for path in paths or ("/",):
             try:
-                for line in _usage(client, names.encode(path), seen, every, summary, human):
-                    print(line)
+                info = client.lstat(path)
             except OSError as error:
                 failures.report(f"cannot access {quoted(path)}", error)
+                continue
+            for blocks, found, kind in usage.of(names.encode(path), info):
+                if kind is _Kind.TOP or (not summary and (every or kind is _Kind.DIRECTORY)):
+                    put(f"{show.room(blocks, human)}\t{show.name(found)}")
 
 
-def _usage(
-    client: GoferClient, top: bytes, seen: set[tuple[int, int]], every: bool, summary: bool, human: bool
-) -> Iterator[str]:
-    """Lines of du, what is below a directory before it."""
-    totals = [_blocks(client.lstat(top), seen)]
-    open_directories = [top]
-    is_directory = stat.S_ISDIR(client.lstat(top).mode)
+class _Kind(Enum):
+    """What a line of du is about."""
 
-    def close(depth: int) -> Iterator[str]:
-        while len(totals) > depth:
-            total, path = totals.pop(), open_directories.pop()
-            if totals:
-                totals[-1] += total
-            if not summary or not totals:
-                yield f"{show.room(total, human)}\t{show.name(path)}"
-
-    if is_directory:
-        for found in walk(client, top):
-            yield from close(found.depth + 1)
-            path, blocks = os.path.join(top, found.path), _blocks(found.stat, seen)
-            if stat.S_ISDIR(found.stat.mode):
-                totals.append(blocks)
-                open_directories.append(path)
-            else:
-                totals[-1] += blocks
-                if every:
-                    yield f"{show.room(blocks, human)}\t{show.name(path)}"
-    yield from close(0)
+    TOP, DIRECTORY, FILE = range(3)
 
 
-def _blocks(info: Stat, seen: set[tuple[int, int]]) -> int:
-    if info.nlink > 1 and not stat.S_ISDIR(info.mode):
-        if (info.dev, info.ino) in seen:
-            return 0
-        seen.add((info.dev, info.ino))
-    return info.blocks
+class _Usage:
+    """The room that trees take: a file with several names, and an argument given twice, count once."""
+
+    def __init__(self, client: GoferClient, failures: Failures) -> None:
+        self._client = client
+        self._failures = failures
+        self._seen: set[tuple[int, int]] = set()
+
+    def of(self, top: bytes, info: Stat) -> Iterator[tuple[int, bytes, _Kind]]:
+        """Blocks of all that is at `top`, what is below a directory before it."""
+        if not self._first(info):
+            return
+        totals = [info.blocks]
+        open_directories = [top]
+
+        def close(depth: int) -> Iterator[tuple[int, bytes, _Kind]]:
+            while len(totals) > depth:
+                total, path = totals.pop(), open_directories.pop()
+                if totals:
+                    totals[-1] += total
+                yield total, path, _Kind.DIRECTORY if totals else _Kind.TOP
+
+        if stat.S_ISDIR(info.mode):
+            counted = b"/"  # a directory below that was an argument, too
+            for found in walk(self._client, top, unreadable=self._unreadable):
+                yield from close(found.depth + 1)
+                if found.path.startswith(counted):
+                    continue
+                path = os.path.join(top, found.path)
+                if not self._first(found.stat):
+                    counted = found.path + b"/" if stat.S_ISDIR(found.stat.mode) else counted
+                    continue
+                if stat.S_ISDIR(found.stat.mode):
+                    totals.append(found.stat.blocks)
+                    open_directories.append(path)
+                else:
+                    totals[-1] += found.stat.blocks
+                    yield found.stat.blocks, path, _Kind.FILE
+        yield from close(0)
+
+    def _first(self, info: Stat) -> bool:
+        """Whether this has not been counted. Of a directory there is one name; what is in it would be counted."""
+        if info.nlink > 1 or stat.S_ISDIR(info.mode):
+            if (info.dev, info.ino) in self._seen:
+                return False
+            self._seen.add((info.dev, info.ino))
+        return True
+
+    def _unreadable(self, path: bytes, error: OSError) -> None:
+        self._failures.report(f"cannot read directory {quoted(path)}", error)

@@ -16,6 +16,7 @@
 #include "rows.h"
 
 #undef fuse_session_new /* a macro since libfuse 3.17, for fuse_session_new_versioned */
+struct libfuse_version; /* of which the headers before know nothing */
 
 #define OFFERED __attribute__((visibility("default")))
 #define ROWS_END (offsetof(struct fuse_lowlevel_ops, lseek) + sizeof(void (*)(void)))
