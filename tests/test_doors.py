@@ -71,7 +71,7 @@ LAYERS = [
     ],
     ["front", "floor"],
     ["server", "dynamic"],
-    ["inprocess", "retry", "calllog", "otel", "prometheus"],
+    ["inprocess", "localflow", "retry", "calllog", "otel", "prometheus"],
     ["__init__", "lowlevel", "testing"],
     ["asyncio"],
     ["cli"],
