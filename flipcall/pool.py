@@ -14,6 +14,9 @@ Whoever waits is served in turn: notify() hands the free channel to the first in
 it back can take it again. Rejected: waking the waiter to look for itself. The giver, which need not be woken, is
 always quicker, and a thread that calls without pause keeps a channel for ever.
 
+Where a server has no room for one more channel, whoever wanted it waits for those there are: its call could be
+made by one of them. Only the first channel's refusal is the caller's error.
+
 A signal can raise between any two bytecodes, so also between take() and the caller's try: a channel can be lost.
 The pool therefore holds the channels in use only weakly: a lost one is collected, closes itself, and no longer
 counts against the limit.
@@ -26,14 +29,16 @@ from collections import deque
 from collections.abc import Callable
 
 from .channel import WindowChannel
-from .errors import ClosedError, DeadlineExceeded, FlipcallError, ForkedError
+from .errors import CallError, ClosedError, DeadlineExceeded, FlipcallError, ForkedError
 from .outcome import State
 from .socketchannel import SocketChannel
+from .status import Status
 
 Channel = WindowChannel | SocketChannel
 
 _PATIENCE_S = 1.0
 _LENT_S = 0.005
+REFUSED_S = 1.0  # after a server had no room for one more channel, it is not asked again for so long
 
 
 class Pool:
@@ -48,6 +53,7 @@ class Pool:
         self._all: weakref.WeakSet[Channel] = weakref.WeakSet()
         self._lent: list[Channel] = []
         self._making = 0
+        self._refused = -REFUSED_S  # when one more was; time.monotonic()
         self._closed = False
         self._forked = False
 
@@ -136,7 +142,7 @@ class Pool:
         return found
 
     def _grown(self, deadline: float | None) -> Channel | None:
-        """A new channel, if one more is allowed, made by the deadline."""
+        """A new channel, if one more is allowed, here and by the server, made by the deadline."""
         if self._forked:
             raise ForkedError("this client belongs to the parent process: connect again after fork()")
         with self._lock:
@@ -144,13 +150,20 @@ class Pool:
                 raise ClosedError("this client is closed")
             if len(self._all) + self._making >= self.limit:
                 return None
+            if self._all and time.monotonic() < self._refused + REFUSED_S:
+                return None
             self._making += 1
         try:
             channel = self._connect(deadline)
-        except BaseException:
+        except BaseException as e:
             with self._lock:
                 self._making -= 1
+                waits = no_room(e) and len(self._all) > 0
+                if waits:
+                    self._refused = time.monotonic()
             self.notify()
+            if waits:
+                return None
             raise
         with self._lock:
             self._making -= 1
@@ -217,6 +230,11 @@ class Pool:
             self.waiters[0].ring()
         except IndexError:
             pass
+
+
+def no_room(error: BaseException) -> bool:
+    """Whether a server could not take one more channel, as what connecting raised says."""
+    return isinstance(error, CallError) and error.status is Status.RESOURCE_EXHAUSTED
 
 
 def none_free(channels: int, lent: int, limit: int) -> DeadlineExceeded:

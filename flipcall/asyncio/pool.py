@@ -8,7 +8,8 @@ a limit.
                       └─ OVER ────► closed
 
 Everything happens in the loop's thread, and hand-over is one step without an await: whoever finds `free` empty
-waits in a queue that nobody can jump. Only making a channel blocks; a thread does that.
+waits in a queue that nobody can jump. Only making a channel blocks; a thread does that. A server that has no room for
+one more is asked again later, while there are channels to wait for.
 """
 
 import asyncio
@@ -20,7 +21,7 @@ from collections.abc import Callable
 from ..channel import WindowChannel
 from ..errors import ClosedError, ForkedError
 from ..outcome import State
-from ..pool import none_free
+from ..pool import REFUSED_S, no_room, none_free
 from ..socketchannel import SocketChannel
 from .channel import Channel
 from .hold import at_home, hold_of
@@ -46,6 +47,7 @@ class Pool:
         self.limit = limit
         self._all: set[AnyChannel] = set()
         self._making = 0
+        self._again = 0.0  # not before that, of the loop's time, is one more channel asked for
         self._closed = False
         self._pid = os.getpid()
 
@@ -127,6 +129,8 @@ class Pool:
         room = self.limit - len(self._all)
         if self._making >= min(waiting, room, _MAKING_AT_ONCE) or self._closed:
             return
+        if self._all and self.loop.time() < self._again:
+            return
         self._making += 1
         in_thread(self.loop, "flipcall-connect", self._connect, self._made, self._not_made)
 
@@ -151,6 +155,10 @@ class Pool:
 
     def _not_made(self, error: BaseException) -> None:
         self._making -= 1
+        if no_room(error) and self._all:
+            self._again = self.loop.time() + REFUSED_S
+            self.loop.call_at(self._again, self._grow)
+            return
         self._fail(error)
         self._grow()
 

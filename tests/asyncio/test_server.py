@@ -264,6 +264,18 @@ def test_too_many_channels(run: Run, path: str) -> None:
     run(main)
 
 
+def test_calls_wait_where_there_is_no_room_for_one_more_channel(run: Run, path: str) -> None:
+    """Many at once are answered over the channels that the server takes; none is refused."""
+
+    async def main() -> None:
+        async with Server(LoopPost(), path, max_channels=2) as server, connect(Post, path) as post:
+            many = asyncio.gather(*(post.echo(i) for i in range(100)))
+            assert await asyncio.wait_for(many, 30) == list(range(100))
+            assert server.channels <= 2
+
+    run(main)
+
+
 def test_a_synchronous_server_refuses_coroutines(path: str) -> None:
     """It could not await them, and says who can."""
     with pytest.raises(flipcall.MisuseError, match=r"flipcall\.asyncio"):

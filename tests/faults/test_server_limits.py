@@ -19,7 +19,7 @@ import pytest
 import flipcall
 from tests.conformance.conftest import loop, serve, transport
 from tests.conformance.services import Desk, DeskServer
-from tests.conformance.test_deadlines import MARGIN, Handler
+from tests.conformance.test_deadlines import MARGIN, SHORT, Handler
 from tests.faults.programs import Site, SiteServer, calling
 from tests.support import REPOSITORY, child, wait_until
 
@@ -48,6 +48,29 @@ def test_no_more_channels_than_allowed(
     two.close()
     wait_until(lambda: server.channels == 1)
     assert connect(Site).add(1, 2) == 3
+
+
+def test_calls_wait_where_the_server_has_no_room_for_one_more_channel(
+    serve: Callable[..., flipcall.Server], connect: Callable[..., Desk]
+) -> None:
+    """A client that has a channel waits for that one, in line and until the deadline; it takes more once it may."""
+    desk_server = DeskServer()
+    handlers = [Handler(desk_server.jobs, name=f"wait{i}") for i in range(2)]
+    server = serve(desk_server, max_channels=2)
+    desk, other = connect(Desk, max_channels=4), connect(Desk)
+    with ThreadPoolExecutor(2) as threads, ExitStack() as leaving:
+        for handler in handlers:
+            leaving.callback(handler.go.set)
+        first = threads.submit(desk.run, "wait0")
+        assert handlers[0].entered.wait(MARGIN)
+        with pytest.raises(flipcall.DeadlineExceeded, match="1 of at most 4"):
+            flipcall.with_options(desk, timeout=SHORT).add(1)
+        second = threads.submit(desk.run, "wait1")
+        other.close()
+        assert handlers[1].entered.wait(MARGIN)
+        assert server.channels == 2
+        leaving.close()
+        assert [first.result(MARGIN), second.result(MARGIN)] == ["late", "late"]
 
 
 @pytest.mark.parametrize("workers", [0, 2])
