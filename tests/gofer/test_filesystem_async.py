@@ -143,6 +143,32 @@ def test_writing(server: GoferServer, tree: Path, tmp_path: Path) -> None:
     assert (tree / "made" / "moved").read_bytes() == b"new"
 
 
+def test_piece_by_piece(server: GoferServer, tree: Path) -> None:
+    """Files are read, made, replaced and written on without being held whole; closing them gives them back."""
+    content = os.urandom(12_000_000)
+
+    async def pieces() -> None:
+        async with opened(server) as fs:
+            async with await fs.open_async("/new", "wb") as file:
+                for start in range(0, len(content), 1_000_000):
+                    await file.write(content[start : start + 1_000_000])
+            async with await fs.open_async("/new", "ab") as file:
+                assert file.tell() == len(content)
+                await file.write(b"end")
+            async with await fs.open_async("/new") as file:
+                assert await file.read(5) == content[:5]
+                file.seek(11_999_998)
+                assert await file.read() == content[-2:] + b"end"
+                assert await file.read(5) == b""
+            with pytest.raises(FileNotFoundError):
+                await fs.open_async("/no")
+            with pytest.raises(NotImplementedError):
+                await fs.open_async("/new", "r+b")
+
+    asyncio.run(pieces())
+    assert (tree / "new").read_bytes() == content + b"end"
+
+
 @pytest.fixture
 def slow(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[threading.Event, threading.Event]]:
     """Reading a link waits in the server: entered, and may leave."""

@@ -268,6 +268,17 @@ def test_bench(shell: Shell, tmp_path: Path) -> None:
     assert all(one["window"] > 0 and one["socket"] > 0 for one in measured.values())
 
 
+def test_bench_of_nothing(tmp_path: Path, shell: Shell) -> None:
+    """A file that is not there is said, not the socket."""
+    done = subprocess.run(
+        [sys.executable, "-m", "gofer", "bench", "--socket", str(tmp_path / "socket"), "nope"],
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (1, b"bench: cannot open 'nope': No such file or directory\n")
+
+
 def test_tree(shell: Shell) -> None:
     """Drawn as tree(1) does, with a count."""
     drawn = shell("tree", "dir")

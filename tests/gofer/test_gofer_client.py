@@ -10,6 +10,7 @@ import io
 import os
 import random
 import stat
+import subprocess
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -329,3 +330,18 @@ def test_read_only_server(connect: Connect, tree: Path) -> None:
                 attempt()
         assert client.read_bytes("hello") == b"hello, world\n"
     assert not (tree / "new").exists()
+
+
+def test_a_deep_tree(connect: Connect, tree: Path) -> None:
+    """Paths much longer than one walk are gone over and over, and the FIDs on the way do not pile up."""
+    path, at = b"", os.open(tree, os.O_RDONLY)
+    for _ in range(800):
+        os.mkdir("deep", dir_fd=at)
+        below = os.open("deep", os.O_RDONLY, dir_fd=at)
+        os.close(at)
+        path, at = path + b"deep/", below
+    os.close(at)
+    with connect(max_fids=1500) as client:
+        for _ in range(10):
+            assert list(client.scandir(path)) == []
+    subprocess.run(["rm", "-r", tree / "deep"], check=True)  # which is too deep for shutil.rmtree

@@ -152,7 +152,8 @@ COPIES = [
     ("", "hello empty", "nope"), ("", "hello empty", "file"), ("-r", "dir", "new"), ("-r", "dir", "dir"),
     ("-r", "dir/.", "dir"), ("-r", "dir", "file"), ("-r", "hello", "over"), ("-r", "link", "file"),
     ("-r", "link", "dangling"), ("-r", "fifo", "file"), ("-r", "dirlink", "new"), ("-r", "dirlink/", "new"),
-    ("-r", "loop", "loop"), ("-rp", "dir", "new"), ("-r", "dir link fifo", "dir"),
+    ("-r", "loop", "loop"), ("-rp", "dir", "new"), ("-r", "dir link fifo", "dir"), ("-r", "dir", "no/x"),
+    ("-r", "link", "no/x"), ("-r", "fifo", "no/x"),
 ]  # fmt: skip
 
 

@@ -82,6 +82,8 @@ class Copied(NamedTuple):
 
     path: bytes
     to: bytes
+    kind: int
+    """S_IFMT of its mode; 0 when nothing is known of it."""
     error: OSError | None
 
 
@@ -98,8 +100,10 @@ def copy_tree(
     todo = [(top, to)]
     while todo:
         path, new = todo.pop()
+        kind = 0
         try:
             info = source.info(path, False)
+            kind = stat.S_IFMT(info.mode)
             if stat.S_ISDIR(info.mode):
                 _make_directory(target, new, info.mode, follow=path == top)
                 again.append((path, new, info))
@@ -107,15 +111,15 @@ def copy_tree(
                 todo.extend((os.path.join(path, name), os.path.join(new, name)) for name in names)
             else:
                 _copy_one(source, path, target, new, info, progress, preserve)
-            yield Copied(path, new, None)
+            yield Copied(path, new, kind, None)
         except OSError as error:
-            yield Copied(path, new, error)
+            yield Copied(path, new, kind, error)
     for old, new, info in reversed(again):
         times = (info.atime_ns, info.mtime_ns) if preserve else None
         try:
             target.attributes(new, info.mode & 0o777, times)
         except OSError as error:
-            yield Copied(old, new, error)
+            yield Copied(old, new, stat.S_IFDIR, error)
 
 
 def _make_directory(target: Side, path: bytes, mode: int, follow: bool) -> None:

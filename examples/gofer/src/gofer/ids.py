@@ -25,11 +25,12 @@ class Range(NamedTuple):
     @classmethod
     def parse(cls, text: str) -> Range:
         """CLIENT:SERVER[:SIZE]. Raises ValueError."""
-        numbers = [int(part) for part in text.split(":")]
-        if len(numbers) not in (2, 3):
+        parts = text.split(":")
+        if len(parts) not in (2, 3) or not all(part.isdecimal() for part in parts):
             raise ValueError(f"{text!r} is not CLIENT:SERVER[:SIZE]")
+        numbers = [int(part) for part in parts]
         client, server, size = (*numbers, 1)[:3]
-        if min(client, server) < 0 or size < 1 or max(client, server) + size - 1 > _ID_MAX:
+        if size < 1 or max(client, server) + size - 1 > _ID_MAX:
             raise ValueError(f"{text!r}: numbers of users are from 0 to {_ID_MAX}")
         return cls(client, server, size)
 

@@ -110,7 +110,7 @@ class MountedTree:
         on the disk, once it has no name) waits for this; removing a name gives everything back first.
         """
         self._released.extend(fids)
-        if len(self._released) >= self._batch:
+        while len(self._released) >= self._batch:  # a walk may give back more than one call takes
             self.close_fids([])
 
     def _close_fid(self, fid: int) -> None:

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from gofer import names
-from gofer.cli.common import connected
+from gofer.cli.common import connected, quoted
 from gofer.latency import latencies
 from gofer.tree import walk
 
@@ -29,7 +29,11 @@ def bench(path: str | None, as_json: bool, socket_path: str) -> None:
                 return
         else:
             found = names.encode(path)
-            client.stat(found)
+            try:
+                client.open_raw(found).close()
+            except OSError as error:
+                failures.report(f"cannot open {quoted(path)}", error)
+                return
         measured = latencies(socket_path, found)
         if as_json:
             print(json.dumps({name: one._asdict() for name, one in measured.items()}))

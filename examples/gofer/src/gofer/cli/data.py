@@ -103,14 +103,14 @@ def cp(
                     for done in copy_tree(from_side, path, to_side, _path(final), advance, preserve=preserve):
                         if done.error is not None:
                             old, new = _below(source, path, done.path), _below(final, _path(final), done.to)
-                            _say_why_not(failures, old, new, done.error)
+                            _say_why_not(failures, old, new, done.kind, done.error)
                 elif _dangles(to_side, _path(final)):
                     failures.say(f"not writing through dangling symlink {quoted(final)}")
                 else:
                     try:
                         copy_file(from_side, path, to_side, _path(final), advance, preserve=preserve)
                     except OSError as error:
-                        _say_why_not(failures, source, final, error)
+                        _say_why_not(failures, source, final, stat.S_IFREG, error)
 
 
 def _below(given: str, top: bytes, path: bytes) -> str:
@@ -133,14 +133,22 @@ def _dangles(side: Side, path: bytes) -> bool:
     return False
 
 
-def _say_why_not(failures: Failures, source: str, target: str, error: OSError) -> None:
+_KINDS = {
+    stat.S_IFREG: "regular file",
+    stat.S_IFDIR: "directory",
+    stat.S_IFLNK: "symbolic link",
+    stat.S_IFIFO: "fifo",
+}
+
+
+def _say_why_not(failures: Failures, source: str, target: str, kind: int, error: OSError) -> None:
     """What cp says of a copy that failed."""
     if isinstance(error, IsADirectoryError) and not target.endswith("/"):
         failures.say(f"cannot overwrite directory {quoted(target)} with non-directory")
     elif isinstance(error, NotADirectoryError) and error.filename == os.fsdecode(_path(target).rstrip(b"/")):
         failures.say(f"cannot overwrite non-directory {quoted(target)} with directory {quoted(source)}")
-    elif error.errno in _CANNOT_CREATE:  # the source was there just now
-        failures.report(f"cannot create regular file {quoted(target)}", error)
+    elif error.errno in _CANNOT_CREATE and kind in _KINDS:  # the source was there just now
+        failures.report(f"cannot create {_KINDS[kind]} {quoted(target)}", error)
     else:
         failures.report(f"cannot copy {quoted(source)} to {quoted(target)}", error)
 

@@ -15,15 +15,23 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from fsspec.asyn import AsyncFileSystem, sync
+from fsspec.asyn import AbstractAsyncStreamedFile, AsyncFileSystem, sync
 
 import flipcall
 from gofer.awaiting import AwaitingClient, run
 from gofer.client import GoferClient
+from gofer.file import RemoteFile
 from gofer.filesystem.files import GoferFileSystem
 
 _CHANNELS = 16
 """Calls at a time, others queue: a gofer gives one process 64 channels, and more are served no sooner."""
+
+
+_FLAGS = {
+    "rb": os.O_RDONLY,
+    "wb": os.O_WRONLY | os.O_CREAT | os.O_TRUNC,
+    "ab": os.O_WRONLY | os.O_CREAT | os.O_APPEND,
+}
 
 
 class _Files(GoferFileSystem):
@@ -71,11 +79,34 @@ def _waiting(name: str) -> Any:
     return method
 
 
+class AsyncGoferFile(AbstractAsyncStreamedFile):
+    """A file that `open_async` opened: `read`, `write` and `close` are awaited; `async with` closes it."""
+
+    def __init__(self, fs: AsyncGoferFileSystem, raw: RemoteFile, path: str, mode: str, size: int) -> None:
+        super().__init__(fs, path, mode, size=size)
+        self._raw = raw
+        self.loc = size if mode == "ab" else 0
+
+    async def _fetch_range(self, start: int, end: int) -> bytes:
+        return await run(self._raw.pread, end - start, start)
+
+    async def _upload_chunk(self, final: bool = False) -> None:
+        await run(self._raw.write_all, self.buffer.getvalue())
+
+    async def close(self) -> None:
+        """Write what is buffered, and give the file back. Idempotent."""
+        try:
+            await super().close()
+        finally:
+            await run(self._raw.close)
+
+
 class AsyncGoferFileSystem(AsyncFileSystem):
     """The files of a gofer, for tasks of an event loop; without `asynchronous`, for threads, in fsspec's own loop.
 
     Options as of GoferFileSystem, but for `transport`. Connects when first used, in every loop and process anew.
-    Cancelling a task cancels the call it waits for. `open` is a blocking GoferFileSystem's.
+    Cancelling a task cancels the call it waits for. `open` is a blocking GoferFileSystem's;
+    tasks have `open_async`.
     """
 
     protocol = "gofer"
@@ -150,6 +181,19 @@ class AsyncGoferFileSystem(AsyncFileSystem):
     created = _waiting("_created")
     modified = _waiting("_modified")
     close = _waiting("aclose")
+
+    async def open_async(self, path: str, mode: str = "rb", **kwargs: Any) -> Any:
+        """An AsyncGoferFile to read ("rb"), to make or replace ("wb") or to write on ("ab"), piece by piece."""
+        if mode not in _FLAGS:
+            raise NotImplementedError(f"file mode {mode!r}")
+        files, path = await self._connected(), self._strip_protocol(path)
+
+        def open_and_stat() -> tuple[RemoteFile, int]:
+            raw = files.client.open_raw(path, _FLAGS[mode])
+            return raw, files.client.gofer.stat(raw.fid).size
+
+        raw, size = await run(open_and_stat)
+        return AsyncGoferFile(self, raw, path, mode, size)
 
     def _open(self, path: str, mode: str = "rb", *args: Any, **kwargs: Any) -> Any:
         return self._blocking._open(path, mode, *args, **kwargs)
