@@ -39,7 +39,10 @@ from .frame import (
 from .liveness import Peer
 from .rights import NO_RIGHTS, Rights
 
-_BUFFER = 65536  # bytes read at once; up to here one copy into one buffer is cheaper than a second write
+_BUFFER = 65536  # bytes read at once
+AT_ONCE = (
+    _BUFFER - HEADER.size
+)  # bytes written at once: one copy into one buffer is cheaper than a second write
 _TRUSTED = 16 << 20  # bytes of memory that a mere announcement gets
 _TIMEVAL = struct.Struct("@ll")
 _FRAME_MAX = 0x7FFFFFFF  # bytes: a u32 has room for twice that
@@ -102,11 +105,14 @@ class FrameSocket:
         Raises CallError naming both sizes when it is too big, and as control.hand_over does: nothing was written
         then. After DeadlineExceeded a part of it may have gone, and after ClosedError: nothing can follow.
         """
-        for part in self._parts(kind, flags, code, call_id, timeout_us, body, attachment, bool(fds)):
-            self._write(part, deadline, fds)
-            fds = ()
+        head = self._head(kind, flags, code, call_id, timeout_us, body, attachment, fds)
+        if len(body) + len(attachment) <= AT_ONCE:
+            self._write(head + body + attachment, deadline, fds)
+        else:
+            self._write(head + body, deadline, fds)
+            self._write(attachment, deadline)
 
-    def _parts(
+    def _head(
         self,
         kind: int,
         flags: int,
@@ -115,15 +121,15 @@ class FrameSocket:
         timeout_us: int,
         body: bytes,
         attachment: Attachment,
-        fds: bool,
-    ) -> tuple[Attachment, ...]:
-        """What to write for a frame: in one piece where a copy is cheaper than a second write."""
-        size = HEADER.size + len(body) + len(attachment)
-        if size - HEADER.size > self.message_max:
-            raise too_large("a message", size - HEADER.size, self.message_max)
+        fds: Sequence[Fd],
+    ) -> bytes:
+        """What goes before body and attachment."""
+        size = len(body) + len(attachment)
+        if size > self.message_max:
+            raise too_large("a message", size, self.message_max)
         flags |= code >> FLAGS_SHIFT | (FLAG_FDS if fds else 0)
-        head = LENGTH.pack(size) + HEADER.pack(kind, flags, code & 0xFFFF, call_id, len(body), timeout_us)
-        return (head + body + attachment,) if size <= _BUFFER else (head + body, attachment)
+        header = HEADER.pack(kind, flags, code & 0xFFFF, call_id, len(body), timeout_us)
+        return LENGTH.pack(HEADER.size + size) + header
 
     def _write(self, data: Attachment, deadline: float | None, fds: Sequence[Fd] = ()) -> None:
         left = memoryview(data)
@@ -171,6 +177,8 @@ class FrameSocket:
         Raises DeadlineExceeded (what came so far is kept: call again), ClosedError at the end of the stream,
         ProtocolError.
         """
+        while self._got < LENGTH.size:
+            self._read(deadline)
         while (frame := self._next()) is None:
             self._read(deadline)
         return frame
@@ -246,17 +254,13 @@ class FrameSocket:
 
     def _read(self, deadline: float | None) -> None:
         self._timeout = self._limit(socket.SO_RCVTIMEO, deadline, self._timeout)
-        try:
-            self._fill()
-        except BlockingIOError:
-            if deadline is None or time.monotonic() >= deadline:  # else rounding: a moment is left
-                raise self.late() from None
-
-    def _fill(self) -> None:
-        """Read more of the frame under way. Raises BlockingIOError, ClosedError."""
         into = self._into[self._got :]
         try:
             n = self._collect(into) if self.takes_fds else self.socket.recv_into(into)
+        except BlockingIOError:
+            if deadline is not None and time.monotonic() < deadline:
+                return  # rounding: a moment is left
+            raise self.late() from None
         except ConnectionResetError:
             n = 0
         if n == 0:

@@ -96,7 +96,8 @@ def test_a_leaking_test_fails(tmp_path: Path) -> None:
     program = """
         import sys, pytest, tests.conftest
         tests.conftest._GRACE_S = 0.0
-        options = ["-c", "/dev/null", "-p", "no:cacheprovider", "--rootdir", sys.argv[1], sys.argv[1]]
+        options = ["-c", "/dev/null", "-p", "no:cacheprovider", "-p", "no:anyio"]
+        options += ["--rootdir", sys.argv[1], sys.argv[1]]
         sys.exit(pytest.main(options, plugins=[tests.conftest]))
     """
     done = run_python(program, tmp_path)

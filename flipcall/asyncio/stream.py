@@ -7,9 +7,9 @@ from collections import deque
 from collections.abc import Sequence
 
 from ..channel import Attachment
-from ..errors import ForkedError
+from ..errors import DeadlineExceeded, ForkedError
 from ..fd import Fd
-from ..stream import Frame, FrameSocket
+from ..stream import AT_ONCE, Frame, FrameSocket
 from .waiter import Waiter
 
 Piece = tuple[memoryview, Sequence[Fd]]  # what is to be written, and what goes with its first byte
@@ -57,8 +57,8 @@ class LoopFrames(FrameSocket):
         frame = self._next()
         if frame is None:
             try:
-                self._fill()
-            except BlockingIOError:
+                self._read(None)
+            except DeadlineExceeded:  # there was nothing to read
                 return None
             frame = self._next()
         return frame
@@ -81,11 +81,13 @@ class LoopFrames(FrameSocket):
             raise ForkedError("this channel belongs to the parent process: connect again after fork()")
         if self._over:
             raise self._gone()
-        pieces: deque[Piece] = deque()
-        for part in self._parts(kind, flags, code, call_id, timeout_us, body, attachment, bool(fds)):
-            if len(part):
-                pieces.append((memoryview(part), fds))
-                fds = ()
+        head = self._head(kind, flags, code, call_id, timeout_us, body, attachment, fds)
+        if len(body) + len(attachment) <= AT_ONCE:
+            pieces: deque[Piece] = deque([(memoryview(head + body + attachment), fds)])
+        else:
+            pieces = deque([(memoryview(head + body), fds)])
+            if len(attachment):
+                pieces.append((memoryview(attachment), ()))
         if not self._out:
             self._write_some(pieces)
         # An exception of the above keeps no descriptors: its frames have the list that the caller clears.

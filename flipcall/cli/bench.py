@@ -80,7 +80,7 @@ def _contenders(stack: ExitStack, path: str | None) -> Iterator[_Contender]:
         except CallError as e:
             if transport == "window" or e.status is not Status.FAILED_PRECONDITION:
                 raise
-            continue  # such as one in an event loop, which has none
+            continue  # it was told to serve the other one alone
         yield _Contender(transport, client, partial(client.echo, item) if path is None else client.check)
 
 

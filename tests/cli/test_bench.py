@@ -58,7 +58,7 @@ def test_a_server_that_runs(flipcall: Flipcall, shop: tuple[str, Child]) -> None
     assert "health_socket_over_flipcall" in found["ratios"]
 
 
-def in_a_loop(path: str) -> None:
+def in_a_loop(path: str, *transports: str) -> None:
     """A server in an event loop; runs in the child."""
     import asyncio
 
@@ -70,17 +70,20 @@ def in_a_loop(path: str) -> None:
             return 1
 
     ready = lambda: print("listening", flush=True)  # noqa: E731
-    asyncio.run(flipcall.asyncio.serve(Geo(), path, ready=ready))
+    asyncio.run(flipcall.asyncio.serve(Geo(), path, ready=ready, transports=transports))
 
 
-def test_a_server_without_a_socket_transport(flipcall: Flipcall, tmp_path: Path) -> None:
-    """There is nothing to compare with: its own rows, and no ratio."""
+@pytest.mark.parametrize("transports", [["window"], ["window", "socket"]], ids=["window", "both"])
+def test_a_server_in_a_loop(flipcall: Flipcall, tmp_path: Path, transports: list[str]) -> None:
+    """Its health service over what transports it has; with one there is nothing to compare with, and no ratio."""
     path = str(tmp_path / "s")
-    with child(in_a_loop, path) as server:
+    with child(in_a_loop, path, *transports) as server:
         server.expect("listening")
         found = json.loads(flipcall("bench", path, *FEW, "--json").stdout)
-    assert [row["transport"] for row in found["rows"]] == ["flipcall"] * 2
-    assert found["ratios"] == {}
+    assert {row["transport"] for row in found["rows"]} == {"flipcall", "unix-socket"} - (
+        {"unix-socket"} if transports == ["window"] else set()
+    )
+    assert ("health_socket_over_flipcall" in found["ratios"]) == ("socket" in transports)
 
 
 def test_nobody_there(flipcall: Flipcall, tmp_path: Path) -> None:

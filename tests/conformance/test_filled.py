@@ -28,7 +28,7 @@ EXHAUSTED = flipcall.Status.RESOURCE_EXHAUSTED
 
 @pytest.fixture(autouse=True)
 def _those_of_the_loop(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    if kind == "loop client":
+    if "loop client" in kind:
         monkeypatch.setattr(flipcall, "view", loops.view)
         monkeypatch.setattr(flipcall, "into", loops.into)
 
