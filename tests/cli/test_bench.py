@@ -70,7 +70,7 @@ def in_a_loop(path: str) -> None:
             return 1
 
     ready = lambda: print("listening", flush=True)  # noqa: E731
-    asyncio.run(flipcall.asyncio.serve(Geo(), path, ready=ready))
+    asyncio.run(flipcall.asyncio.serve(Geo(), path, ready=ready, transports=("window",)))
 
 
 def test_a_server_without_a_socket_transport(flipcall: Flipcall, tmp_path: Path) -> None:
