@@ -18,6 +18,7 @@ class Site(flipcall.Service):
     def die(self) -> None: ...
     def size(self, data: bytes) -> int: ...
     def count(self, n: int) -> Iterator[int]: ...
+    def count_and_die(self, n: int) -> Iterator[int]: ...
 
 
 class SiteServer(Site):
@@ -46,6 +47,10 @@ class SiteServer(Site):
 
     def count(self, n: int) -> Iterator[int]:
         yield from range(n)
+
+    def count_and_die(self, n: int) -> Iterator[int]:
+        yield from range(n)
+        self.die()
 
 
 def serving(path: str) -> None:
