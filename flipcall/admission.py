@@ -5,7 +5,7 @@ Everything a client says is checked here, once, before it costs more than a thre
 
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from .agreement import agree
@@ -36,13 +36,14 @@ from .liveness import Liveness, Peer
 from .meter import Counts, Meters
 from .notify import NotifyLink
 from .outcome import Side, Stats
-from .policy import WaitPolicy
-from .serving import Serving, SocketServing, WindowServing
+from .serving import Served, WindowServing
 from .session import Session, Sessions
+from .socketserving import SocketServing
 from .stats import ChannelStats, Doing, Observed
 from .status import Status
 from .stream import FrameSocket
 from .switch import NOTIFY, offered, taken
+from .terms import Terms
 
 HANDSHAKE_S = 5.0
 _MESSAGE_MAX = 8192  # characters of a refusal
@@ -51,7 +52,7 @@ _MESSAGE_MAX = 8192  # characters of a refusal
 class Admitted(NamedTuple):
     """A new channel: what serves it, whose it is, and what it counts. endpoint: None on the socket transport."""
 
-    serving: Serving
+    serving: Served
     session: Session
     life: Liveness
     endpoint: Endpoint | None
@@ -68,11 +69,7 @@ class Admitted(NamedTuple):
     def observed(self) -> Observed:
         """The channel seen from outside. Any thread, before `last`."""
         counts, endpoint = self.counts(), self.endpoint
-        busy = (
-            self.serving.busy
-            if isinstance(self.serving, SocketServing)
-            else endpoint is not None and endpoint.serving
-        )
+        busy = self.serving.busy
         doing: Doing = "serving" if busy else "spinning"
         if not busy and (endpoint is None or endpoint.parked):
             doing = "parked"
@@ -95,34 +92,13 @@ class Admission:
     whoever asks for another one gets `sessions`, and is told which that is.
     """
 
-    def __init__(
-        self,
-        sessions: Sessions,
-        builtins: Mapping[str, Sessions],
-        *,
-        policy: WaitPolicy,
-        window_max: int,
-        message_max: int,
-        transports: tuple[str, ...],
-        authorize: Callable[[Peer], bool],
-        switch: str | None,
-        metered: bool = True,
-        alone: bool = True,
-    ) -> None:
-        """alone: no other process serves at this socket. Else the switch notify, by which a client has one process
-        as its server, is not for its channels, which may be several processes'.
-        """
+    def __init__(self, sessions: Sessions, builtins: Mapping[str, Sessions], terms: Terms) -> None:
         self.sessions = sessions
         self._builtins = builtins
-        self._metered = metered
-        self._policy = policy
-        self._window_max = window_max
-        self._message_max = message_max
-        self._transports = transports
-        self._authorize = authorize
-        self._switch = switch
-        self._switches = offered(switch)
-        self._notify = alone and switch in (None, NOTIFY)
+        self._terms = terms
+        self._message_max = terms.message_max
+        self._switches = offered(terms.switch)
+        self._notify = terms.alone and terms.switch in (None, NOTIFY)
         self._allocator = MemfdAllocator()
 
     def admit(self, sock: socket.socket) -> Admitted:
@@ -176,24 +152,25 @@ class Admission:
 
     def _able(self, hello: Hello) -> list[str]:
         """The switches that can be taken: notify is the client's to install, so one that has sent it can do it."""
-        if hello.notify and self._notify and self._switch is None:
+        if hello.notify and self._notify and self._terms.switch is None:
             return [*self._switches, NOTIFY]
         return self._switches
 
     def _checked(self, sock: socket.socket, hello: Hello, peer: Peer, deadline: float) -> Session:
-        if not self._authorize(peer):
+        if not self._terms.authorize(peer):
             raise CallError(Status.PERMISSION_DENIED, f"user {peer.uid} (process {peer.pid}) may not connect")
         if hello.version != VERSION:
             raise CallError(
                 Status.FAILED_PRECONDITION, f"version {hello.version} asked for, {VERSION} spoken here"
             )
-        if hello.transport not in self._transports:
-            offered = ", ".join(self._transports)
+        if hello.transport not in self._terms.transports:
+            offered = ", ".join(self._terms.transports)
             raise CallError(
                 Status.FAILED_PRECONDITION, f"transport {hello.transport!r} is not offered ({offered})"
             )
-        if hello.transport == "window" and not 0 <= hello.window <= self._window_max:
-            what = f"a window of {hello.window} bytes was asked for, at most {self._window_max} are allowed"
+        most = self._terms.window_max
+        if hello.transport == "window" and not 0 <= hello.window <= most:
+            what = f"a window of {hello.window} bytes was asked for, at most {most} are allowed"
             raise CallError(Status.RESOURCE_EXHAUSTED, what)
         if hello.transport == "window":
             try:
@@ -212,23 +189,20 @@ class Admission:
         self, sock: socket.socket, hello: Hello, session: Session, link: NotifyLink | None
     ) -> Admitted:
         life = Liveness.of(sock)
-        metered = self._metered and session.home is self.sessions
+        metered = self._terms.statistics and session.home is self.sessions
         meters = Meters(len(session.dispatcher.methods)) if metered else None
         try:
             if hello.transport == "socket":
                 send_message(sock, self._welcome(session, 0))
-                takes_fds = any(m.fd_params for m in session.dispatcher.methods)
-                frames = FrameSocket(sock, self._message_max, takes_fds=takes_fds)
-                serving = SocketServing(frames, session.dispatcher, meters)
-                return Admitted(serving, session, life, None, meters)
+                return Admitted(self._over_socket(session, sock, meters), session, life, None, meters)
             window = self._allocator.allocate(hello.window)
             endpoint = Endpoint(
                 window,
                 Side.SERVER,
-                policy=self._policy,
+                policy=self._terms.policy,
                 watched=True,
                 peer=Liveness.named(life.pid),
-                switch=self._switch,
+                switch=self._terms.switch,
                 notify=link,
                 doorbell=sock,
             )
@@ -245,8 +219,13 @@ class Admission:
             life.close()
             raise
 
-    def _over_window(self, endpoint: Endpoint, session: Session, sock: socket.socket) -> Serving:
+    def _over_window(self, endpoint: Endpoint, session: Session, sock: socket.socket) -> Served:
         return WindowServing(endpoint, session.dispatcher, session.peer, self._message_max, sock)
+
+    def _over_socket(self, session: Session, sock: socket.socket, meters: Meters | None) -> Served:
+        takes_fds = session.dispatcher.takes_fds
+        frames = FrameSocket(sock, self._message_max, takes_fds=takes_fds)
+        return SocketServing(frames, session.dispatcher, meters)
 
     def _welcome(self, session: Session, window: int) -> Welcome:
         dispatcher = session.dispatcher

@@ -13,7 +13,7 @@ from .errors import (
 from .handshake import (
     Transport,
 )
-from .interceptor import ClientCall, ClientInterceptor, ClientProceed, client_chain
+from .interceptor import ClientCall, ClientInterceptor, ClientProceed, called, chained, client_chain
 from .method import Method
 from .options import checked
 from .policy import WaitPolicy
@@ -104,8 +104,8 @@ def client_of(contract: Contract, connection: Connection, timeout: float | None)
     def make(method: Method, number: int) -> Callable[..., Any]:
         if not connection.interceptors:
             return stub(method, number, connection, timeout)
-        last = _maker(method, number, connection)
-        return client_chain(contract.name, method, connection.interceptors, timeout, last)
+        proceed = chained(connection.interceptors, _maker(method, number, connection))
+        return client_chain(called(contract.name, method, timeout), proceed)
 
     own = {"close": connection.pool.close, "_flipcall": connection}  # the latter for with_options()
     return client_object(contract, connection, make, own)

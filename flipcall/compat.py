@@ -286,15 +286,23 @@ def _divides(step: float, of: float | None) -> bool:
     return step == of or (isinstance(step, int) and isinstance(of, int) and of % step == 0)
 
 
+def _bounds(shape: Any) -> str:
+    """Those of a shape that has some, in brackets. Any length is at least 0."""
+    told = {
+        n: getattr(shape, n, None)
+        for n in ("ge", "gt", "le", "lt", "multiple_of", "least", "most", "pattern")
+    }
+    known = [f"{n} {v}" for n, v in told.items() if v is not None and (n, v) != ("least", 0)]
+    return f" ({', '.join(known)})" if known else ""
+
+
 def _shown(shape: Any) -> str:
     """A shape in a few words."""
     match shape:
         case Union_():
             return " or ".join(_shown(s) for s in shape.of[:4]) + (" …" if len(shape.of) > 4 else "")
         case Number() | Text():
-            names = ("ge", "gt", "le", "lt", "multiple_of", "least", "most", "pattern")
-            told = [f"{n} {v}" for n in names if (v := getattr(shape, n, None)) not in (None, 0)]
-            return f"{shape.kind} ({', '.join(told)})"
+            return shape.kind + _bounds(shape)
         case Choice():
             return (
                 "one of " + ", ".join(map(repr, shape.values[:4])) + (" …" if len(shape.values) > 4 else "")

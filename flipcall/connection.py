@@ -12,7 +12,8 @@ from .limits import Places, client_of
 from .listener import Source
 from .liveness import Peer
 from .meter import Counts
-from .serving import Serving
+from .serving import Serving, WindowServing
+from .socketserving import SocketServing
 from .stats import Ledger, Observed
 from .status import Status
 from .watcher import Watcher
@@ -37,10 +38,10 @@ class ServedConnection:
         self._stopped = False
         self.builtin = False
 
-    def begin(self, admitted: Admitted, builtin: bool) -> None:
+    def begin(self, admitted: Admitted, serving: Serving, builtin: bool) -> None:
         """Hands were shaken. builtin: it is a channel of a built-in service."""
         with self._lock:
-            self._admitted, self._serving = admitted, admitted.serving
+            self._admitted, self._serving = admitted, serving
             self.builtin = builtin
             if self._stopped:
                 self._serving.stop()
@@ -177,8 +178,9 @@ class Connections:
             report(e)
             return
         serving, session, life = admitted.serving, admitted.session, admitted.life
+        assert isinstance(serving, (WindowServing, SocketServing))
         try:
-            connection.begin(admitted, builtin=session.home is not self._admission.sessions)
+            connection.begin(admitted, serving, builtin=session.home is not self._admission.sessions)
             self._watcher.add(connection, life)
             serving.serve()
         except Exception as e:

@@ -17,7 +17,7 @@ from .context import context
 from .errors import CallError, MisuseError, ProtocolError
 from .failure import describe
 from .fd import Fd
-from .interceptor import ServerInterceptor, server_chain
+from .interceptor import ServerInterceptor, came, server_chain
 from .items import Items
 from .limits import Gate
 from .method import Method, encode
@@ -75,6 +75,7 @@ class Dispatcher:
         self.contract = contract = contract_of(type(service))
         self.name = contract.name
         self.methods = contract.methods
+        self.takes_fds = any(m.fd_params for m in self.methods)
         self._handlers = [self._handler(m) for m in self.methods]
         if gate is not None:
             self._handlers = [
@@ -83,7 +84,7 @@ class Dispatcher:
             ]
         if interceptors:
             self._handlers = [
-                self._chain(self.name, m, interceptors, handler, context)
+                self._chain(interceptors, m, handler, came(self.name, m, context))
                 for m, handler in zip(self.methods, self._handlers, strict=True)
             ]
         self.plain = [self._plain(m) for m in self.methods]

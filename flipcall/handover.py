@@ -26,6 +26,7 @@ from collections.abc import Callable
 from enum import IntEnum
 
 from .fds import close_fds, recv_fds, send_fds
+from .liveness import Peer
 
 _WORD = struct.Struct("=II")
 _SIZE = struct.Struct("=i")
@@ -118,14 +119,16 @@ def collect(answers: "queue.SimpleQueue[bytes | None]") -> list[bytes]:
 class Handover:
     """A worker's end: to its server what a Listener is to another one.
 
-    told_to_stop(grace): called when the dispatcher says so or is gone; tell(): what others are to know, when they
-    ask. Both by the thread in accept().
+    told_to_stop(): called when the dispatcher says so or is gone; tell(): what others are to know, when they
+    ask. Both by the thread in accept(). dispatcher: its process. grace: seconds to drain in, once told to stop.
     """
 
     def __init__(
-        self, sock: socket.socket, told_to_stop: Callable[[float | None], None], tell: Callable[[], bytes]
+        self, sock: socket.socket, told_to_stop: Callable[[], None], tell: Callable[[], bytes]
     ) -> None:
         self.socket = sock
+        self.dispatcher = Peer.of(sock).pid
+        self.grace = 5.0
         self._told_to_stop = told_to_stop
         self._tell = tell
         self._questions = itertools.count(1)
@@ -198,7 +201,8 @@ class Handover:
     def _end(self, grace: float | None) -> None:
         if not self._no_more.is_set():
             self._no_more.set()
-            self._told_to_stop(grace)
+            self.grace = self.grace if grace is None else grace
+            self._told_to_stop()
 
     def left(self, connection: socket.socket) -> None:
         """A channel has ended. Any thread."""

@@ -110,42 +110,36 @@ class Observer:
             return await proceed(call)
 
 
-def client_chain(
-    service: str,
-    method: Method,
-    interceptors: Sequence[ClientInterceptor],
-    timeout: float | None,
-    make: ClientProceed,
-) -> Callable[..., Any]:
-    """A method of a client whose calls pass the interceptors, and are then made by `make`."""
-    proceed, name, bind = chained(interceptors, make), method.name, method.bind
-    streaming = method.stream_out is not None
+def called(
+    service: str, method: Method, timeout: float | None
+) -> Callable[[tuple[Any, ...], dict[str, Any]], ClientCall]:
+    """What makes a ClientCall of the arguments that a method of a client is called with."""
+    name, bind, streaming = method.name, method.bind, method.stream_out is not None
+    return lambda args, kwargs: ClientCall(service, name, bind(args, kwargs), timeout, streaming)
 
-    def call(*args: Any, **kwargs: Any) -> Any:
-        return proceed(ClientCall(service, name, bind(args, kwargs), timeout, streaming))
 
-    return call
+def came(
+    service: str, method: Method, current: Callable[[], Context]
+) -> Callable[[tuple[Any, ...], dict[str, Any]], ServerCall]:
+    """What makes a ServerCall of the arguments that a handler is called with, as method.call() would."""
+    name, streaming = method.name, method.stream_out is not None
+    return lambda args, named: ServerCall(service, name, (*args, *named.values()), current(), streaming)
+
+
+def client_chain(call: Callable[..., ClientCall], proceed: ClientProceed) -> Callable[..., Any]:
+    """A method of a client whose calls, made by `call`, pass the interceptors, of which `proceed` is the first."""
+    return lambda *args, **kwargs: proceed(call(args, kwargs))
 
 
 def server_chain(
-    service: str,
-    method: Method,
     interceptors: Sequence[ServerInterceptor],
+    method: Method,
     handler: Callable[..., Any],
-    current: Callable[[], Context],
+    call: Callable[..., ServerCall],
 ) -> Callable[..., Any]:
-    """`handler` behind the interceptors; it is called as method.call() would, with its arguments in order."""
-
-    def handle(call: ServerCall) -> Any:
-        return method.call(handler, call.args)
-
-    proceed, name = chained(interceptors, handle), method.name
-    streaming = method.stream_out is not None
-
-    def answer(*args: Any, **named: Any) -> Any:
-        return proceed(ServerCall(service, name, (*args, *named.values()), current(), streaming))
-
-    return answer
+    """`handler` behind the interceptors; `call` makes what they get."""
+    proceed = chained(interceptors, lambda call: method.call(handler, call.args))
+    return lambda *args, **named: proceed(call(args, named))
 
 
 def chained(interceptors: Sequence[Any], last: Callable[[Any], Any]) -> Callable[[Any], Any]:

@@ -13,7 +13,7 @@ import warnings
 from socket import SO_PEERCRED, SOL_SOCKET
 from socket import socket as UnixSocket
 
-from .errors import ClosedError, FlipcallError, PeerDiedError, UnsupportedError
+from .errors import ClosedError, FlipcallError, MisuseError, PeerDiedError, UnsupportedError
 
 SO_PEERPIDFD = 77  # Linux 6.5, include/uapi/asm-generic/socket.h; no race with a reused pid
 _UCRED = struct.Struct("iII")
@@ -112,6 +112,22 @@ class Liveness:
             life.pidfd = _peer_pidfd(sock) if life.pid == other else os.pidfd_open(life.pid)
         except OSError:  # gone, or not to be watched: its hang-up will tell
             pass
+        return life
+
+    @classmethod
+    def of_parent(cls, pid: int) -> "Liveness":
+        """Watch process `pid`, which was this one's parent. Raises MisuseError when it has ended already, or is in
+        another pid namespace.
+        """
+        if not pid:
+            raise MisuseError("the parent process is not visible here (another pid namespace)")
+        try:
+            life = cls(pid)
+        except ProcessLookupError:
+            raise MisuseError("the parent process has ended already") from None
+        if os.getppid() != pid:
+            life.close()
+            raise MisuseError("the parent process has ended already")
         return life
 
     @classmethod

@@ -1,4 +1,4 @@
-"""The server's end of one channel: the loop of its thread, over a packet window or over the socket.
+"""The server's end of one channel: the loop of its thread, over a packet window (the socket: socketserving.py).
 
 wait for a request ──► dispatch ──► reply and wait, in one step ──┐
         ▲──────────────────────────────────────────────────────────┘
@@ -6,7 +6,6 @@ ends at: shutdown of either side, the client's death, a protocol error, the end 
 """
 
 import socket
-import threading
 from typing import Any, Protocol
 
 from ._core import ffi, lib
@@ -17,27 +16,41 @@ from .control import hand_over, take
 from .dispatch import NOTHING, Answer, Dispatcher
 from .endpoint import Endpoint
 from .errors import CallError, MisuseError
-from .failure import describe, shortened
+from .failure import shortened
 from .fast import BULK, LARGE, UNDECODABLE, server
 from .fd import Fd
 from .flow import WindowFlow, too_large
-from .frame import CANCEL, HEADER, REPLY, REQUEST, TIMEOUT_NONE
+from .frame import TIMEOUT_NONE
 from .liveness import Peer
 from .metadata import unwrapped
-from .meter import Meters
 from .method import encode
 from .rights import NO_RIGHTS
-from .socketflow import SocketFlow
 from .status import Status
-from .stream import Frame, FrameSocket
 
 _TICK: int = lib.FC_TICK
 _TOO_BIG: int = lib.FC_ERR_SIZE
 _BODY: int = lib.FC_PACKET_HEADER + lib.FC_FRAME_HEADER
 
 
-class Serving(Protocol):
-    """What the server does with a channel, whatever carries it."""
+class Served(Protocol):
+    """A channel as the server has it, whatever carries it, in a thread or a loop."""
+
+    @property
+    def busy(self) -> bool:
+        """Whether a call is under way. Any thread."""
+        ...
+
+    def stop(self) -> None:
+        """End it now. Any thread."""
+        ...
+
+    def close(self) -> None:
+        """Give everything back. When it has ended."""
+        ...
+
+
+class Serving(Served, Protocol):
+    """One that has a thread."""
 
     def serve(self) -> None:
         """Answer calls until the channel ends; raises why it ended."""
@@ -49,14 +62,6 @@ class Serving(Protocol):
 
     def retire(self) -> bool:
         """End it if it is idle; whether it has ended. Any thread."""
-        ...
-
-    def stop(self) -> None:
-        """End it now. Any thread."""
-        ...
-
-    def close(self) -> None:
-        """Give everything back. After serve()."""
         ...
 
 
@@ -77,6 +82,11 @@ class WindowServing:
         self.metadata = NO_METADATA
         self.condemn = endpoint.condemn
         self.stop = endpoint.shutdown
+
+    @property
+    def busy(self) -> bool:
+        """See Serving.busy."""
+        return self._endpoint.serving
 
     def serve(self) -> None:
         """See Serving.serve."""
@@ -256,127 +266,6 @@ class WindowServing:
             raise MisuseError(f"a reply has room for {self._message_max} bytes, not {n}")
         if n <= self._endpoint.data_cap - start:
             return self._endpoint.data[start : start + n]
-        if n > len(self._buffer):
-            self._buffer = bytearray(n)
-        return memoryview(self._buffer)[:n]
-
-
-class SocketServing:
-    """A channel over the Unix socket. Borrows the socket from the server."""
-
-    def __init__(self, frames: FrameSocket, dispatcher: Dispatcher, meters: Meters | None = None) -> None:
-        self.peer = frames.peer
-        self._meters = meters
-        self.metadata = NO_METADATA
-        self._frames = frames
-        self._dispatcher = dispatcher
-        self._idle = threading.Lock()  # held while a call is served
-        self._draining = self._retired = False
-        self._takes_items = False  # the call under way
-        self._timeout_us = TIMEOUT_NONE
-        self._arrived_ns = 0
-        self._buffer = bytearray()
-        self.condemn = frames.shutdown
-        self.stop = frames.shutdown
-
-    def serve(self) -> None:
-        """See Serving.serve."""
-        set_context(Context(self))
-        frames, last = self._frames, 0
-        try:
-            while True:
-                frame = frames.receive(None)
-                if frame.kind == CANCEL and frame.call_id == last:
-                    continue  # it has crossed the reply
-                if frame.kind != REQUEST or not frame.call_id:
-                    raise frames.nonsense(
-                        f"frame kind {frame.kind}, call {frame.call_id}, instead of a request"
-                    )
-                last = frame.call_id
-                with self._idle:
-                    if self._retired:
-                        return  # it was read at the moment the channel ended: do not half do it
-                    self._timeout_us, self._arrived_ns = frame.timeout_us, lib.fc_now()
-                    answer = self._answer(frame)
-                    self._reply(frame.call_id, *answer)
-                    if self._meters is not None:
-                        self._count(frame, answer)
-                    if self._draining:
-                        frames.shutdown()
-                        return
-        finally:
-            clear_context()
-
-    def _count(self, frame: Frame, answer: Answer) -> None:
-        assert self._meters is not None
-        came, went = (HEADER.size + len(a) + len(b) for a, b in ((frame.body, frame.attachment), answer[1:3]))
-        took = lib.fc_now() - self._arrived_ns
-        self._meters.add(frame.code, answer[0] != 0, came, went, took)
-
-    def _answer(self, frame: Frame) -> Answer:
-        flow, body, self.metadata = None, frame.body, NO_METADATA
-        self._takes_items = False
-        try:
-            if frame.flags & lib.FC_FLAG_META:
-                self.metadata, body = unwrapped(body)
-            if frame.flags & lib.FC_FLAG_STREAM:
-                incoming = self._dispatcher.incoming(frame.code)
-                self._takes_items = incoming is not None
-                flow = SocketFlow(self._frames, incoming, frame.call_id, self.deadline_ns())
-            return self._dispatcher.answer(frame.code, body, memoryview(frame.attachment), frame.rights, flow)
-        finally:
-            frame.rights.close()
-
-    def _reply(self, call_id: int, status: int, out: bytes, data: Any, fds: list[Fd]) -> None:
-        try:
-            self._frames.send(REPLY, status, call_id, 0, out, data, fds=fds)
-        except (CallError, MisuseError) as e:
-            # Too big, or its descriptors cannot go; of an error, some is better than another one.
-            most = self._frames.message_max
-            status, out = (status, shortened(out, most)) if status else describe(e)
-            self._frames.send(REPLY, status, call_id, 0, out, NOTHING)
-        finally:
-            fds.clear()  # now, and not when the next request has come
-
-    @property
-    def busy(self) -> bool:
-        """Whether a call is under way. Any thread."""
-        return self._idle.locked()
-
-    def retire(self) -> bool:
-        """See Serving.retire."""
-        self._draining = True
-        if not self._idle.acquire(blocking=False):
-            return False
-        self._retired = True
-        self._frames.shutdown()
-        self._idle.release()
-        return True
-
-    def close(self) -> None:
-        """See Serving.close."""
-        self._frames.shutdown()
-
-    def deadline_ns(self) -> int | None:
-        """See Context.deadline_ns."""
-        return None if self._timeout_us == TIMEOUT_NONE else self._arrived_ns + self._timeout_us * 1000
-
-    def cancelled(self) -> bool:
-        """See Context.cancelled. Who has no items to send can but cancel or hang up; of others that is seen."""
-        if not self._takes_items:
-            return self._frames.waiting()
-        try:
-            return self._frames.socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
-        except BlockingIOError:
-            return False
-        except OSError:
-            return True
-
-    def reply_view(self, n: int) -> memoryview:
-        """See Context.reply_view: here a buffer of this channel, used again call after call."""
-        room = self._frames.message_max
-        if not 0 <= n <= room:
-            raise MisuseError(f"a reply has room for {room} bytes, not {n}")
         if n > len(self._buffer):
             self._buffer = bytearray(n)
         return memoryview(self._buffer)[:n]

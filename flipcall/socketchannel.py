@@ -37,11 +37,28 @@ _CANCEL = struct.Struct("=IBBHIII")  # a length, and a header
 _AT_ONCE = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
 
 
+def reply_of(frame: Frame, landing: Landing | None) -> Reply:
+    """What an answer says. Raises what it is, if it is an error."""
+    if frame.code:
+        raise rebuild(frame.code, frame.body)
+    landed = frame.attachment
+    if landing is not None:
+        landed = landing.copied(ffi.from_buffer("char[]", landed), 0, len(landed))
+    return Reply(frame.body, landed, frame.rights)
+
+
+def filled(frames: FrameSocket, filling: Filling, body: bytes) -> Attachment:
+    """See WindowChannel.filled."""
+    if len(body) + len(filling) > frames.message_max:
+        raise too_large("a message", len(body) + len(filling), frames.message_max)
+    return filling.private()
+
+
 class SocketChannel:
     """The client's end of a channel over the socket; the same doors as WindowChannel."""
 
     def __init__(self, frames: FrameSocket) -> None:
-        self._frames = frames
+        self.frames = frames
         self.call_id = 0
         self._inside = threading.Lock()  # so that no descriptor is closed under a system call
         self._state = State.ACTIVE
@@ -75,23 +92,16 @@ class SocketChannel:
             frame = self._exchange(number, timeout_us, body, attachment, fds)
         finally:
             self._leave()
-        if frame.code:
-            raise rebuild(frame.code, frame.body)
-        landed = frame.attachment
-        if landing is not None:
-            landed = landing.copied(ffi.from_buffer("char[]", landed), 0, len(landed))
-        return Reply(frame.body, landed, frame.rights)
+        return reply_of(frame, landing)
 
     def filled(self, filling: Filling, body: bytes, streaming: bool = False) -> Attachment:
         """See WindowChannel.filled."""
-        if len(body) + len(filling) > self._frames.message_max:
-            raise too_large("a message", len(body) + len(filling), self._frames.message_max)
-        return filling.private()
+        return filled(self.frames, filling, body)
 
     def _exchange(
         self, number: int, timeout_us: int, body: bytes, attachment: Attachment, fds: Sequence[Fd]
     ) -> Frame:
-        frames = self._frames
+        frames = self.frames
         self.call_id = self.call_id % 0xFFFFFFFF + 1
         deadline = None if timeout_us == TIMEOUT_NONE else time.monotonic() + timeout_us / 1e6
         # Over, unless it ends well: an exception, also a signal's, may come with half a frame written or read.
@@ -110,7 +120,9 @@ class SocketChannel:
         if self.state is not State.ACTIVE:
             raise BusyError("this channel waits for an answer")
         self.call_id = self.call_id % 0xFFFFFFFF + 1
-        return SocketFlow(self._frames, incoming, self.call_id, None, client=True, step=self._step)
+        flow = SocketFlow(self.frames, incoming, self.call_id, None, client=True)
+        flow.step = self._step
+        return flow
 
     @contextmanager
     def _step(self, flow: SocketFlow) -> Iterator[None]:
@@ -133,19 +145,17 @@ class SocketChannel:
         """The answer; the channel is ACTIVE then, WAITING after DeadlineExceeded, else OVER."""
         self._state = State.OVER
         try:
-            frame = self._frames.receive(deadline)
+            frame = self.frames.receive(deadline)
         except DeadlineExceeded:
             self._state = State.WAITING
             raise
         except (ClosedError, OSError) as e:
             raise self._ended(e) from None
         if frame.kind != REPLY or frame.flags & ~FLAG_FDS:
-            raise self._frames.nonsense(
-                f"frame kind {frame.kind}, flags {frame.flags:#x}, instead of a reply"
-            )
+            raise self.frames.nonsense(f"frame kind {frame.kind}, flags {frame.flags:#x}, instead of a reply")
         if frame.call_id != self.call_id:
             what = f"the peer answered call {frame.call_id}, asked was {self.call_id}"
-            raise ProtocolError(what, self._frames.peer.pid)
+            raise ProtocolError(what, self.frames.peer.pid)
         self._state = State.ACTIVE
         return frame
 
@@ -153,7 +163,7 @@ class SocketChannel:
         """The error for a stream that has ended, or whose descriptor close() has taken away."""
         if self._closed:
             return self._shut()
-        return hang_up(self._frames.peer, str(error)) if isinstance(error, ClosedError) else error
+        return hang_up(self.frames.peer, str(error)) if isinstance(error, ClosedError) else error
 
     def _shut(self) -> FlipcallError:
         """Why nothing goes over a closed channel."""
@@ -169,7 +179,7 @@ class SocketChannel:
     def cancel(self) -> None:
         """Tell the server that nobody waits for the call under way, if there is room for it."""
         try:
-            self._frames.socket.send(_CANCEL.pack(HEADER.size, CANCEL, 0, 0, self.call_id, 0, 0), _AT_ONCE)
+            self.frames.socket.send(_CANCEL.pack(HEADER.size, CANCEL, 0, 0, self.call_id, 0, 0), _AT_ONCE)
         except OSError:
             pass  # it finds out when it answers
 
@@ -181,7 +191,7 @@ class SocketChannel:
             raise MisuseError(f"not possible in state {self.state.name}")
         try:
             while True:  # what a stream has sent meanwhile is dropped, too
-                if self._last(self._frames.receive(time.monotonic())):
+                if self._last(self.frames.receive(time.monotonic())):
                     self._state = State.ACTIVE
                     return True
         except DeadlineExceeded:
@@ -196,21 +206,21 @@ class SocketChannel:
         """Is it the end of the call that was given up?"""
         if frame.call_id != self.call_id:
             what = f"the peer answered call {frame.call_id}, asked was {self.call_id}"
-            raise ProtocolError(what, self._frames.peer.pid)
+            raise ProtocolError(what, self.frames.peer.pid)
         return frame.kind == REPLY
 
     def abandon(self) -> None:
         """In a forked child: the stream is the parent's, and stays open for it."""
         self._closed = self._forked = True
-        self._frames.socket.close()
+        self.frames.socket.close()
 
     def close(self) -> None:
         """End it. Any thread, idempotent; a call under way ends with ClosedError."""
         self._closed = True
-        self._frames.shutdown()
+        self.frames.shutdown()
         # Whoever is inside closes it on the way out: closed under a system call, a number may name another file.
         if self._inside.acquire(blocking=False):
-            self._frames.socket.close()
+            self.frames.socket.close()
             self._inside.release()
 
     def __del__(self) -> None:

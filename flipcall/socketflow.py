@@ -14,15 +14,18 @@ from typing import Any
 
 from .frame import CANCEL, END, ITEMS, MORE, REPLY, REQUEST, STREAM, TIMEOUT_NONE
 from .items import Items, encode
-from .stream import FrameSocket
+from .stream import Frame, FrameSocket
 
 EARLY = 1  # code of ITEMS: more may follow
 AHEAD = 65536  # bytes, and so many for each message beside its own, which the kernel counts, too:
-_EACH = 1024  # a producer must come to ask whether it shall stop, not sleep in a write
+EACH = 1024  # a producer must come to ask whether it shall stop, not sleep in a write
 
 
-class SocketFlow:
-    """See above. step: entered around all reading and writing; deadline_ns: CLOCK_MONOTONIC, of the call."""
+class SocketFlowState:
+    """What a streaming call over the socket knows, and what the frames that come make of it.
+
+    deadline_ns: CLOCK_MONOTONIC, of the call.
+    """
 
     def __init__(
         self,
@@ -31,7 +34,6 @@ class SocketFlow:
         call_id: int,
         deadline_ns: int | None,
         client: bool = False,
-        step: Callable[[SocketFlow], AbstractContextManager[Any]] = nullcontext,
     ) -> None:
         self.items: list[Any] = []
         self.mine = True
@@ -43,7 +45,6 @@ class SocketFlow:
         self._call_id = call_id
         self._deadline = None if deadline_ns is None else deadline_ns / 1e9
         self._client = client
-        self._step = step
         self._ahead = 0
         self._stopped = False
 
@@ -52,11 +53,41 @@ class SocketFlow:
         """The reply has come."""
         return self.mine and self.kind == REPLY
 
+    def drain(self) -> list[Any]:
+        """See WindowFlow.drain."""
+        items, self.items = self.items, []
+        return items
+
+    def _came(self, frame: Frame) -> None:
+        possible = (MORE, ITEMS, REPLY, CANCEL) if self._client else (MORE, ITEMS, END, CANCEL)
+        out_of_turn = self.mine and frame.kind != CANCEL
+        if frame.kind not in possible or out_of_turn or frame.call_id != self._call_id:
+            raise self._frames.nonsense(f"frame kind {frame.kind} of call {frame.call_id}, in a stream")
+        if frame.kind == ITEMS:
+            if frame.body and self._incoming is not None:
+                self.items.append(self._incoming.decode_one(frame.body))
+            self.mine = frame.code != EARLY
+        elif frame.kind == CANCEL:
+            self._stopped = True
+            self.mine = self.mine or not self._client
+        else:
+            self.mine = True
+        if self.mine and not (frame.kind == CANCEL and self._client):
+            self.kind, self.code = frame.kind, frame.code
+            if frame.kind == REPLY:
+                self.body, self.attachment = frame.body, frame.attachment
+
+
+class SocketFlow(SocketFlowState):
+    """See above. step: entered around all reading and writing."""
+
+    step: Callable[[SocketFlow], AbstractContextManager[Any]] = nullcontext
+
     def open(self, number: int, timeout_us: int, body: bytes, attachment: Any) -> None:
         """Client: the request. Does not wait for an answer."""
         if timeout_us != TIMEOUT_NONE:
             self._deadline = time.monotonic() + timeout_us / 1e6
-        with self._step(self):
+        with self.step(self):
             self._send(REQUEST, number, body, attachment, timeout_us)
         self.mine = False
 
@@ -66,9 +97,9 @@ class SocketFlow:
 
     def publish(self, item: bytes) -> bool:
         """See WindowFlow.publish."""
-        with self._step(self):
+        with self.step(self):
             self._send(ITEMS, EARLY, item)
-            self._ahead += len(item) + _EACH
+            self._ahead += len(item) + EACH
             while self._frames.waiting():  # nothing but CANCEL is said out of turn
                 self._receive()
         if self._stopped:
@@ -90,20 +121,15 @@ class SocketFlow:
 
     def hand(self, kind: int, code: int = 0) -> None:
         """See WindowFlow.hand."""
-        with self._step(self):
+        with self.step(self):
             self._send(kind, code)
         self._ahead = 0
         self.mine = False
 
     def take(self) -> None:
         """See WindowFlow.take."""
-        with self._step(self):
+        with self.step(self):
             self._receive()
-
-    def drain(self) -> list[Any]:
-        """See WindowFlow.drain."""
-        items, self.items = self.items, []
-        return items
 
     def regain(self) -> None:
         """See WindowFlow.regain."""
@@ -122,21 +148,4 @@ class SocketFlow:
         )
 
     def _receive(self) -> None:
-        frame = self._frames.receive(self._deadline)
-        possible = (MORE, ITEMS, REPLY, CANCEL) if self._client else (MORE, ITEMS, END, CANCEL)
-        out_of_turn = self.mine and frame.kind != CANCEL
-        if frame.kind not in possible or out_of_turn or frame.call_id != self._call_id:
-            raise self._frames.nonsense(f"frame kind {frame.kind} of call {frame.call_id}, in a stream")
-        if frame.kind == ITEMS:
-            if frame.body and self._incoming is not None:
-                self.items.append(self._incoming.decode_one(frame.body))
-            self.mine = frame.code != EARLY
-        elif frame.kind == CANCEL:
-            self._stopped = True
-            self.mine = self.mine or not self._client
-        else:
-            self.mine = True
-        if self.mine and not (frame.kind == CANCEL and self._client):
-            self.kind, self.code = frame.kind, frame.code
-            if frame.kind == REPLY:
-                self.body, self.attachment = frame.body, frame.attachment
+        self._came(self._frames.receive(self._deadline))

@@ -77,7 +77,7 @@ class FrameSocket:
         self.peer.pid = pid or self.peer.pid
         self._buffer = bytearray(_BUFFER)
         self._into = memoryview(self._buffer)
-        self._takes_fds = takes_fds
+        self.takes_fds = takes_fds
         self._fds: list[int] = []  # that came and belong to the frame under way, or the next
         self._fds_lost = False  # this process could not take all of them
         self._got = 0  # bytes of the frame under way: a timeout in its middle loses nothing
@@ -102,16 +102,28 @@ class FrameSocket:
         Raises CallError naming both sizes when it is too big, and as control.hand_over does: nothing was written
         then. After DeadlineExceeded a part of it may have gone, and after ClosedError: nothing can follow.
         """
+        for part in self._parts(kind, flags, code, call_id, timeout_us, body, attachment, bool(fds)):
+            self._write(part, deadline, fds)
+            fds = ()
+
+    def _parts(
+        self,
+        kind: int,
+        flags: int,
+        code: int,
+        call_id: int,
+        timeout_us: int,
+        body: bytes,
+        attachment: Attachment,
+        fds: bool,
+    ) -> tuple[Attachment, ...]:
+        """What to write for a frame: in one piece where a copy is cheaper than a second write."""
         size = HEADER.size + len(body) + len(attachment)
         if size - HEADER.size > self.message_max:
             raise too_large("a message", size - HEADER.size, self.message_max)
         flags |= code >> FLAGS_SHIFT | (FLAG_FDS if fds else 0)
         head = LENGTH.pack(size) + HEADER.pack(kind, flags, code & 0xFFFF, call_id, len(body), timeout_us)
-        if size <= _BUFFER:
-            self._write(head + body + attachment, deadline, fds)
-        else:
-            self._write(head + body, deadline, fds)
-            self._write(attachment, deadline)
+        return (head + body + attachment,) if size <= _BUFFER else (head + body, attachment)
 
     def _write(self, data: Attachment, deadline: float | None, fds: Sequence[Fd] = ()) -> None:
         left = memoryview(data)
@@ -122,18 +134,21 @@ class FrameSocket:
                 fds = ()
             except BlockingIOError:
                 if deadline is None or time.monotonic() >= deadline:
-                    raise self._late() from None
-            except (BrokenPipeError, ConnectionResetError):
-                raise self._gone() from None
+                    raise self.late() from None
 
     def _send(self, data: memoryview, fds: Sequence[Fd]) -> int:
-        if not fds:
-            return self.socket.send(data, socket.MSG_NOSIGNAL)
+        """Write what the peer has room for. Raises BlockingIOError when that is nothing, ClosedError."""
         try:
+            if not fds:
+                return self.socket.send(data, socket.MSG_NOSIGNAL)
             n = self.socket.sendmsg([data], rights_of([fd.fileno() for fd in fds]), socket.MSG_NOSIGNAL)
-        except (BlockingIOError, BrokenPipeError, ConnectionResetError):
+        except BlockingIOError:
             raise
+        except (BrokenPipeError, ConnectionResetError):
+            raise self._gone() from None
         except OSError as e:
+            if not fds:
+                raise
             raise unsent(e, len(fds)) from None
         for fd in fds:
             fd.mark_sent()
@@ -156,17 +171,23 @@ class FrameSocket:
         Raises DeadlineExceeded (what came so far is kept: call again), ClosedError at the end of the stream,
         ProtocolError.
         """
-        while self._got < LENGTH.size:
+        while (frame := self._next()) is None:
             self._read(deadline)
+        return frame
+
+    def _next(self) -> Frame | None:
+        """The next frame, if all of it has come; else there is room for more of it."""
+        if self._got < LENGTH.size:
+            return None
         (size,) = LENGTH.unpack_from(self._into)
         most = HEADER.size + self.message_max
         if not HEADER.size <= size <= most:
             raise self.nonsense(f"a frame of {size} bytes is outside {HEADER.size}..{most}")
         end = LENGTH.size + size
-        while self._got < end:
+        if self._got < end:
             if end > len(self._into):
                 self._grow(end)
-            self._read(deadline)
+            return None
         frame = self._parse(end)
         left = self._into[end : self._got]  # of a stream, frames may follow one another
         self._got -= end
@@ -204,7 +225,7 @@ class FrameSocket:
             raise self.nonsense(f"frame kind {kind}, flags {flags:#x}, body_len {body_len}")
         if kind != REQUEST and timeout_us:
             raise self.nonsense(f"frame kind {kind}, timeout {timeout_us}")
-        rights = self._rights(bool(flags & FLAG_FDS), self._got > end) if self._takes_fds else NO_RIGHTS
+        rights = self._rights(bool(flags & FLAG_FDS), self._got > end) if self.takes_fds else NO_RIGHTS
         body = bytes(self._into[PREFIX:body_end])
         attachment = bytes(self._into[body_end:end]) if body_end < end else b""
         return Frame(kind, flags, code, call_id, timeout_us, body, attachment, rights)
@@ -226,12 +247,16 @@ class FrameSocket:
     def _read(self, deadline: float | None) -> None:
         self._timeout = self._limit(socket.SO_RCVTIMEO, deadline, self._timeout)
         try:
-            into = self._into[self._got :]
-            n = self._collect(into) if self._takes_fds else self.socket.recv_into(into)
+            self._fill()
         except BlockingIOError:
-            if deadline is not None and time.monotonic() < deadline:
-                return  # rounding: a moment is left
-            raise self._late() from None
+            if deadline is None or time.monotonic() >= deadline:  # else rounding: a moment is left
+                raise self.late() from None
+
+    def _fill(self) -> None:
+        """Read more of the frame under way. Raises BlockingIOError, ClosedError."""
+        into = self._into[self._got :]
+        try:
+            n = self._collect(into) if self.takes_fds else self.socket.recv_into(into)
         except ConnectionResetError:
             n = 0
         if n == 0:
@@ -251,7 +276,8 @@ class FrameSocket:
     def _gone(self) -> ClosedError:
         return ClosedError(f"the peer (process {self.peer.pid or '?'}) closed the stream")
 
-    def _late(self) -> DeadlineExceeded:
+    def late(self) -> DeadlineExceeded:
+        """The error for a peer that did not answer in time."""
         return DeadlineExceeded(f"process {self.peer.pid or '?'} did not answer before the deadline")
 
     def nonsense(self, what: str) -> ProtocolError:

@@ -29,8 +29,8 @@ from .status import Status
 T = TypeVar("T")
 
 
-class Flow(Protocol):
-    """A streaming call under way, on either side; see WindowFlow."""
+class Flowing(Protocol):
+    """A streaming call under way, on either side, in threads or a loop; see FlowState."""
 
     items: list[Any]
     mine: bool
@@ -39,13 +39,18 @@ class Flow(Protocol):
     body: bytes
     attachment: bytes
 
+    def hand(self, kind: int, code: int = 0) -> None: ...
+    def drain(self) -> list[Any]: ...
+
+
+class Flow(Flowing, Protocol):
+    """One in threads; see WindowFlow."""
+
     def open(self, number: int, timeout_us: int, body: bytes, attachment: Any) -> None: ...
     def give(self, item: Any) -> bool: ...
     def publish_bulk(self, data: memoryview) -> bool: ...
     def flip(self) -> None: ...
-    def hand(self, kind: int, code: int = 0) -> None: ...
     def take(self) -> None: ...
-    def drain(self) -> list[Any]: ...
     def regain(self) -> None: ...
 
 
@@ -125,23 +130,7 @@ def item_octets(item: Any) -> memoryview:
     return octets(Filling([item]).private() if isinstance(item, Filled) else item)
 
 
-class Asked(Protocol):
-    """A call whose handler wants items, of either kind of flow."""
-
-    mine: bool
-    kind: int
-
-    def hand(self, kind: int, code: int = 0) -> None: ...
-
-
-class Replied(Protocol):
-    """A call whose reply has come, of either kind of flow."""
-
-    code: int
-    body: bytes
-
-
-def outcome(flow: Replied) -> None:
+def outcome(flow: Flowing) -> None:
     """Raise what the reply says, if it is no OK."""
     if flow.code:
         raise rebuild(flow.code, flow.body)
@@ -175,7 +164,7 @@ def unreadable(name: str, error: Exception) -> CallError | BrokenRequest:
     return BrokenRequest(f"an item for {name} cannot be read: {error}")
 
 
-def asked_for_more(flow: Asked) -> bool:
+def asked_for_more(flow: Flowing) -> bool:
     """Before a handler waits for items: the client is asked for some; False when it has no more.
 
     Raises CallError (CANCELLED) once the caller has given up.

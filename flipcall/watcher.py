@@ -10,7 +10,6 @@ from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 from .acceptor import Acceptor
-from .errors import MisuseError
 from .listener import Source
 from .liveness import Liveness
 
@@ -57,17 +56,8 @@ class Watcher:
         self._running = True
 
     def watch_parent(self, pid: int) -> None:
-        """Call `orphaned` when process `pid`, the parent, ends. Raises MisuseError when it has ended already, or
-        is in another pid namespace.
-        """
-        if not pid:
-            raise MisuseError("the parent process is not visible here (another pid namespace)")
-        try:
-            self._parent = Liveness(pid)
-        except ProcessLookupError:
-            pass
-        if self._parent is None or os.getppid() != pid:
-            raise MisuseError("the parent process has ended already")
+        """Call `orphaned` when process `pid`, the parent, ends. Raises as Liveness.of_parent() does."""
+        self._parent = Liveness.of_parent(pid)
         self._poll.register(self._parent.pidfd, select.EPOLLIN)
 
     def start(self) -> None:

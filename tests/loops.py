@@ -256,7 +256,6 @@ class LoopView:
 
 def connect(loop: LoopThread, service: type[flipcall.Service], path: str, **options: Any) -> LoopClient:
     """See flipcall.connect."""
-    options.pop("transport", None)
     options["interceptors"] = _interceptors(options.pop("interceptors", ()))
 
     async def connected() -> Any:
@@ -272,7 +271,6 @@ class LoopServer:
     """flipcall.asyncio.Server with the doors of flipcall.Server."""
 
     def __init__(self, loop: LoopThread, implementation: Any, path: str, **options: Any) -> None:
-        options.pop("transports", None)
         options["interceptors"] = _interceptors(options.pop("interceptors", ()))
         self._loop = loop
         self._server = loop.call(

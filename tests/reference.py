@@ -61,12 +61,15 @@ def _module(name: str, names: list[str] | None) -> Iterator[str]:
 def _named(name: str, value: Any) -> Iterator[str]:
     short = name.rpartition(".")[2]
     if inspect.isclass(value):
-        bases = [b.__name__ for b in value.__bases__ if b is not object and b.__name__ != "Struct"]
+        bases = [b.__name__ for b in value.__bases__ if b is not object and not _unlisted(b)]
         yield f"### class {short}{'(' + ', '.join(bases) + ')' if bases else ''}\n"
         if "__init__" in vars(value) or hasattr(value, "__struct_fields__"):
             yield _code(f"{short}{_signature(value)}")
         yield _quoted(value)
-        for member, found in sorted(vars(value).items()):
+        members = {
+            m: v for c in (*filter(_unlisted, reversed(value.__mro__)), value) for m, v in vars(c).items()
+        }
+        for member, found in sorted(members.items()):
             yield from _member(short, member, found)
     elif callable(value) and hasattr(value, "__name__"):
         yield f"### {short}()\n"
@@ -75,6 +78,18 @@ def _named(name: str, value: Any) -> Iterator[str]:
     else:
         yield f"### {short}\n"
         yield _code(f"{short} = {_plain(str(value))}")
+
+
+def _unlisted(base: type) -> bool:
+    """Whether it is a part of classes that are listed, and not listed itself: its members are told as theirs."""
+    return base.__name__ == "Struct" or (
+        base.__module__.startswith("flipcall") and not any(base in _listed(name) for name in DOORS)
+    )
+
+
+def _listed(name: str) -> list[Any]:
+    module = importlib.import_module(name)
+    return [getattr(module, each) for each in DOORS[name] or getattr(module, "__all__", ())]
 
 
 def _member(owner: str, name: str, value: Any) -> Iterator[str]:

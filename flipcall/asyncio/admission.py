@@ -4,30 +4,22 @@ import asyncio
 import inspect
 import logging
 import socket
-from collections.abc import Callable
 from typing import Any
 
 from .. import admission
 from ..admission import HANDSHAKE_S
-from ..dispatch import Dispatcher
 from ..endpoint import Endpoint
 from ..liveness import Peer
+from ..meter import Meters
 from ..service import Service
 from ..session import Session, Sessions
 from .control import Control
-from .interceptor import server_chain
+from .dispatch import LoopDispatcher
 from .serving import LoopServing
+from .socketserving import LoopSocketServing
+from .stream import LoopFrames
 
 _log = logging.getLogger("flipcall")
-
-
-class LoopDispatcher(Dispatcher):
-    """Handlers may be `async def` or plain."""
-
-    _chain = staticmethod(server_chain)
-
-    def _check(self, handler: Callable[..., Any]) -> None:
-        pass
 
 
 class LoopSessions(Sessions):
@@ -59,8 +51,16 @@ class LoopAdmission(admission.Admission):
     """Makes channels that are served in a loop. admit() blocks: not in the loop's thread."""
 
     def _over_window(self, endpoint: Endpoint, session: Session, sock: socket.socket) -> LoopServing:
-        assert isinstance(self.sessions, LoopSessions)  # of the loop; the session may be a built-in service's
+        assert isinstance(session.dispatcher, LoopDispatcher)
         assert isinstance(sock, Control)
-        return LoopServing(
-            endpoint, session.dispatcher, session.peer, self._message_max, sock, self.sessions.loop
-        )
+        return LoopServing(endpoint, session.dispatcher, session.peer, self._message_max, sock, self._loop())
+
+    def _over_socket(self, session: Session, sock: socket.socket, meters: Meters | None) -> LoopSocketServing:
+        dispatcher, loop = session.dispatcher, self._loop()
+        assert isinstance(dispatcher, LoopDispatcher)
+        frames = LoopFrames(sock, self._message_max, loop, takes_fds=dispatcher.takes_fds)
+        return LoopSocketServing(frames, dispatcher, meters, loop)
+
+    def _loop(self) -> asyncio.AbstractEventLoop:
+        assert isinstance(self.sessions, LoopSessions)  # the session may be a built-in service's
+        return self.sessions.loop

@@ -18,6 +18,7 @@ from ..control import hand_over
 from ..errors import FlipcallError
 from ..failure import rebuild
 from ..fd import Fd
+from ..filled import Filling
 from ..items import Items
 from ..landing import Landing
 from ..outcome import State
@@ -66,6 +67,19 @@ class Channel:
         except BaseException:
             window.close()
             raise
+
+    @property
+    def unsent(self) -> bool:
+        """See WindowChannel.unsent."""
+        return self.window.unsent
+
+    def filled(self, filling: Filling, body: bytes, streaming: bool = False) -> Attachment:
+        """See WindowChannel.filled."""
+        return self.window.filled(filling, body, streaming)
+
+    def hurry(self) -> None:
+        """Do not spin in the next call: the loop has been held for long enough."""
+        self.ep.brief = 1
 
     def ask(self, what: int, body: bytes, attachment: Attachment, fds: Sequence[Fd]) -> tuple[int, int]:
         """Give a request, and wait for the spin budget: `what` and the C core's result, both for settle()."""

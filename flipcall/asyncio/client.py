@@ -9,14 +9,18 @@ from .._core import lib
 from ..channel import WindowChannel
 from ..client import Maker, Path, client_object
 from ..dialer import Connection
+from ..handshake import Transport
+from ..interceptor import called
 from ..method import Method
 from ..options import checked
 from ..policy import WaitPolicy
 from ..service import Contract, Service, contract_of
+from ..socketchannel import SocketChannel
 from ..switch import FUTEX
-from .interceptor import ClientInterceptor, client_chain
-from .pool import Pool
+from .interceptor import ClientInterceptor, client_chain, looped
+from .pool import Made, Pool
 from .stub import Call, maker, stub
+from .waits import loop_waits
 
 S = TypeVar("S", bound=Service)
 
@@ -50,10 +54,12 @@ def connect(
     *,
     timeout: float | None = 30.0,
     connect_timeout: float = 5.0,
+    transport: Transport = "window",
     window_size: int = lib.FC_WINDOW_DEFAULT,
     max_channels: int = 64,
     message_max: int = lib.FC_MESSAGE_DEFAULT,
     policy: WaitPolicy | None = None,
+    switch: str | None = None,
     interceptors: Sequence[ClientInterceptor] = (),
 ) -> Connecting[S]:
     """A client of the server at socket `path`; it has the methods of `service`, which are `async def`.
@@ -63,11 +69,10 @@ def connect(
     their answer at the same time (more queue, first come, first served). A call spins for its answer for up
     to the policy's spin_ns, during which the loop stands still, and then suspends its task; calls that are
     all answered at once let the loop run every 50 us. Cancelling a task cancels its call. interceptors: as
-    of flipcall.connect(), with `async def` (flipcall.asyncio.interceptor). Only for tasks of the loop it was
-    made in.
+    of flipcall.connect(), with `async def` (flipcall.asyncio.interceptor). switch: None or "futex", and no
+    placement, as in flipcall.asyncio.Server. Only for tasks of the loop it was made in.
 
-    Raises MisuseError for a service with
-    methods that are not `async def`.
+    Raises MisuseError for a service with methods that are not `async def`.
     """
     contract = contract_of(service)
     contract.for_clients(asynchronous=True)
@@ -75,11 +80,11 @@ def connect(
         contract,
         path,
         connect_timeout=connect_timeout,
-        transport="window",
+        transport=transport,
         window_size=window_size,
         max_channels=max_channels,
         message_max=message_max,
-        policy=policy or WaitPolicy.balanced(),
+        policy=loop_waits(policy, switch),
         switch=FUTEX,
     )
 
@@ -110,11 +115,11 @@ class _Client(Maker):
         self._contract = contract
         self._interceptors = interceptors
         self._connection = connection
-        self.pool = Pool(loop, self._window, limit)
+        self.pool = Pool(loop, self._made, limit)
 
-    def _window(self) -> WindowChannel:
+    def _made(self) -> Made:
         channel = self._connection.channel()
-        assert isinstance(channel, WindowChannel)
+        assert isinstance(channel, (WindowChannel, SocketChannel))
         return channel
 
     def again(self, client: Any, timeout: float | None) -> Any:
@@ -127,8 +132,9 @@ class _Client(Maker):
         def make(method: Method, number: int) -> Call:
             if not self._interceptors:
                 return stub(method, number, self.pool, timeout)
-            last = maker(method, number, self.pool)
-            return client_chain(self._contract.name, method, self._interceptors, timeout, last)
+            call = called(self._contract.name, method, timeout)
+            proceed = looped(self._interceptors, maker(method, number, self.pool))
+            return client_chain(call, proceed, method.stream_out is not None)
 
         own = {"close": self.pool.close, "_flipcall": self}
         return client_object(self._contract, self._connection, make, own)

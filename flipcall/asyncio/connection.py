@@ -17,6 +17,7 @@ from ..status import Status
 from .admission import LoopAdmission
 from .control import Control
 from .serving import LoopServing
+from .socketserving import LoopSocketServing
 from .thread import in_thread
 
 _LETTING_GO_S = 0.5  # for tasks that were cancelled, and handshakes that were cut
@@ -31,7 +32,7 @@ class Connection:
         self.client = client
         self.builtin = False
         self._home = home
-        self._serving: LoopServing | None = None
+        self._serving: LoopServing | LoopSocketServing | None = None
         self._admitted: Admitted | None = None
         self._begun = False
         self._stopped = False
@@ -42,7 +43,7 @@ class Connection:
         self._admitted = admission.admit(self.socket)
         self.builtin = self._admitted.session.home is not admission.sessions
         serving = self._admitted.serving
-        assert isinstance(serving, LoopServing)
+        assert isinstance(serving, (LoopServing, LoopSocketServing))
         self._serving = serving  # then look, as cut() stops, and then looks: one sees the other
         if self._stopped:
             serving.stop()

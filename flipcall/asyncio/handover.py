@@ -17,7 +17,7 @@ class Handover(handover.Handover):
     def __init__(
         self,
         sock: socket.socket,
-        told_to_stop: Callable[[float | None], None],
+        told_to_stop: Callable[[], None],
         tell: Callable[[], bytes],
         loop: asyncio.AbstractEventLoop,
     ) -> None:

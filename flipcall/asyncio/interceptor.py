@@ -12,7 +12,6 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from inspect import isawaitable
 from typing import Any, Protocol
 
-from ..context import Context
 from ..interceptor import ClientCall, ServerCall, chained
 from ..method import Method
 from .streams import Stream, opened
@@ -34,22 +33,17 @@ ServerInterceptor = Callable[[ServerCall, ServerProceed], Awaitable[Any]] | ForB
 
 
 def client_chain(
-    service: str,
-    method: Method,
-    interceptors: Sequence[ClientInterceptor],
-    timeout: float | None,
-    make: ClientProceed,
+    call: Callable[..., ClientCall], proceed: ClientProceed, streams: bool
 ) -> Callable[..., Any]:
-    """A method of a client whose calls pass the interceptors, and are then made by `make`."""
-    proceed, name, bind = _chained(interceptors, make), method.name, method.bind
+    """See flipcall.interceptor. streams: of a method with results to iterate over."""
 
-    async def call(*args: Any, **kwargs: Any) -> Any:
-        return await proceed(ClientCall(service, name, bind(args, kwargs), timeout))
+    async def made(*args: Any, **kwargs: Any) -> Any:
+        return await proceed(call(args, kwargs))
 
     def stream(*args: Any, **kwargs: Any) -> Any:
-        return Stream(_items(proceed, ClientCall(service, name, bind(args, kwargs), timeout, True)))
+        return Stream(_items(proceed, call(args, kwargs)))
 
-    return call if method.stream_out is None else stream
+    return stream if streams else made
 
 
 async def _items(proceed: ClientProceed, call: ClientCall) -> AsyncGenerator[Any, None]:
@@ -59,26 +53,25 @@ async def _items(proceed: ClientProceed, call: ClientCall) -> AsyncGenerator[Any
 
 
 def server_chain(
-    service: str,
-    method: Method,
     interceptors: Sequence[ServerInterceptor],
+    method: Method,
     handler: Callable[..., Any],
-    current: Callable[[], Context],
+    call: Callable[..., ServerCall],
 ) -> Callable[..., Any]:
-    """`handler`, a coroutine function or not, behind the interceptors: see flipcall.interceptor."""
+    """See flipcall.interceptor. `handler` may be a coroutine function or not."""
 
     async def handle(call: ServerCall) -> Any:
         result = method.call(handler, call.args)
         return await result if isawaitable(result) else result
 
-    proceed, name = _chained(interceptors, handle), method.name
-    streaming = method.stream_out is not None
+    proceed = looped(interceptors, handle)
 
     async def answer(*args: Any, **named: Any) -> Any:
-        return await proceed(ServerCall(service, name, (*args, *named.values()), current(), streaming))
+        return await proceed(call(args, named))
 
     return answer
 
 
-def _chained(interceptors: Sequence[Any], last: Callable[[Any], Awaitable[Any]]) -> Callable[[Any], Any]:
+def looped(interceptors: Sequence[Any], last: Callable[[Any], Awaitable[Any]]) -> Callable[[Any], Any]:
+    """See flipcall.interceptor.chained."""
     return chained([getattr(i, "asynchronous", i) for i in interceptors], last)

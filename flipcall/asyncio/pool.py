@@ -21,9 +21,15 @@ from ..channel import WindowChannel
 from ..errors import ClosedError, ForkedError
 from ..outcome import State
 from ..pool import none_free
+from ..socketchannel import SocketChannel
 from .channel import Channel
 from .hold import at_home, hold_of
+from .socketchannel import LoopSocketChannel
+from .stream import LoopFrames
 from .thread import in_thread
+
+Made = WindowChannel | SocketChannel
+AnyChannel = Channel | LoopSocketChannel
 
 _MAKING_AT_ONCE = 4  # threads
 
@@ -31,21 +37,19 @@ _MAKING_AT_ONCE = 4  # threads
 class Pool:
     """Channels from `connect()`, which blocks, at most `limit` at a time. Only in the thread of `loop`."""
 
-    def __init__(
-        self, loop: asyncio.AbstractEventLoop, connect: Callable[[], WindowChannel], limit: int
-    ) -> None:
-        self.free: list[Channel] = []
-        self.waiters: deque[asyncio.Future[Channel]] = deque()
+    def __init__(self, loop: asyncio.AbstractEventLoop, connect: Callable[[], Made], limit: int) -> None:
+        self.free: list[AnyChannel] = []
+        self.waiters: deque[asyncio.Future[AnyChannel]] = deque()
         self.loop = loop
         self.hold = hold_of(loop)
         self._connect = connect
         self.limit = limit
-        self._all: set[Channel] = set()
+        self._all: set[AnyChannel] = set()
         self._making = 0
         self._closed = False
         self._pid = os.getpid()
 
-    async def take(self, timeout: float | None) -> Channel:
+    async def take(self, timeout: float | None) -> AnyChannel:
         """A channel for this task alone. Waits up to `timeout` seconds when all are in use.
 
         Raises DeadlineExceeded, ClosedError, ForkedError, MisuseError in another loop, and what connecting raises.
@@ -53,7 +57,7 @@ class Pool:
         self._usable()
         if self.free:
             return self.free.pop()
-        waiter: asyncio.Future[Channel] = self.loop.create_future()
+        waiter: asyncio.Future[AnyChannel] = self.loop.create_future()
         self.waiters.append(waiter)
         self._grow()
         timer = None if timeout is None else self.loop.call_later(timeout, self._too_late, waiter)
@@ -69,7 +73,7 @@ class Pool:
             if timer is not None:
                 timer.cancel()
 
-    def give(self, channel: Channel) -> None:
+    def give(self, channel: AnyChannel) -> None:
         """The task is done and the channel ACTIVE."""
         self.free.append(channel)
         if self.waiters:
@@ -82,7 +86,7 @@ class Pool:
             if not waiter.done():
                 waiter.set_result(self.free.pop())
 
-    def mend(self, channel: Channel) -> None:
+    def mend(self, channel: AnyChannel) -> None:
         """A call failed, or a lent channel is back: keep, lend or drop it, as its state says."""
         state = channel.state
         if state is State.ACTIVE:
@@ -104,7 +108,7 @@ class Pool:
         while self.waiters:
             self._fail(ClosedError("this client is closed"))
 
-    def channels(self) -> list[Channel]:
+    def channels(self) -> list[AnyChannel]:
         """The channels there are now."""
         return list(self._all)
 
@@ -126,19 +130,24 @@ class Pool:
         self._making += 1
         in_thread(self.loop, "flipcall-connect", self._connect, self._made, self._not_made)
 
-    def _made(self, window: WindowChannel) -> None:
+    def _made(self, made: Made) -> None:
         self._making -= 1
         if self._closed:
-            window.close()
+            made.close()
             return
         try:
-            channel = Channel(window, self.loop, self.mend)
+            channel = self._looped(made)
         except Exception as e:
             self._fail(e)
             return
         self._all.add(channel)
         self.give(channel)
         self._grow()
+
+    def _looped(self, made: Made) -> AnyChannel:
+        if isinstance(made, WindowChannel):
+            return Channel(made, self.loop, self.mend)
+        return LoopSocketChannel(LoopFrames.of(made.frames, self.loop), self.loop, self.mend)
 
     def _not_made(self, error: BaseException) -> None:
         self._making -= 1
@@ -153,7 +162,7 @@ class Pool:
                 waiter.set_exception(error)
                 return
 
-    def _too_late(self, waiter: "asyncio.Future[Channel]") -> None:
+    def _too_late(self, waiter: "asyncio.Future[AnyChannel]") -> None:
         if not waiter.done():
             lent = sum(channel.lent for channel in self._all)
             waiter.set_exception(none_free(len(self._all), lent, self.limit))

@@ -8,38 +8,47 @@
       the channel is over: END, once a task that runs has ended
 
 Only RUNNING and TASK touch the endpoint's verbs, and there is never more than one of them. A plain handler is
-called right there; of an `async def` one a task is made (task.py, and answering.py for what it does), in a context
+called right there; of an `async def` one a task is made (task.py), in a context
 in which context() tells of this call. What the bell rings for while a task runs is that its caller has given up,
 or is gone: the task is cancelled.
 """
 
 import asyncio
+import contextvars
 import time
 from collections.abc import Callable
 from types import CoroutineType
+from typing import Any
 
 from .._core import ffi, lib
-from ..buffers import release
-from ..channel import PLAIN_MAX
-from ..context import NO_METADATA
-from ..dispatch import NOTHING, Answer, Dispatcher, Opened
+from ..buffers import address, release
+from ..channel import FDS_CAME, PLAIN_MAX
+from ..context import NO_METADATA, Context, set_context
+from ..control import take
+from ..dispatch import NOTHING, Answer, Opened
 from ..endpoint import Endpoint
+from ..errors import CallError
 from ..liveness import Liveness, Peer
-from ..method import encode
-from .answering import NO_VIEW, Answering
+from ..metadata import unwrapped
+from ..method import Method, encode
+from ..rights import NO_RIGHTS, Rights
+from ..serving import WindowServing
 from .bell import Bell
 from .control import Control
+from .dispatch import LoopDispatcher
+from .flow import LoopFlow
 from .hold import hold_of
-from .task import Outcome
+from .task import CallTask, Outcome
 
 _TICK: int = lib.FC_TICK
 _ARMED: int = lib.FC_ARMED
 _TOO_BIG: int = lib.FC_ERR_SIZE
 _BODY: int = lib.FC_PACKET_HEADER + lib.FC_FRAME_HEADER
 _SHIFT: int = lib.FC_FRAME_CODE_SHIFT
+NO_VIEW = memoryview(b"")  # nobody minds its release
 
 
-class LoopServing(Answering):
+class LoopServing(WindowServing):
     """A channel over a packet window, served in a loop. Owns the endpoint, borrows the socket.
 
     accept() is for any thread, everything else for the loop's.
@@ -48,13 +57,19 @@ class LoopServing(Answering):
     def __init__(
         self,
         endpoint: Endpoint,
-        dispatcher: Dispatcher,
+        dispatcher: LoopDispatcher,
         peer: Peer,
         message_max: int,
         control: Control,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
-        super().__init__(endpoint, dispatcher, peer, message_max, control, loop)
+        super().__init__(endpoint, dispatcher, peer, message_max, control)
+        self._dispatcher: LoopDispatcher = dispatcher
+        self._events = loop
+        self._bell: Bell | None = None
+        self._calls = contextvars.copy_context()
+        self._calls.run(set_context, Context(self))
+        self._task = CallTask(loop, self._calls, self.deadline_ns, self._came_to)
         self._bell_at = control
         self._hold = hold_of(loop)
         self._running = False
@@ -154,7 +169,7 @@ class LoopServing(Answering):
             self._task.cancel()
 
     def _came_to(self, outcome: Outcome) -> None:
-        """See Answering."""
+        """A task is over."""
         if isinstance(outcome, int):
             self._run(outcome)
         else:
@@ -220,3 +235,99 @@ class LoopServing(Answering):
             return self._task.start(self._answered(answer, view))
         release(view)
         return result
+
+    # ---- answers given by a task -----------------------------------------------------------------------------
+
+    async def _handled(self, handler: Any, method: Method, view: memoryview) -> int:
+        """Await a handler, answer. As all of these it ends with the answer given; the C core's next result."""
+        try:
+            answer = self._dispatcher.result(method, await handler)
+        except BaseException as e:
+            answer = self._dispatcher.ended(e, self._task)
+        return await self._answered(answer, view)
+
+    async def _answered(self, answer: Answer, view: memoryview, flow: LoopFlow | None = None) -> int:
+        """See WindowServing._reply."""
+        self._task.answering = True
+        try:
+            status, out, data, fds = answer
+            if fds:
+                status, out, data, _ = self._handed_over(status, out, fds)
+            result = self._fit(status, out, data)
+            if result == _TOO_BIG and flow is not None:
+                await flow.flip()  # let the items in front of it be taken
+                result = self._fit(status, out, data)
+            return await self._in_parts(status, out, data) if result == _TOO_BIG else result
+        finally:
+            release(view)
+
+    async def _in_parts(self, status: int, out: bytes, data: Any) -> int:
+        with memoryview(data) as view, ffi.from_buffer("char[]", view) as pointer:
+            if len(out) + len(pointer) <= self._message_max:
+                with ffi.from_buffer("char[]", out) as start:
+                    result: int = lib.fc_reply_split(
+                        self._ep, status, start, len(start), pointer, len(pointer)
+                    )
+                    while result in (_TICK, _ARMED) and self._ep.call:  # until it has gone
+                        result = await self._next(result, lib.fc_request, self._ep)
+                return result
+        return await self._answered(self._too_large(status, out, data), NO_VIEW)
+
+    async def _next(self, result: int, verb: Callable[..., int], *args: Any) -> int:
+        """Call the verb again, when the peer has rung if it was FC_ARMED."""
+        if result == _ARMED:
+            assert self._bell is not None
+            await self._bell.ring(self._ep)
+        return verb(*args)
+
+    # ---- requests in parts, and streams -------------------------------------------------------------------
+
+    def _unwrapped(self, request: int, body: bytes) -> bytes:
+        """The body without the metadata before it, which context() tells until the next call."""
+        if request >> lib.FC_FRAME_FLAGS_SHIFT & lib.FC_FLAG_META:
+            self.metadata, body = unwrapped(body)
+        else:
+            self.metadata = NO_METADATA
+        return body
+
+    def _rights(self, request: int) -> Rights:
+        """The descriptors of a request that has come."""
+        return take(self._control, self._ep.received.call_id) if request & FDS_CAME else NO_RIGHTS
+
+    async def _long(self, request: int) -> int:
+        """See WindowServing._answer."""
+        number, flags = (request >> _SHIFT) & 0xFFFF, request >> lib.FC_FRAME_FLAGS_SHIFT
+        view, flow, rights = NO_VIEW, None, self._rights(request)
+        try:
+            if flags & lib.FC_FLAG_SPLIT:
+                body, attachment = await self._gather()
+                view = memoryview(attachment)
+            else:
+                body, view = self._whole(request)
+            body = self._unwrapped(request, body)
+            if flags & lib.FC_FLAG_STREAM:
+                flow = self._flow(number)
+            answer = await self._dispatcher.asked(number, body, view, rights, flow, self._task)
+        except CallError as e:  # what came in parts was too large, or was given up
+            answer = self._dispatcher.failed(e)
+        finally:
+            rights.close()
+        return await self._answered(answer, view, flow)
+
+    def _flow(self, number: int) -> LoopFlow:
+        assert self._bell is not None
+        incoming = self._dispatcher.incoming(number)
+        return LoopFlow(
+            self._endpoint, self._ep, self._window, incoming, self._message_max, self._bell, self._events
+        )
+
+    async def _gather(self) -> tuple[bytes, bytes]:
+        """See WindowServing._gathered."""
+        body, attachment = self._room()
+        with address(body) as to, address(attachment) as behind:
+            more = (lib.fc_gather, self._ep, to, len(body), behind, len(attachment))
+            result: int = _TICK
+            while result in (_TICK, _ARMED):
+                result = await self._next(result, *more)
+        self._complete(result)
+        return body, attachment

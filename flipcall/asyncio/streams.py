@@ -5,16 +5,25 @@ from __future__ import annotations
 import inspect
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from contextlib import asynccontextmanager
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from ..errors import ProtocolError
 from ..frame import END, ITEMS, MORE, REPLY
 from ..items import Items, encode
 from ..method import Method
-from ..streams import UNREADABLE, asked_for_more, item_octets, unreadable
-from .flow import LoopFlow
+from ..streams import UNREADABLE, Flowing, asked_for_more, item_octets, unreadable
 
 T = TypeVar("T")
+
+
+class Flow(Flowing, Protocol):
+    """One in a loop; see LoopFlow."""
+
+    async def publish(self, item: bytes) -> bool: ...
+    async def publish_bulk(self, data: memoryview) -> bool: ...
+    async def flip(self) -> None: ...
+    async def take(self) -> None: ...
+    async def regain(self) -> None: ...
 
 
 class Stream(AsyncIterator[T], Generic[T]):
@@ -60,7 +69,7 @@ async def _plain(source: Iterable[Any]) -> AsyncIterator[Any]:
 
 
 async def steps(
-    flow: LoopFlow, method: Method, requests: AsyncIterator[Any] | None
+    flow: Flow, method: Method, requests: AsyncIterator[Any] | None
 ) -> AsyncGenerator[list[Any], None]:
     """Everything between the request and the reply, a batch of results at a time."""
     try:
@@ -80,7 +89,7 @@ async def steps(
         raise ProtocolError(f"an item of {method.name} is not what its signature says: {e}") from e
 
 
-async def _produce(flow: LoopFlow, method: Method, requests: AsyncIterator[Any] | None) -> None:
+async def _produce(flow: Flow, method: Method, requests: AsyncIterator[Any] | None) -> None:
     """The server wants items. Not mine afterwards, unless its reply has come."""
     if requests is None or method.stream_in is None:
         raise ProtocolError(f"{method.name} has no items to give, and was asked for some")
@@ -96,7 +105,7 @@ async def _produce(flow: LoopFlow, method: Method, requests: AsyncIterator[Any] 
         flow.hand(END)
 
 
-async def give(flow: LoopFlow, kind: Items, item: Any) -> bool:
+async def give(flow: Flow, kind: Items, item: Any) -> bool:
     """Publish one item; whether more are wanted."""
     return await (flow.publish_bulk(item_octets(item)) if kind.bulk else flow.publish(encode(item)))
 
@@ -104,7 +113,7 @@ async def give(flow: LoopFlow, kind: Items, item: Any) -> bool:
 # ---- the handler's half ---------------------------------------------------------------------------------------
 
 
-async def received(flow: LoopFlow, name: str) -> AsyncGenerator[Any, None]:
+async def received(flow: Flow, name: str) -> AsyncGenerator[Any, None]:
     """What a handler iterates over: see flipcall.streams.received."""
     while True:
         if flow.items:
@@ -136,7 +145,7 @@ async def opened(results: Any) -> AsyncIterator[AsyncIterator[Any]]:
             close()
 
 
-async def give_all(flow: LoopFlow, results: Any, kind: Items) -> bool:
+async def give_all(flow: Flow, results: Any, kind: Items) -> bool:
     """Publish what a handler yields; whether the client wanted all of it. The handler's generator is closed."""
     async with opened(results) as items:
         async for item in items:

@@ -22,9 +22,8 @@ from ..metadata import WITH_METADATA, wrapped
 from ..method import Method, encode
 from ..streams import outcome
 from ..stub import UNDECODABLE, BulkRequest, decoded, garbled, positions, unpacked, written
-from .channel import Channel
 from .interceptor import ClientProceed
-from .pool import Pool, left
+from .pool import AnyChannel, Pool, left
 from .streams import Stream, as_items, steps
 
 Call = Callable[..., Any]  # of an awaitable, or a Stream
@@ -73,7 +72,7 @@ def _plain_stub(method: Method, number: int, pool: Pool, timeout: float | None) 
                 reply = (await channel.settle(reply, what, body)).body
         except BaseException as e:
             mend(channel)
-            if type(e) is ClosedError and channel.window.unsent:
+            if type(e) is ClosedError and channel.unsent:
                 return await slowly(body, str(e))
             raise
         push(channel)
@@ -110,7 +109,7 @@ class BulkCall(BulkRequest):
 
     async def ask_and_hold(
         self, args: tuple[Any, ...], kwargs: dict[str, Any], landing: Landing | None
-    ) -> tuple[Channel, Reply]:
+    ) -> tuple[AnyChannel, Reply]:
         """The same, and the channel, which is the caller's to give back."""
         request = self._request(args, kwargs)
         channel, reply, _ = await _ask(self.pool, self._timeout, self._number, *request, landing, None)
@@ -138,7 +137,7 @@ def _stream_stub(
         try:
             us = timeout_us(left(limit, started))
             if type(attachment) is Filling:
-                attachment, us = written(channel.window, attachment, body, us, streaming=True)
+                attachment, us = written(channel, attachment, body, us, streaming=True)
             flow = channel.flow(method.stream_out)
             flow.open(number, us, body, attachment)
             async for batch in steps(flow, method, requests):
@@ -197,7 +196,7 @@ async def _ask(
     fds: Sequence[Fd],
     landing: Landing | None,
     unsent: str | None,
-) -> tuple[Channel, Reply, bool]:
+) -> tuple[AnyChannel, Reply, bool]:
     """The reply, the channel, which is the caller's to give back, and whether the loop should run now.
 
     When it has been held for long enough the call does not spin. A channel that ended while it was idle is no
@@ -214,15 +213,15 @@ async def _ask(
         limit = timeout_us(timeout if at_once and unsent is None else left(timeout, started))
         try:
             if type(attachment) is Filling:
-                attachment, limit = written(channel.window, attachment, body, limit)
+                attachment, limit = written(channel, attachment, body, limit)
             if over and at_once:
-                channel.ep.brief = 1
+                channel.hurry()
             what, result = channel.ask(number | limit << lib.FC_CALL_TIMEOUT_SHIFT, body, attachment, fds)
             at_once = at_once and result >= 0
             reply = await channel.settle(result, what, body, attachment, landing)
         except BaseException as e:
             pool.mend(channel)
-            if type(e) is not ClosedError or not channel.window.unsent or fds:
+            if type(e) is not ClosedError or not channel.unsent or fds:
                 raise
             unsent = str(e)
             continue
@@ -230,7 +229,7 @@ async def _ask(
     raise ClosedError(unsent)
 
 
-async def _taken(pool: Pool, timeout: float | None, unsent: str | None) -> Channel:
+async def _taken(pool: Pool, timeout: float | None, unsent: str | None) -> AnyChannel:
     try:
         return await pool.take(timeout)
     except (DeadlineExceeded, ForkedError):

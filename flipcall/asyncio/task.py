@@ -50,6 +50,11 @@ class CallTask:
         """Whether there is one."""
         return self._task is not None
 
+    @property
+    def orphaned(self) -> bool:
+        """Whether the loop is closed, and with it this task (GeneratorExit): nothing can be answered any more."""
+        return self._loop.is_closed()
+
     def runs(self, task: object) -> bool:
         """Whether it is `task`."""
         return self._task is not None and self._task is task

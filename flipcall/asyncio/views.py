@@ -7,7 +7,7 @@ from typing import Any, ParamSpec
 
 from ..landing import BORROWED, Into
 from ..views import Bytes, Seen, entered_again, escaped, has_view, no_view
-from .channel import Channel
+from .pool import AnyChannel
 from .stub import BulkCall
 
 P = ParamSpec("P")
@@ -39,7 +39,7 @@ class _View(AbstractAsyncContextManager[memoryview]):
     def __init__(self, call: BulkCall, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self._call = call
         self._given = args, kwargs
-        self._channel: Channel | None = None
+        self._channel: AnyChannel | None = None
 
     async def __aenter__(self) -> memoryview:
         if self._channel is not None:

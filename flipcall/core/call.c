@@ -27,7 +27,7 @@ static int64_t ask(struct fc_endpoint *ep, uint64_t what, const char *body, uint
     if (len < 0)
         return len;
     ep->call_id = frame.call_id;
-    ep->call = stream ? FC_CALL_STREAM : FC_CALL_PLAIN;
+    fc_set_call(ep, stream ? FC_CALL_STREAM : FC_CALL_PLAIN);
     ep->deadline = FC_NO_DEADLINE;
     ep->timeout_us = frame.timeout_us;
     if (stream && frame.timeout_us != FC_TIMEOUT_NONE) { /* of the whole call, not of its first wait */
@@ -110,7 +110,7 @@ static int64_t reply(struct fc_endpoint *ep, uint32_t status, const char *body, 
     int64_t len = fc_put_frame(ep, frame, body, attach, attach_len);
     if (len < 0)
         return len;
-    ep->call = FC_CALL_NONE;
+    fc_set_call(ep, FC_CALL_NONE);
     if (!quick)
         fc_metered(ep, frame.code);
     ep->in.at = ep->in.end; /* what was left of a request that is refused */

@@ -5,7 +5,7 @@
 static int give_up(struct fc_endpoint *ep)
 {
     if (fc_split_ends(ep))
-        ep->call = FC_CALL_NONE;
+        fc_set_call(ep, FC_CALL_NONE);
     ep->out.at = ep->out.end;
     ep->in.at = ep->in.end;
     ep->in.part_len = 0;

@@ -218,7 +218,7 @@ struct fc_endpoint {
     uint32_t timeout_us;     /* not yet turned into a deadline, or FC_TIMEOUT_NONE */
     uint32_t call_id;
     struct fc_frame_in received;
-    uint32_t call; /* enum fc_call_state; other threads may look (fc_retire) */
+    uint32_t call; /* enum fc_call_state, written by fc_set_call: other threads may look (fc_retire) */
     struct fc_outgoing out;
     struct fc_incoming in;
     struct fc_flow flow;
@@ -240,6 +240,12 @@ struct fc_endpoint {
 int fc_init(struct fc_endpoint *ep, void *window, uint32_t length, uint32_t side, struct fc_policy policy);
 int fc_enter(struct fc_endpoint *ep);
 void fc_leave(struct fc_endpoint *ep);
+
+static inline void fc_set_call(struct fc_endpoint *ep, uint32_t call)
+{
+    __atomic_store_n(&ep->call, call, __ATOMIC_RELAXED); /* what order it needs is fc_still_busy's */
+}
+
 void fc_shutdown(struct fc_endpoint *ep);
 void fc_condemn(struct fc_endpoint *ep);
 int fc_retire(struct fc_endpoint *ep);

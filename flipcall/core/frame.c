@@ -167,7 +167,7 @@ static int64_t packed(const struct fc_endpoint *ep)
 static void begin(struct fc_endpoint *ep, const struct fc_frame *f)
 {
     ep->call_id = f->call_id;
-    ep->call = f->flags & FC_FLAG_STREAM ? FC_CALL_STREAM : FC_CALL_PLAIN;
+    fc_set_call(ep, f->flags & FC_FLAG_STREAM ? FC_CALL_STREAM : FC_CALL_PLAIN);
     bool metered = ep->metering.methods != NULL;
     ep->received.arrived_ns = f->timeout_us == FC_TIMEOUT_NONE && !metered ? 0 : fc_now();
     ep->metering.method = f->code;
@@ -213,7 +213,7 @@ static int64_t get_other(struct fc_endpoint *ep, const struct fc_frame *f, uint3
         return result;
     fc_flow_turn(ep);
     if (f->kind == FC_REPLY && !(f->flags & FC_FLAG_SPLIT))
-        ep->call = FC_CALL_NONE;
+        fc_set_call(ep, FC_CALL_NONE);
     return packed(ep);
 }
 
@@ -247,7 +247,7 @@ int64_t fc_get_frame(struct fc_endpoint *ep)
             return broken(ep, FC_FAULT_CALL_ID, f.call_id);
         if (f.timeout_us)
             return broken(ep, FC_FAULT_RESERVED, f.timeout_us);
-        ep->call = FC_CALL_NONE;
+        fc_set_call(ep, FC_CALL_NONE);
     } else {
         if (!f.call_id)
             return broken(ep, FC_FAULT_CALL_ID, 0);

@@ -54,7 +54,7 @@ static int give_part(struct fc_endpoint *ep, struct fc_frame frame)
 {
     uint32_t n = put_part(ep);
     if (ep->out.reply && ep->out.at == ep->out.end)
-        ep->call = FC_CALL_NONE; /* with its last part the answer is given */
+        fc_set_call(ep, FC_CALL_NONE); /* with its last part the answer is given */
     memcpy((char *)ep->packet + FC_PACKET_HEADER, &frame, sizeof frame);
     fc_still_busy(ep);
     return fc_give(ep, FC_STREAM_START - FC_PACKET_HEADER + n, true);
@@ -82,7 +82,7 @@ int64_t fc_send_on(struct fc_endpoint *ep, int64_t came)
     if (ep->received.kind != FC_CANCEL || !ep->out.reply)
         return came;
     int result = fc_give_kind(ep, FC_REPLY, FC_STATUS_CANCELLED, true);
-    ep->call = FC_CALL_NONE;
+    fc_set_call(ep, FC_CALL_NONE);
     return result;
 }
 
@@ -110,7 +110,7 @@ int64_t fc_call_split(struct fc_endpoint *ep, uint64_t what, const char *body, u
         if (stream)
             fc_flow_open(ep);
         ep->call_id = frame.call_id;
-        ep->call = stream ? FC_CALL_STREAM : FC_CALL_PLAIN;
+        fc_set_call(ep, stream ? FC_CALL_STREAM : FC_CALL_PLAIN);
         ep->timeout_us = FC_TIMEOUT_NONE;
         ep->deadline = frame.timeout_us == FC_TIMEOUT_NONE ? FC_NO_DEADLINE : fc_now() + frame.timeout_us * 1000ll;
         result = give_first(ep, frame, body, body_len, attach, attach_len);
@@ -227,7 +227,7 @@ static int64_t gather(struct fc_endpoint *ep, char *body, char *attach, uint64_t
         if (ep->turn == FC_TURN_MINE) {
             if (!take_part(ep, body, attach, body_len)) {
                 if (ep->in.kind == FC_REPLY)
-                    ep->call = FC_CALL_NONE;
+                    fc_set_call(ep, FC_CALL_NONE);
                 return FC_OK;
             }
             if ((result = fc_give_kind(ep, FC_MORE, 0, true)) != FC_OK)

@@ -25,7 +25,16 @@ class Room(NamedTuple):
     reply: int
 
 
-@pytest.fixture(params=["window", "socket", "loop client", "loop server"])
+@pytest.fixture(
+    params=[
+        "window",
+        "socket",
+        "loop client",
+        "loop server",
+        "socket to loop server",
+        "loop client over socket",
+    ]
+)
 def kind(request: pytest.FixtureRequest) -> str:
     """How frames travel, and which side lives in an event loop."""
     return str(request.param)
@@ -34,7 +43,7 @@ def kind(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def transport(kind: str) -> str:
     """How frames travel."""
-    return "socket" if kind == "socket" else "window"
+    return "socket" if "socket" in kind else "window"
 
 
 @pytest.fixture
@@ -67,7 +76,7 @@ def serve(
     path: str, stack: ExitStack, kind: str, request: pytest.FixtureRequest
 ) -> Callable[..., flipcall.Server]:
     """Start a server in this process; it is stopped at the end of the test."""
-    loop = request.getfixturevalue("loop") if kind == "loop server" else None
+    loop = request.getfixturevalue("loop") if "loop server" in kind else None
 
     def start(implementation: Any, at: str = path, **options: Any) -> flipcall.Server:
         options = {"window_max": WINDOW, "message_max": WINDOW, **options}
@@ -83,7 +92,7 @@ def connect(
     path: str, transport: str, stack: ExitStack, kind: str, request: pytest.FixtureRequest
 ) -> Callable[..., Any]:
     """Connect a client over the transport; it is closed at the end of the test."""
-    loop = request.getfixturevalue("loop") if kind == "loop client" else None
+    loop = request.getfixturevalue("loop") if "loop client" in kind else None
 
     def made(service: type[S], at: str = path, **options: Any) -> S:
         options = {"transport": transport, "window_size": WINDOW, **options}

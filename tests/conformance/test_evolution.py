@@ -172,10 +172,8 @@ def test_a_server_that_asks_for_more(path: str) -> None:
         serving.result(20)
 
 
-def test_what_fits_is_asked_once_a_session(serve: Serve, path: str, kind: str) -> None:
+def test_what_fits_is_asked_once_a_session(serve: Serve, path: str) -> None:
     """A channel that joins a session is not asked again, another client is."""
-    if kind == "loop server":
-        pytest.skip("a server in a loop has no socket transport, which this test speaks by hand")
     service = shop(OldItem)
     serve(selling(shop(NewItem)))
     session = b""

@@ -177,7 +177,7 @@ def test_close_while_calls_are_answered(jobs: Jobs, connect: Callable[..., Desk]
 
 def test_lost_channels_are_found(jobs: Jobs, connect: Callable[..., Desk], kind: str) -> None:
     """A channel that an interrupt has taken from its caller's hands is collected, and does not count for ever."""
-    if kind == "loop client":
+    if "loop client" in kind:
         pytest.skip("in a loop a signal handler raises between steps: no channel is lost")
     desk = connect(Desk, max_channels=1)
     pool_of(desk).take(1.0)  # and nothing is given back
@@ -200,7 +200,7 @@ def test_an_interrupt_in_a_call_keeps_later_calls_right(
     jobs: Jobs, connect: Callable[..., Desk], kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An exception out of the middle of a call (as a signal handler may raise) never mixes up answers."""
-    if kind == "loop client":
+    if "loop client" in kind:
         pytest.skip("in a loop a signal handler raises between steps, not in a call: Ctrl-C cancels the task")
     desk = connect(Desk, max_channels=1)
     from flipcall import channel, stream

@@ -19,7 +19,7 @@ from tests.support import wait_until
 
 @pytest.fixture(autouse=True)
 def _those_of_the_loop(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    if kind == "loop client":
+    if "loop client" in kind:
         monkeypatch.setattr(flipcall, "view", loops.view)
         monkeypatch.setattr(flipcall, "into", loops.into)
 

@@ -148,5 +148,5 @@ def test_idle_channels_do_not_look(
     """A channel whose client is watched sleeps through: its own look at the client's life is a minute away."""
     server = serve(SiteServer())
     assert connect(Site, transport="window").add(1, 2) == 3
-    (connection,) = server._connections.live()
+    (connection,) = server._inside._connections.live()
     assert connection._serving._ep.slice_ns >= 60_000_000_000  # type: ignore[union-attr]

@@ -19,13 +19,22 @@ from flipcall.fds import send_fds
 from flipcall.frame import HEADER
 from flipcall.handshake import send_message
 from flipcall.method import encode
+from tests.conformance.conftest import loop, serve, transport
 from tests.faults.programs import Site, SiteServer
 from tests.faults.raw import LENGTH, RawClient, RawServer, deadline, dial, hello
 from tests.leaks import Holdings
 from tests.support import wait_until
 
+__all__ = ["kind", "loop", "serve", "transport"]
+
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
 FUZZ = settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+@pytest.fixture(params=["window", "socket", "socket to loop server"])
+def kind(request: pytest.FixtureRequest) -> str:
+    """How frames travel, and where the server lives. (A RawClient does not ring a loop.)"""
+    return str(request.param)
 
 
 @pytest.fixture
@@ -110,6 +119,7 @@ def test_any_bytes_for_a_request(site: flipcall.Server, path: str, transport: st
         assert honest.add(1, 2) == 3
 
 
+@pytest.mark.parametrize("kind", ["window"])
 def test_any_bytes_all_over_the_window(site: flipcall.Server, path: str) -> None:
     """A client that scribbles over its window, words and all, while the server reads it, ends only itself."""
     chance = random.Random(1)

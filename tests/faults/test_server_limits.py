@@ -28,7 +28,7 @@ __all__ = ["kind", "loop", "serve", "transport"]
 EXHAUSTED = flipcall.Status.RESOURCE_EXHAUSTED
 
 
-@pytest.fixture(params=["window", "socket", "loop server"])
+@pytest.fixture(params=["window", "socket", "loop server", "socket to loop server"])
 def kind(request: pytest.FixtureRequest) -> str:
     """How frames travel, and where the server lives."""
     return str(request.param)

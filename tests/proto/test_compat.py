@@ -325,6 +325,14 @@ def test_tags(written: Any, read: Any, values: list[Any]) -> None:
         (dict[int, int], dict[str, int], "a key of it: int at the writer, str at the reader"),
         (Literal["a", "b"], Literal["a"], "it: one of 'a', 'b' at the writer, one of 'a' at the reader"),
         (int | None, int, "it: null at the writer, int at the reader"),
+        (int, Annotated[int, Meta(ge=0)], "it: int at the writer, int (ge 0) at the reader"),
+        (int, Annotated[int, Meta(gt=0, le=9)], "it: int at the writer, int (ge 1, le 9) at the reader"),
+        (str, Annotated[str, Meta(min_length=1)], "it: str at the writer, str (least 1) at the reader"),
+        (
+            list[int],
+            Annotated[list[int], Meta(max_length=0)],
+            "it: its length at the writer goes beyond what the reader takes",
+        ),
     ],
 )
 def test_each_change_is_named(written: Any, read: Any, problem: str | None) -> None:
