@@ -8,8 +8,8 @@ a limit.
                       └─ OVER ────► closed
 
 Everything happens in the loop's thread, and hand-over is one step without an await: whoever finds `free` empty
-waits in a queue that nobody can jump. Only making a channel blocks; a thread does that. A server that has no room for
-one more is asked again later, while there are channels to wait for.
+waits in a queue that nobody can jump. Only making a channel blocks; a thread does that. A server that has no room
+for one more is asked again later, while there are channels to wait for.
 """
 
 import asyncio

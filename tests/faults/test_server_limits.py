@@ -53,7 +53,7 @@ def test_no_more_channels_than_allowed(
 def test_calls_wait_where_the_server_has_no_room_for_one_more_channel(
     serve: Callable[..., flipcall.Server], connect: Callable[..., Desk]
 ) -> None:
-    """A client that has a channel waits for that one, in line and until the deadline; it takes more once it may."""
+    """A client that has a channel waits for that one, until the deadline; it takes more once it may."""
     desk_server = DeskServer()
     handlers = [Handler(desk_server.jobs, name=f"wait{i}") for i in range(2)]
     server = serve(desk_server, max_channels=2)
