@@ -1,6 +1,7 @@
 """The door for tests: a connected pair in one process, waiting for a side to sleep, and faults put in by hand.
 
-Nothing here is needed to use flipcall; all of it works on windows and endpoints of any origin.
+Nothing here is needed to use flipcall; all of it works on windows and endpoints of any origin. The tests that
+every way to call a service must pass are in flipcall.conformance.
 """
 
 import os

@@ -35,6 +35,7 @@ DOORS: dict[str, list[str] | None] = {
     "flipcall.otel": ["client", "server"],
     "flipcall.prometheus": ["ServerCollector", "client"],
     "flipcall.testing": None,
+    "flipcall.conformance": None,
     "flipcall.lowlevel": None,
 }
 _HEAD = """\

@@ -75,6 +75,7 @@ LAYERS = [
     ["__init__", "lowlevel", "testing"],
     ["asyncio"],
     ["cli"],
+    ["conformance"],
 ]
 LAYER_OF = {name: layer for layer, names in enumerate(LAYERS) for name in names}
 

@@ -1,28 +1,22 @@
 """The fixtures that differ: how frames travel. Everything else in this directory is the same for all."""
 
+# ruff: noqa: F403
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import pytest
 
 import flipcall
+from flipcall.conformance.fixtures import *
 from tests import loops
 from tests.conformance.plain import WINDOW
-from tests.conformance.services import Bulk, BulkServer, Desk, DeskServer, Echo, EchoServer
 from tests.conformance.shelf import MESSAGE, Shelf, ShelfServer
 
 S = TypeVar("S", bound=flipcall.Service)
-
-
-class Room(NamedTuple):
-    """The most bulk bytes a message with an empty body has room for."""
-
-    request: int
-    reply: int
 
 
 @pytest.fixture(
@@ -53,9 +47,15 @@ def loop(stack: ExitStack) -> loops.LoopThread:
 
 
 @pytest.fixture
-def room(transport: str) -> Room:
-    """See Room."""
-    return Room(WINDOW, WINDOW)
+def message_max() -> int:
+    """As much as fits the window, and a little more."""
+    return WINDOW
+
+
+@pytest.fixture
+def coroutine_handlers(kind: str) -> bool:
+    """Whether handlers run as coroutines; what those make of GeneratorExit is in tests/asyncio."""
+    return "loop server" in kind
 
 
 @pytest.fixture
@@ -101,34 +101,6 @@ def connect(
         return stack.enter_context(flipcall.connect(service, at, **options))
 
     return made
-
-
-@pytest.fixture
-def echo(serve: Callable[..., Any], connect: Callable[..., Echo]) -> Echo:
-    """A client of EchoServer."""
-    serve(EchoServer())
-    return connect(Echo)
-
-
-@pytest.fixture
-def bulk(serve: Callable[..., Any], connect: Callable[..., Bulk]) -> Bulk:
-    """A client of BulkServer."""
-    serve(BulkServer())
-    return connect(Bulk)
-
-
-@pytest.fixture
-def jobs(serve: Callable[..., Any]) -> dict[str, Callable[[], Any]]:
-    """What the handler Desk.run does, by name; its server runs."""
-    server = DeskServer()
-    serve(server)
-    return server.jobs
-
-
-@pytest.fixture
-def desk(jobs: dict[str, Callable[[], Any]], connect: Callable[..., Desk]) -> Desk:
-    """A client of DeskServer, whose jobs are the fixture `jobs`."""
-    return connect(Desk)
 
 
 @pytest.fixture

@@ -219,7 +219,7 @@ def test_numpy_is_not_imported_unasked() -> None:
     code = """
 import sys
 import flipcall
-from tests.conformance.services import Bulk, BulkServer
+from flipcall.conformance.services import Bulk, BulkServer
 flipcall.Server(BulkServer(), "/nowhere")
 print("numpy" in sys.modules)
 """

@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 import flipcall
+from flipcall.conformance.signatures import contract
 from flipcall.handshake import (
     Compare,
     Shapes,
@@ -20,7 +21,6 @@ from flipcall.handshake import (
     recv_message,
     send_message,
 )
-from tests.conformance.test_signatures import contract
 from tests.faults.raw import RawServer, deadline, dial, hello
 
 Serve = Callable[..., Any]

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 import flipcall
-from tests.conformance.services import Bulk, BulkServer, Desk
-from tests.conformance.test_deadlines import MARGIN, Handler
+from flipcall.conformance.deadlines import MARGIN, Handler
+from flipcall.conformance.services import Bulk, BulkServer, Desk
 from tests.support import child
 
 Jobs = dict[str, Callable[[], Any]]
@@ -20,7 +20,7 @@ Jobs = dict[str, Callable[[], Any]]
 def calling(path: str, transport: str) -> None:
     """A child that calls, is interrupted, and calls on."""
     import flipcall
-    from tests.conformance.services import Desk
+    from flipcall.conformance.services import Desk
 
     with flipcall.connect(Desk, path, transport=transport, max_channels=1) as desk:  # type: ignore[arg-type]
         say("calls")  # type: ignore[name-defined]  # noqa: F821
@@ -53,7 +53,7 @@ def test_ctrl_c_during_a_large_request(serve: Callable[..., Any], path: str, tra
 
     def writing(path: str, transport: str) -> None:
         import flipcall
-        from tests.conformance.services import Bulk
+        from flipcall.conformance.services import Bulk
 
         data = bytes(8 << 20)
         with flipcall.connect(Bulk, path, transport=transport, window_size=16 << 20) as bulk:  # type: ignore[arg-type]
@@ -155,7 +155,7 @@ def serving(path: str) -> None:
     import time
 
     import flipcall
-    from tests.conformance.services import DeskServer
+    from flipcall.conformance.services import DeskServer
 
     def forks() -> int:
         read, write = os.pipe()
@@ -180,7 +180,7 @@ def test_a_servers_child_does_not_outlive_its_death(
     connect: Callable[..., Desk], path: str, serve: Callable[..., Any]
 ) -> None:
     """A forked child of a killed server keeps neither its clients waiting nor its name taken."""
-    from tests.conformance.services import DeskServer
+    from flipcall.conformance.services import DeskServer
 
     with child(serving, path) as server:
         server.expect("serves")

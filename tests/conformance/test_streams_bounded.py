@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.conformance.test_streams import Flow, FlowServer
+from flipcall.conformance.streams import Flow, FlowServer
 
 SMALL = 16384  # bytes of window
 CHUNK = 1 << 20

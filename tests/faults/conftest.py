@@ -7,7 +7,8 @@ from contextlib import ExitStack
 
 import pytest
 
-from tests.conformance.conftest import jobs, path, stack
+from flipcall.conformance.fixtures import jobs, message_max
+from tests.conformance.conftest import path, stack
 from tests.conformance.plain import connect, serve, transport
 from tests.faults.programs import calling, serving
 from tests.support import Child, child
@@ -17,6 +18,7 @@ __all__ = [
     "connect",
     "jobs",
     "kind",
+    "message_max",
     "no_fork_server",
     "path",
     "serve",

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 import flipcall
+from flipcall.conformance.deadlines import MARGIN, Handler
+from flipcall.conformance.services import Desk, DeskServer
 from flipcall.frame import HEADER
-from tests.conformance.services import Desk, DeskServer
-from tests.conformance.test_deadlines import MARGIN, Handler
 from tests.faults.programs import Site, SiteServer, calling
 from tests.faults.raw import RawClient
 from tests.support import child, stop, wait_until

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 import flipcall
-from tests.conformance.services import Desk, DeskServer
-from tests.conformance.test_deadlines import MARGIN, Handler
+from flipcall.conformance.deadlines import MARGIN, Handler
+from flipcall.conformance.services import Desk, DeskServer
 from tests.faults.programs import Site, SiteServer, serving
 from tests.support import child, wait_until
 

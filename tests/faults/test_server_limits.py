@@ -17,9 +17,9 @@ from typing import Any
 import pytest
 
 import flipcall
+from flipcall.conformance.deadlines import MARGIN, SHORT, Handler
+from flipcall.conformance.services import Desk, DeskServer
 from tests.conformance.conftest import loop, serve, transport
-from tests.conformance.services import Desk, DeskServer
-from tests.conformance.test_deadlines import MARGIN, SHORT, Handler
 from tests.faults.programs import Site, SiteServer, calling
 from tests.support import REPOSITORY, child, wait_until
 

@@ -1,6 +1,7 @@
 """The conformance suite's fixtures for flipcall.testing.local: served is what was given last, and nothing
 listens."""
 
+# ruff: noqa: F403
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -10,10 +11,11 @@ from typing import Any
 import pytest
 
 import flipcall
+from flipcall.conformance.fixtures import *
 from flipcall.testing import local
-from tests.conformance.conftest import bulk, desk, echo, jobs, path, shelf, shelf_server, stack
+from tests.conformance.conftest import path, shelf, shelf_server, stack
 
-__all__ = ["bulk", "desk", "echo", "jobs", "path", "shelf", "shelf_server", "stack"]
+__all__ = ["path", "shelf", "shelf_server", "stack"]
 
 SERVER_OPTIONS = ("tracebacks",)
 

@@ -10,17 +10,17 @@ from typing import Any
 import pytest
 
 import flipcall
+from flipcall.conformance.arguments import *
+from flipcall.conformance.errors import *
+from flipcall.conformance.services import Desk, DeskServer
+from flipcall.conformance.streams import *
+from flipcall.conformance.streams import FlowServer
+from flipcall.conformance.types import *
 from flipcall.testing import local
-from tests.conformance import test_streams
-from tests.conformance.services import Desk, DeskServer
-from tests.conformance.test_arguments import *
-from tests.conformance.test_errors import *
 from tests.conformance.test_filled import *
-from tests.conformance.test_streams import *
-from tests.conformance.test_types import *
 
 # Of a server's socket, and of its limits: here is neither.
-del test_items_too_large, test_the_server_stops, test_bytes_too_many_are_refused_before  # noqa: F821
+del test_items_too_large, test_bytes_too_many_are_refused_before  # noqa: F821
 
 
 def test_a_plain_call_runs_here() -> None:
@@ -98,6 +98,6 @@ def test_interceptors_and_metadata() -> None:
         return proceed(call)
 
     local(DeskServer(), interceptors=[sign], server_interceptors=[look]).add(1)
-    flow = local(test_streams.FlowServer(), interceptors=[sign], server_interceptors=[look])
+    flow = local(FlowServer(), interceptors=[sign], server_interceptors=[look])
     assert flow.total(iter([1, 2])) == 3
     assert seen == [("add", {"user": "me"}), ("total", {"user": "me"})]

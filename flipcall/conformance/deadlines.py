@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 import flipcall
-from tests.conformance.services import Desk
-from tests.support import wait_until
+
+from .services import Desk
+from .waiting import wait_until
 
 Jobs = dict[str, Callable[[], Any]]
 SHORT = 0.1  # seconds; wide margins above it: what is asserted is that a caller does not wait for the handler
@@ -181,24 +182,3 @@ def test_a_handler_that_watches_its_deadline(desk: Desk, jobs: Jobs) -> None:
     with pytest.raises(flipcall.DeadlineExceeded):
         flipcall.with_options(desk, timeout=SHORT).run("obedient")
     assert desk.add(1) == 11
-
-
-def test_the_deadline_of_a_handler_that_calls_on(
-    jobs: Jobs, desk: Desk, serve: Callable[..., Any], connect: Callable[..., Any], tmp_path: Any
-) -> None:
-    """A handler may be the client of another server; answers and deadlines find their way back."""
-    from tests.conformance.services import DeskServer
-
-    further = DeskServer()
-    serve(further, at=str(tmp_path / "further"))
-    inner = connect(Desk, at=str(tmp_path / "further"))
-    late = Handler(further.jobs)
-    jobs["add"] = lambda: inner.add(5)
-    jobs["late"] = lambda: flipcall.with_options(inner, timeout=SHORT).run("wait")
-    try:
-        assert desk.run("add") == 15
-        with pytest.raises(flipcall.DeadlineExceeded):
-            desk.run("late")
-        assert desk.run("add") == 15
-    finally:
-        late.go.set()

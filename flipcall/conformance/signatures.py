@@ -99,34 +99,6 @@ def test_hundreds_of_mismatches(serve: Callable[..., Any], connect: Callable[...
         connect(contract("Thing", "".join(line.format(i, "str") for i in range(1000))))
 
 
-@pytest.mark.parametrize(
-    ("options", "error"),
-    [
-        ({"window_size": 65536 * 2}, flipcall.CallError),
-        ({"window_size": 0}, flipcall.MisuseError),
-        ({"transport": "pigeon"}, flipcall.MisuseError),
-    ],
-)
-def test_options_that_cannot_be(
-    serve: Callable[..., Any], path: str, options: dict[str, Any], error: type[Exception]
-) -> None:
-    """Each is refused with a reason, and nothing is left open."""
-    service = contract("Thing", OLD)
-    server = serve(service())
-    with pytest.raises(error):
-        flipcall.connect(service, path, **options)
-    flipcall.connect(service, path).close()
-    assert server is not None
-
-
-def test_a_transport_that_is_not_offered(serve: Callable[..., Any], path: str) -> None:
-    """A server may offer one transport only, and says which."""
-    service = contract("Thing", OLD)
-    serve(service(), transports=("window",))
-    with pytest.raises(flipcall.CallError, match=r"socket.*\(window\)"):
-        flipcall.connect(service, path, transport="socket")
-
-
 @pytest.mark.parametrize("wrong", [None, 5, "service"])
 def test_what_cannot_be_served(wrong: Any) -> None:
     """What is neither a service nor makes one is refused before anything listens."""

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 import flipcall
-from tests.conformance.services import Desk, DeskServer, Tally, TallyServer
-from tests.support import wait_until
+
+from .services import Desk, DeskServer, Tally, TallyServer
+from .waiting import wait_until
 
 
 def test_each_client_has_its_own(serve: Callable[..., Any], connect: Callable[..., Tally]) -> None:
@@ -55,17 +56,21 @@ def test_all_channels_of_a_client_share_one(serve: Callable[..., Any], connect: 
     ],
 )
 def test_a_factory_that_fails(
-    serve: Callable[..., Any], path: str, capfd: pytest.CaptureFixture[str], factory: Any, says: str
+    serve: Callable[..., Any],
+    connect: Callable[..., Any],
+    capfd: pytest.CaptureFixture[str],
+    factory: Any,
+    says: str,
 ) -> None:
     """The client is told, and the server serves on."""
     serve(factory)
     for _ in range(2):
         with pytest.raises(flipcall.CallError, match=says) as info:
-            flipcall.connect(Desk, path)
+            connect(Tally)
         assert info.value.status is flipcall.Status.INTERNAL
 
 
-def test_an_authorize_that_fails(serve: Callable[..., Any], path: str, transport: Any) -> None:
+def test_an_authorize_that_fails(serve: Callable[..., Any], connect: Callable[..., Any]) -> None:
     """Neither a no nor an exception lets anybody in."""
     answers: list[Any] = [False, True]
 
@@ -76,12 +81,11 @@ def test_an_authorize_that_fails(serve: Callable[..., Any], path: str, transport
 
     serve(DeskServer(), authorize=authorize)
     with pytest.raises(flipcall.CallError) as info:
-        flipcall.connect(Desk, path, transport=transport)
+        connect(Desk)
     assert info.value.status is flipcall.Status.PERMISSION_DENIED
-    with flipcall.connect(Desk, path, transport=transport) as desk:
-        assert desk.add(1) == 11
+    assert connect(Desk).add(1) == 11
     with pytest.raises(flipcall.CallError, match="undecided") as info:
-        flipcall.connect(Desk, path, transport=transport)
+        connect(Desk)
     assert info.value.status is flipcall.Status.INTERNAL
 
 
@@ -100,62 +104,3 @@ def test_an_on_disconnect_that_raises(
     connect(Tally).close()
     wait_until(lambda: ended and server.channels == 0)
     assert connect(Tally).count() == 1
-
-
-def test_a_server_that_came_back(connect: Callable[..., Desk], path: str, transport: str) -> None:
-    """A client of a shared implementation goes on with the server that was started anew."""
-    first = flipcall.Server(DeskServer(), path)
-    first.start()
-    desk = connect(Desk, max_channels=1)
-    assert desk.add(1) == 11
-    first.stop()
-    with pytest.raises(flipcall.ClosedError):
-        desk.add(1)
-    with pytest.raises(FileNotFoundError):
-        desk.add(1)
-    with flipcall.Server(DeskServer(), path):
-        assert desk.add(2) == 12
-
-
-def test_a_session_that_is_over(serve: Callable[..., Any], connect: Callable[..., Tally], path: str) -> None:
-    """A client of a factory whose session ended with the server is told so: its state is gone."""
-    ended: list[TallyServer] = []
-    first = flipcall.Server(lambda peer: TallyServer(peer, ended), path)
-    first.start()
-    tally = connect(Tally, max_channels=1)
-    assert tally.count() == 1
-    first.stop()
-    with pytest.raises(flipcall.ClosedError):
-        tally.count()
-    serve(lambda peer: TallyServer(peer, ended))
-    with pytest.raises(flipcall.CallError) as info:
-        tally.count()
-    assert info.value.status is flipcall.Status.UNAUTHENTICATED
-
-
-def test_another_server_under_the_same_name(connect: Callable[..., Any], path: str) -> None:
-    """A client whose methods would have other numbers at the server of today does not call the wrong ones."""
-
-    class Thing(flipcall.Service):
-        def b(self) -> str: ...
-
-    new = type("Thing", (flipcall.Service,), {"a": _said("a"), "b": _said("b")})
-    old = type("Thing", (flipcall.Service,), {"b": _said("b")})
-    with flipcall.Server(old(), path):
-        thing = connect(Thing, max_channels=1)
-        assert thing.b() == "b"
-    with pytest.raises(flipcall.ClosedError):
-        thing.b()
-    with (
-        flipcall.Server(new(), path),
-        pytest.raises(flipcall.CallError, match="other methods"),
-    ):
-        thing.b()
-
-
-def _said(word: str) -> Callable[..., str]:
-    def method(self: Any) -> str:
-        return word
-
-    method.__annotations__ = {"return": str}
-    return method

@@ -1,5 +1,6 @@
 """Arguments bind as in a call of the function itself: positions, keywords, defaults."""
 
+# mypy: disable-error-code="empty-body"
 from __future__ import annotations
 
 import abc
@@ -10,7 +11,8 @@ from typing import Any
 import pytest
 
 import flipcall
-from tests.conformance.services import Desk
+
+from .services import Desk
 
 
 def test_defaults_and_keywords(desk: Desk) -> None:
@@ -30,7 +32,7 @@ def test_a_keyword_without_default_after_a_default(desk: Desk) -> None:
 
 def test_no_arguments_no_result(desk: Desk) -> None:
     """A method may have neither."""
-    assert desk.none() is None
+    assert desk.none() is None  # type: ignore[func-returns-value]
 
 
 @pytest.mark.parametrize(
