@@ -15,9 +15,9 @@ from flipcall.conformance.errors import *
 from flipcall.conformance.services import Desk, DeskServer
 from flipcall.conformance.streams import *
 from flipcall.conformance.streams import FlowServer
-from flipcall.conformance.types import *
 from flipcall.testing import local
 from tests.conformance.test_filled import *
+from tests.conformance.test_types import *
 
 # Of a server's socket, and of its limits: here is neither.
 del test_items_too_large, test_bytes_too_many_are_refused_before  # noqa: F821
