@@ -100,9 +100,9 @@ def _switches(figures: Figures) -> dict[str, float | None]:
 def _policies(figures: Figures) -> dict[str, float | None]:
     """What adapting costs beside knowing: balanced over the better of always spinning and never spinning.
 
-    In latency where calls are all there is; in CPU time where they are few. Beside other work a run has a p50 of 1 µs
-    or of 7, as the scheduler had the sides on two CPUs or on one most of the time, and a median of these says which
-    happened in more than half of the runs: there the runs' means are compared, and the p50s stand beside them.
+    In latency where calls are all there is; in CPU time where they are few. Beside other work a run has a p50 of
+    1 µs or of 7, as the scheduler had the sides on two CPUs or on one most of the time, and a median of these says
+    which happened in more than half of the runs: there the runs' means are compared, the p50s stand beside them.
     """
     found: dict[str, float | None] = {}
     fixed = ["python_spin", "python_futex"]
