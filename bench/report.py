@@ -11,8 +11,8 @@ from bench.targets import TARGETS
 
 NOTES = {
     "sendrecv": (
-        "c_spin_over_cacheline compares means (unstamped), balanced_over_best_paced_* CPU time, ..._mean means, "
-        "..._p99_... p99; the others p50.",
+        "c_spin_over_cacheline and balanced_over_..._busy compare means (unstamped), balanced_over_best_paced_* "
+        "CPU time, ..._p99_... p99; the others p50.",
         "free: not pinned, so the scheduler puts both sides on one CPU or on two, and may change its mind; "
         "same-cpu: the library's own placement.",
         "In brackets the library's presets, balanced the default; C spins without limit or not at all.",

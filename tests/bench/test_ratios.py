@@ -65,16 +65,19 @@ def test_the_paced_tail_is_compared_by_p99() -> None:
 
 @pytest.mark.parametrize("load", Load)
 def test_balanced_is_held_against_the_better_fixed_policy(load: Load) -> None:
-    """By latency where calls are all there is, by CPU time where they are few."""
+    """By latency where calls are all there is, by CPU time where they are few, by the mean beside other work."""
     found = sendrecv_ratios(
         [
-            row("python_balanced", load, p50_us=6.0, cpu_us_per_call=12.0, mean_us=1.0),
-            row("python_spin", load, p50_us=3.0, cpu_us_per_call=40.0, mean_us=1.0),
-            row("python_futex", load, p50_us=30.0, cpu_us_per_call=10.0, mean_us=1.0),
+            row("python_balanced", load, p50_us=6.0, cpu_us_per_call=12.0, mean_us=4.0),
+            row("python_spin", load, p50_us=3.0, cpu_us_per_call=40.0, mean_us=5.0),
+            row("python_futex", load, p50_us=30.0, cpu_us_per_call=10.0, mean_us=16.0),
         ]
     )
-    assert found[f"balanced_over_best_{load.key}"] == (1.2 if load.pause_us else 2.0)
-    assert found["balanced_over_futex_busy"] == (0.2 if load is Load.BUSY else None)
+    busy = load is Load.BUSY
+    assert found[f"balanced_over_best_{load.key}"] == (1.2 if load.pause_us else 0.8 if busy else 2.0)
+    assert found["balanced_over_futex_busy"] == (0.25 if busy else None)
+    assert found["balanced_over_futex_busy_p50"] == (0.2 if busy else None)
+    assert found["balanced_over_best_busy_p50"] == (2.0 if busy else None)
 
 
 def test_nothing_measured_is_every_ratio_null() -> None:
