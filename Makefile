@@ -159,8 +159,13 @@ $(ARM_DIR)/%: tests/core/%.c $(CORE_C) $(CORE_H) $(wildcard tests/core/*.h)
 reference: venv
 	$(BIN)/python -m tests.reference
 
+# These say what is right whatever else runs; the others measure, place themselves, or ask what a CPU is used for. One file
+# at a time, since fixtures of a file are shared.
+SIDE_BY_SIDE := tests/asyncio tests/conformance tests/gofer
+
 pytest: venv
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(SIDE_BY_SIDE)
+	$(BIN)/python -m pytest $(addprefix --ignore=,$(SIDE_BY_SIDE))
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
