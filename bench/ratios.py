@@ -4,8 +4,8 @@ Between switches, and between a switch and its bare primitive, C is compared wit
 hand-over costs and not what Python adds; the same from Python stands beside it (python_...). Policies are the
 library's, so they are compared from Python. Not pinned, unless the name says so.
 
-The least p99 of paced calls is that of a peer that spins through the pauses, at the price of its CPU; `..._asleep`
-compares those that sleep, which can be no better than waking the other side is bad on the day.
+Paced calls are compared among the switches that sleep, which can be no better than waking the other side is bad on
+the day. A peer that spins through the pauses, at the price of its CPU, counts in `..._spinning`, without a target.
 
 Spinning is compared by its mean over unstamped calls: a clock reading would be a third of what is measured.
 Sleeping is compared by its median, which a call that lost its CPU does not move.
@@ -90,7 +90,7 @@ def _switches(figures: Figures) -> dict[str, float | None]:
             found["paced_socket_over_best"] = figures.over_best(
                 "bare_socket", every, "p50_us", Load.PACED_10MS
             )
-        for suffix, ways in (("", [f"{case}_spin", *every]), ("_asleep", every)):
+        for suffix, ways in (("", every), ("_spinning", [f"{case}_spin", *every])):
             found[f"{prefix}paced1ms_p99_futex_over_best{suffix}"] = figures.over_best(
                 f"{case}_futex", ways, "p99_us", Load.PACED_1MS
             )

@@ -82,7 +82,7 @@ RATIOS = {
         "c_futex_over_bare",
         "paced_socket_over_best",
         "paced1ms_p99_futex_over_best",
-        "paced1ms_p99_futex_over_best_asleep",
+        "paced1ms_p99_futex_over_best_spinning",
         *(f"balanced_over_best_{load.key}" for load in Load),
         "balanced_over_futex_busy",
     },
