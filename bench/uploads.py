@@ -10,18 +10,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
-from functools import partial
 from pathlib import Path
 
 import flipcall
 from bench.echo import Store
-from bench.measure import Contender, Effort
-from bench.rows import Labels, Row, find_row, ratio
-from bench.run import Case, Progress, measure_group
-from bench.views import MIB, Memcpy, Transfer
-
-WAYS = ("upload_filled", "upload_ready", "upload")
+from bench.measure import Effort
+from bench.rows import Row
+from bench.run import Progress
+from bench.views import MIB, Transfer, beside_memcpy
 
 
 class Upload(Transfer):
@@ -56,23 +52,9 @@ def measure_part(
     effort: Effort, progress: Progress, directory: Path
 ) -> tuple[list[Row], dict[str, float | None]]:
     """The rows and ratios of uploads, all one comparison."""
-    copy = Labels(case="upload", transport="memcpy", size=MIB)
-
-    def open_copy() -> AbstractContextManager[Contender]:
-        return nullcontext(Memcpy(copy))
-
-    cases = [Case(copy, open_copy)]
-    for way in WAYS:
-        labels = Labels(case=way, transport="flipcall", policy="balanced", size=MIB)
-        cases.append(Case(labels, partial(Upload, labels, directory)))
-    rows = measure_group(cases, effort, progress)
-    under = find_row(rows, "upload", transport="memcpy")
-
-    def over(way: str) -> float | None:
-        return ratio(find_row(rows, way, transport="flipcall"), under)
-
-    return rows, {
-        "upload_1mib_filled_over_memcpy": over("upload_filled"),
-        "upload_1mib_ready_over_memcpy": over("upload_ready"),
-        "upload_1mib_over_memcpy": over("upload"),
+    ways = {
+        "upload_filled": "upload_1mib_filled_over_memcpy",
+        "upload_ready": "upload_1mib_ready_over_memcpy",
+        "upload": "upload_1mib_over_memcpy",
     }
+    return beside_memcpy("upload", ways, Upload, effort, progress, directory)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import mmap
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from functools import partial
 from pathlib import Path
@@ -27,7 +27,6 @@ from bench.run import Case, Progress, measure_group
 
 MIB = STORED
 WINDOW = 2 * MIB
-WAYS = ("download_view", "download_into", "download")
 
 
 class Transfer:
@@ -103,26 +102,35 @@ def measure_part(
     effort: Effort, progress: Progress, directory: Path
 ) -> tuple[list[Row], dict[str, float | None]]:
     """The rows and ratios of downloads, all one comparison."""
-    copy = Labels(case="download", transport="memcpy", size=MIB)
+    ways = {
+        "download_view": "download_1mib_view_over_memcpy",
+        "download_into": "download_1mib_into_over_memcpy",
+        "download": "download_1mib_over_memcpy",
+    }
+    return beside_memcpy("download", ways, Download, effort, progress, directory)
+
+
+def beside_memcpy(
+    case: str,
+    ways: Mapping[str, str],
+    transfer: type[Transfer],
+    effort: Effort,
+    progress: Progress,
+    directory: Path,
+) -> tuple[list[Row], dict[str, float | None]]:
+    """The rows of one copy and of all `ways` of a transfer, one comparison; ratios by the name of each way's."""
+    copy = Labels(case=case, transport="memcpy", size=MIB)
 
     def open_copy() -> AbstractContextManager[Contender]:
         return nullcontext(Memcpy(copy))
 
     cases = [Case(copy, open_copy)]
-    for way in WAYS:
+    for way in ways:
         labels = Labels(case=way, transport="flipcall", policy="balanced", size=MIB)
-        cases.append(Case(labels, partial(Download, labels, directory)))
+        cases.append(Case(labels, partial(transfer, labels, directory)))
     rows = measure_group(cases, effort, progress)
-    under = find_row(rows, "download", transport="memcpy")
-
-    def over(way: str) -> float | None:
-        return ratio(find_row(rows, way, transport="flipcall"), under)
-
-    return rows, {
-        "download_1mib_view_over_memcpy": over("download_view"),
-        "download_1mib_into_over_memcpy": over("download_into"),
-        "download_1mib_over_memcpy": over("download"),
-    }
+    under = find_row(rows, case, transport="memcpy")
+    return rows, {name: ratio(find_row(rows, way, transport="flipcall"), under) for way, name in ways.items()}
 
 
 def _own_time() -> CpuTimes:

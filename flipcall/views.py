@@ -21,9 +21,9 @@ from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Any, ParamSpec
 
+from .buffers import release
 from .errors import MisuseError
 from .landing import BORROWED, Into
-from .method import Method
 from .pool import Channel
 from .stub import BulkCall
 
@@ -66,10 +66,7 @@ class Seen:
 
     def released(self) -> bool:
         """Take it back; whether nothing that was made of it is left."""
-        try:
-            self.view.release()
-        except BufferError:  # an array, say, was made of it
-            return False
+        release(self.view)  # where an array, say, was made of it, it goes on holding the holder
         return self._holder() is None
 
 
@@ -102,14 +99,9 @@ class _View(AbstractContextManager[memoryview]):
 
 
 def _bulk(call: Any) -> BulkCall:
-    if not isinstance(call, BulkCall) or not has_view(call.method):
+    if not isinstance(call, BulkCall) or not call.method.bare_result:
         raise no_view(call)
     return call
-
-
-def has_view(method: Method) -> bool:
-    """Whether its result is nothing but bytes."""
-    return method.bare_result
 
 
 def no_view(call: Any) -> MisuseError:

@@ -6,7 +6,7 @@ from types import TracebackType
 from typing import Any, ParamSpec
 
 from ..landing import BORROWED, Into
-from ..views import Bytes, Seen, entered_again, escaped, has_view, no_view
+from ..views import Bytes, Seen, entered_again, escaped, no_view
 from .pool import AnyChannel
 from .stub import BulkCall
 
@@ -61,6 +61,6 @@ class _View(AbstractAsyncContextManager[memoryview]):
 
 
 def _bulk(call: Any) -> BulkCall:
-    if not isinstance(call, BulkCall) or not has_view(call.method):
+    if not isinstance(call, BulkCall) or not call.method.bare_result:
         raise no_view(call)
     return call
