@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from gofer_support import Connect, plant
+from mount_support import Mounted
 
 import flipcall
 from gofer.client import GoferClient, Transport
@@ -21,6 +22,20 @@ from gofer.session import Session
 def tree(tmp_path: Path) -> Path:
     """A small tree of everything, beside a secret that is not in it."""
     return plant(tmp_path)
+
+
+@pytest.fixture
+def at(shared: Mounted, request: pytest.FixtureRequest) -> Path:
+    """The test's directory, on its module's mount `shared`."""
+    path = shared.at / request.node.name
+    path.mkdir()
+    return path
+
+
+@pytest.fixture
+def host(shared: Mounted, at: Path) -> Path:
+    """The same directory at the gofer's."""
+    return shared.tree / at.name
 
 
 class FakeContext:

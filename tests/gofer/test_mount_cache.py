@@ -30,12 +30,6 @@ def at(shared: Mounted, request: pytest.FixtureRequest) -> Path:
     return shared.at / request.node.name
 
 
-@pytest.fixture
-def host(shared: Mounted, at: Path) -> Path:
-    """The same directory at the gofer's."""
-    return shared.tree / at.name
-
-
 def fill(host: Path, at: Path, count: int = 24) -> None:
     """Small files at the gofer's, some of which the mount has read, so that the others' contents are here."""
     for number in range(count):

@@ -25,20 +25,6 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mounted]:
         yield found
 
 
-@pytest.fixture
-def at(shared: Mounted, request: pytest.FixtureRequest) -> Path:
-    """The test's directory, on the mount."""
-    path = shared.at / request.node.name
-    path.mkdir()
-    return path
-
-
-@pytest.fixture
-def host(shared: Mounted, at: Path) -> Path:
-    """The same directory at the gofer's."""
-    return shared.tree / at.name
-
-
 def test_create_read_write(at: Path, host: Path) -> None:
     """What is written on one side is read on the other, at any offset."""
     with open(at / "file", "w+b") as file:

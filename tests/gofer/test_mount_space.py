@@ -46,20 +46,6 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mounted]:
         yield found
 
 
-@pytest.fixture
-def at(shared: Mounted, request: pytest.FixtureRequest) -> Path:
-    """The test's directory, on the mount."""
-    path = shared.at / request.node.name
-    path.mkdir()
-    return path
-
-
-@pytest.fixture
-def host(shared: Mounted, at: Path) -> Path:
-    """The same directory at the gofer's."""
-    return shared.tree / at.name
-
-
 def outcome(path: Path, *steps: tuple[int, int, int]) -> tuple[list[str], int, int, bytes]:
     """What some fallocates do to a file of data: their errors, its size, blocks and content."""
     with open(path, "w+b", buffering=0) as file:

@@ -46,12 +46,6 @@ def at(shared: Mounted, request: pytest.FixtureRequest) -> Path:
     return path
 
 
-@pytest.fixture
-def host(shared: Mounted, at: Path) -> Path:
-    """The same directory at the gofer's."""
-    return shared.tree / at.name
-
-
 def run(*argv: str | Path, at: Path) -> str:
     """A program's output; it must succeed."""
     done = subprocess.run(argv, cwd=at, env=_ENVIRONMENT, capture_output=True, text=True, check=False)
